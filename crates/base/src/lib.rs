@@ -1,0 +1,22 @@
+//! The vocabulary of LaunchDB: ids, roles, claims, secrets, project snapshots and the clock.
+//!
+//! Nothing here does IO; every other crate may depend on it.
+
+pub mod api_key;
+pub mod claims;
+pub mod clock;
+pub mod ids;
+pub mod jwt;
+pub mod project;
+pub mod random;
+pub mod role;
+pub mod sealed;
+pub mod secret;
+pub mod settings;
+
+pub use claims::{Caller, Credential};
+pub use clock::Clock;
+pub use ids::{OwnerId, ProjectRef};
+pub use project::{Project, ProjectStatus, ProjectTable};
+pub use role::RoleName;
+pub use secret::Secret;

@@ -1,0 +1,48 @@
+//! What can go wrong between us and PostgreSQL.
+
+use std::sync::Arc;
+
+/// An ErrorResponse of PostgreSQL (protocol docs, "Error and Notice Message Fields").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DbError {
+    /// SQLSTATE, five characters.
+    pub code: String,
+    pub severity: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub schema: Option<String>,
+    pub table: Option<String>,
+    pub column: Option<String>,
+    pub constraint: Option<String>,
+    /// Character position in the statement, 1-based.
+    pub position: Option<u32>,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The statement failed; the connection is fine.
+    #[error("{}: {}", .0.code, .0.message)]
+    Db(Box<DbError>),
+    /// No connection could be made.
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Connect(Arc<dyn std::error::Error + Send + Sync>),
+    /// PostgreSQL refused the connection (wrong password, no such database, too many connections, starting up).
+    #[error("PostgreSQL refused the connection: {}: {}", .0.code, .0.message)]
+    Refused(Box<DbError>),
+    /// The connection broke while an exchange was under way; whether it was committed is unknown.
+    #[error("the connection to PostgreSQL was lost")]
+    Lost,
+    /// No connection became free in time.
+    #[error("timed out acquiring a connection from the pool")]
+    AcquireTimeout,
+    /// So many requests wait for a connection already that this one was not queued.
+    #[error("too many requests are waiting for a connection")]
+    Overloaded,
+    /// The schema version that the exchange was made for has moved; nothing was run.
+    #[error("the schema has changed")]
+    SchemaMoved,
+    /// PostgreSQL sent something this driver does not understand.
+    #[error("unexpected message from PostgreSQL: {0}")]
+    Protocol(&'static str),
+}

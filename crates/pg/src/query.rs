@@ -1,0 +1,69 @@
+//! Statements and their results on the pipelined driver.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A statement with its parameters. Parameters are sent in text format and without a type, so that PostgreSQL infers
+/// it; results come back in binary format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    pub sql: Arc<str>,
+    /// `None` is NULL.
+    pub params: Vec<Option<Bytes>>,
+}
+
+/// One row: the bytes as they came from the socket, uncopied.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    pub(crate) bytes: Bytes,
+    pub(crate) columns: Vec<Option<Range<usize>>>,
+}
+
+impl Row {
+    pub fn len(&self) -> usize {
+        self.columns.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    /// Column `index`; `None` for NULL or when there is no such column. Shares the socket's buffer.
+    pub fn bytes(&self, index: usize) -> Option<Bytes> {
+        let range = self.columns.get(index)?.clone()?;
+        Some(self.bytes.slice(range))
+    }
+
+    /// Column `index` as UTF-8 text.
+    pub fn text(&self, index: usize) -> Option<&str> {
+        let range = self.columns.get(index)?.clone()?;
+        std::str::from_utf8(&self.bytes[range]).ok()
+    }
+
+    /// Column `index` as a binary int8, int4 or int2.
+    pub fn int(&self, index: usize) -> Option<i64> {
+        let range = self.columns.get(index)?.clone()?;
+        let raw = &self.bytes[range];
+        match raw.len() {
+            8 => raw.try_into().ok().map(i64::from_be_bytes),
+            4 => raw.try_into().ok().map(|b| i64::from(i32::from_be_bytes(b))),
+            2 => raw.try_into().ok().map(|b| i64::from(i16::from_be_bytes(b))),
+            _ => None,
+        }
+    }
+
+    /// Column `index` as a binary bool.
+    pub fn bool(&self, index: usize) -> Option<bool> {
+        let range = self.columns.get(index)?.clone()?;
+        self.bytes[range].first().map(|b| *b != 0)
+    }
+}
+
+/// The rows of one statement and its command tag (`SELECT 1`).
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    pub rows: Vec<Row>,
+    pub tag: String,
+}
