@@ -1,0 +1,3 @@
+//! Translates an HTTP request into the API's own terms (PostgREST `ApiRequest`).
+
+pub mod types;
