@@ -46,3 +46,39 @@ pub enum Error {
     #[error("unexpected message from PostgreSQL: {0}")]
     Protocol(&'static str),
 }
+
+impl DbError {
+    /// Reads the fields of an ErrorResponse.
+    pub(crate) fn read(mut fields: postgres_protocol::message::backend::ErrorFields<'_>) -> std::io::Result<Self> {
+        use fallible_iterator::FallibleIterator as _;
+        let mut error = Self {
+            code: String::new(),
+            severity: String::new(),
+            message: String::new(),
+            detail: None,
+            hint: None,
+            schema: None,
+            table: None,
+            column: None,
+            constraint: None,
+            position: None,
+        };
+        while let Some(field) = fields.next()? {
+            let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
+            match field.type_() {
+                b'C' => error.code = text(),
+                b'V' => error.severity = text(),
+                b'M' => error.message = text(),
+                b'D' => error.detail = Some(text()),
+                b'H' => error.hint = Some(text()),
+                b's' => error.schema = Some(text()),
+                b't' => error.table = Some(text()),
+                b'c' => error.column = Some(text()),
+                b'n' => error.constraint = Some(text()),
+                b'P' => error.position = text().parse().ok(),
+                _ => {}
+            }
+        }
+        Ok(error)
+    }
+}

@@ -1,9 +1,20 @@
 //! Everything about talking to PostgreSQL: pools, the pipelined claims transaction, identifiers, SQLSTATEs, the
 //! migration runner and LISTEN.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod budget;
+pub mod claims;
+mod driver;
 pub mod error;
+pub mod exchange;
 pub mod ident;
+pub mod pool;
 pub mod query;
 
+pub use budget::Budget;
+pub use driver::ConnectConfig;
 pub use error::{DbError, Error};
+pub use exchange::Exchange;
+pub use pool::{OpenTransaction, Pool, PoolConfig};
 pub use query::{Query, Rows};

@@ -1,0 +1,67 @@
+//! One budget of connections for all projects: a thousand idle projects hold none.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::pool::PoolInner;
+
+/// How often idle connections are looked for.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// The connections that all pools together may hold. Must stay below the server's `max_connections`.
+pub struct Budget {
+    permits: Arc<Semaphore>,
+    total: usize,
+    pools: Mutex<Vec<Weak<PoolInner>>>,
+}
+
+impl Budget {
+    pub fn new(total: usize) -> Arc<Self> {
+        Arc::new(Self { permits: Arc::new(Semaphore::new(total)), total, pools: Mutex::default() })
+    }
+
+    /// Connections in use or open at the moment.
+    pub fn used(&self) -> usize {
+        self.total - self.permits.available_permits()
+    }
+
+    pub(crate) fn register(&self, pool: &Arc<PoolInner>) {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(pool));
+    }
+
+    fn live_pools(&self) -> Vec<Arc<PoolInner>> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Permission for one more connection. When the budget is spent, the connection that has been idle longest, of
+    /// whatever project, is given up for it.
+    pub(crate) async fn acquire(&self, timeout: Duration) -> Result<OwnedSemaphorePermit, Error> {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let idlest = self.live_pools().into_iter().filter_map(|pool| pool.idle_since().map(|since| (since, pool)));
+        if let Some((_, pool)) = idlest.min_by_key(|(since, _)| *since) {
+            pool.close_idle(None);
+        }
+        match tokio::time::timeout(timeout, self.permits.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Error::AcquireTimeout),
+        }
+    }
+
+    /// Closes connections that were idle for `idle_timeout`, until `shutdown`.
+    pub async fn sweep(&self, idle_timeout: Duration, shutdown: CancellationToken) {
+        while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+            let Some(before) = Instant::now().checked_sub(idle_timeout) else { continue };
+            for pool in self.live_pools() {
+                pool.close_idle(Some(before));
+            }
+        }
+    }
+}

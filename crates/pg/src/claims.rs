@@ -1,0 +1,95 @@
+//! The claims statement: the one place where a request's session gets its role, claims and settings.
+//!
+//! It is the first statement of every exchange, in the same transaction as the query, and lasts as long
+//! (`set_config(.., true)`). Nothing else in LaunchDB sets a role on a project's connection.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::query::Query;
+
+/// SQLSTATE with which the database says that the schema version is another one.
+pub const SCHEMA_MOVED: &str = "LD001";
+
+/// What a transaction on behalf of a caller starts with.
+#[derive(Clone, Debug, Default)]
+pub struct Claims<'a> {
+    pub role: &'a str,
+    /// `request.jwt.claims`: a JSON object.
+    pub jwt_claims: &'a str,
+    /// Whether the transaction may only read.
+    pub read_only: bool,
+    /// Settings that the role cannot set itself: they are made before the role changes.
+    pub before_role: &'a [(&'a str, &'a str)],
+    /// Further settings (`search_path`, `request.method`, `timezone`, ...), made in this order after the role.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// The schema version the plan was made for; the statement fails with [`SCHEMA_MOVED`] when it moved.
+    pub schema_version: Option<i64>,
+}
+
+impl Claims<'_> {
+    /// The statement. Its text depends on nothing but which settings there are, so it is prepared once.
+    pub fn statement(&self) -> Query {
+        let mut sql = String::with_capacity(256);
+        let mut params: Vec<Option<Bytes>> = Vec::with_capacity(8 + 2 * self.settings.len());
+        let mut set = |sql: &mut String, name: &str, value: &str| {
+            sql.push_str(if params.is_empty() { "select " } else { ", " });
+            params.push(Some(Bytes::copy_from_slice(name.as_bytes())));
+            params.push(Some(Bytes::copy_from_slice(value.as_bytes())));
+            // Writing to a String cannot fail.
+            write!(sql, "set_config(${}, ${}, true)", params.len() - 1, params.len()).ok();
+        };
+        for (name, value) in self.before_role {
+            set(&mut sql, name, value);
+        }
+        set(&mut sql, "role", self.role);
+        set(&mut sql, "request.jwt.claims", self.jwt_claims);
+        for (name, value) in self.settings {
+            set(&mut sql, name, value);
+        }
+        if let Some(version) = self.schema_version {
+            params.push(Some(Bytes::from(version.to_string())));
+            write!(
+                sql,
+                ", case when (select sum(n)::bigint from _launchdb.schema_versions) is distinct from ${}::bigint \
+                 then _launchdb.schema_moved() end",
+                params.len()
+            )
+            .ok();
+        }
+        if self.read_only {
+            // Last: once set, `set_config` itself is all the transaction could still change.
+            sql.push_str(", set_config('transaction_read_only', 'on', true)");
+        }
+        Query { sql: Arc::from(sql), params }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_parameters_and_the_role_comes_before_the_claims() {
+        let claims = Claims {
+            role: "anon",
+            jwt_claims: "{}",
+            read_only: true,
+            settings: &[("search_path", "x'; drop table y")],
+            schema_version: Some(7),
+            ..Claims::default()
+        };
+        let query = claims.statement();
+        assert_eq!(
+            &*query.sql,
+            "select set_config($1, $2, true), set_config($3, $4, true), set_config($5, $6, true), \
+             case when (select sum(n)::bigint from _launchdb.schema_versions) is distinct from $7::bigint \
+             then _launchdb.schema_moved() end, set_config('transaction_read_only', 'on', true)"
+        );
+        let texts: Vec<_> = query.params.iter().flatten().map(|p| std::str::from_utf8(p).unwrap()).collect();
+        let expected = ["role", "anon", "request.jwt.claims", "{}", "search_path", "x'; drop table y", "7"];
+        assert_eq!(texts, expected);
+    }
+}

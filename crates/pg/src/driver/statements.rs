@@ -1,0 +1,135 @@
+//! The prepared statements of one connection: named at second use, a bounded number, least recently used closed first.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use lru::LruCache;
+
+/// Plans depend on role and search path, so a statement is prepared once for each scope.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct StatementKey {
+    /// Role and search path the statement is parsed under.
+    pub(super) scope: Arc<str>,
+    pub(super) sql: Arc<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Used once, unnamed.
+    Seen,
+    /// A Parse with the name is under way.
+    Parsing,
+    Prepared,
+}
+
+struct Entry {
+    number: u32,
+    state: State,
+}
+
+/// How a statement is to be sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Send {
+    Unnamed,
+    /// Parse under this name, then bind it.
+    Prepare(u32),
+    Bind(u32),
+}
+
+pub(super) struct Statements {
+    entries: LruCache<StatementKey, Entry>,
+    next: u32,
+    /// Names to close with the next unit.
+    closing: Vec<u32>,
+    /// False behind a transaction pooler, which cannot keep statements.
+    named: bool,
+}
+
+impl Statements {
+    pub(super) fn new(capacity: usize) -> Self {
+        let named = capacity > 0;
+        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
+        Self { entries: LruCache::new(capacity), next: 0, closing: Vec::new(), named }
+    }
+
+    pub(super) fn send(&mut self, key: &StatementKey) -> Send {
+        if !self.named {
+            return Send::Unnamed;
+        }
+        if let Some(entry) = self.entries.get_mut(key) {
+            return match entry.state {
+                State::Prepared => Send::Bind(entry.number),
+                State::Seen => {
+                    entry.state = State::Parsing;
+                    Send::Prepare(entry.number)
+                }
+                // Its Parse may still fail; until that is known a unit of its own is safe.
+                State::Parsing => Send::Unnamed,
+            };
+        }
+        self.next += 1;
+        let entry = Entry { number: self.next, state: State::Seen };
+        if let Some((_, old)) = self.entries.push(key.clone(), entry)
+            && old.state != State::Seen
+        {
+            self.closing.push(old.number);
+        }
+        Send::Unnamed
+    }
+
+    /// Names to close before anything else of a unit, where no error can have made the server skip the message.
+    pub(super) fn take_closing(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.closing)
+    }
+
+    /// The server answered the Parse of `key` (`done`), or skipped or refused it.
+    pub(super) fn parsed(&mut self, key: &StatementKey, done: bool) {
+        if let Some(entry) = self.entries.peek_mut(key) {
+            entry.state = if done { State::Prepared } else { State::Seen };
+        }
+    }
+
+    /// The server no longer has the statement, or its plan became unusable.
+    pub(super) fn forget(&mut self, key: &StatementKey) {
+        if let Some(entry) = self.entries.pop(key)
+            && entry.state != State::Seen
+        {
+            self.closing.push(entry.number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(sql: &str) -> StatementKey {
+        StatementKey { scope: "anon".into(), sql: sql.into() }
+    }
+
+    #[test]
+    fn a_statement_is_named_at_second_use_and_closed_when_evicted() {
+        let mut statements = Statements::new(1);
+        assert_eq!(statements.send(&key("a")), Send::Unnamed);
+        assert_eq!(statements.send(&key("a")), Send::Prepare(1));
+        assert_eq!(statements.send(&key("a")), Send::Unnamed, "while its Parse is under way");
+        statements.parsed(&key("a"), true);
+        assert_eq!(statements.send(&key("a")), Send::Bind(1));
+        assert_eq!(statements.take_closing(), Vec::<u32>::new());
+        assert_eq!(statements.send(&key("b")), Send::Unnamed);
+        assert_eq!(statements.take_closing(), vec![1]);
+    }
+
+    #[test]
+    fn a_failed_parse_is_tried_again() {
+        let mut statements = Statements::new(8);
+        statements.send(&key("a"));
+        assert_eq!(statements.send(&key("a")), Send::Prepare(1));
+        statements.parsed(&key("a"), false);
+        assert_eq!(statements.send(&key("a")), Send::Prepare(1));
+        statements.parsed(&key("a"), true);
+        statements.forget(&key("a"));
+        assert_eq!(statements.take_closing(), vec![1]);
+        assert_eq!(statements.send(&key("a")), Send::Unnamed);
+    }
+}

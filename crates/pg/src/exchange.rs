@@ -1,0 +1,19 @@
+//! One exchange: everything a request sends to its project's database in one go.
+
+use std::sync::Arc;
+
+use crate::query::Query;
+
+/// The statements of one request. They run in one transaction, in order; the first error undoes all.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Role and search path, which prepared statements depend on.
+    pub scope: Arc<str>,
+    /// An explicit BEGIN with isolation level and access mode; without it the implicit transaction of the pipeline.
+    pub begin: Option<Query>,
+    /// The claims statement, see [`crate::claims`].
+    pub setup: Query,
+    pub queries: Vec<Query>,
+    /// Nothing is written, so the exchange may be run again when its connection breaks.
+    pub read_only: bool,
+}

@@ -1,0 +1,477 @@
+//! The connections of one project: made on demand, checked out per exchange or shared by short ones, closed when idle.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+
+use crate::budget::Budget;
+use crate::claims::SCHEMA_MOVED;
+use crate::driver::{
+    ConnectConfig, Connection, Ending, Kind, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
+    is_stale_statement,
+};
+use crate::error::{DbError, Error};
+use crate::exchange::Exchange;
+use crate::query::{Query, Rows};
+
+/// A read that took less than this on average may share a connection with others.
+const SHORT: Duration = Duration::from_millis(2);
+/// Units that may wait on one shared connection before another one is taken.
+const CROWD: usize = 64;
+/// Statements whose durations are remembered for each pool.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not 0");
+/// How long an abandoned connection may take to become usable again before it is closed.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long an abandoned exchange may still run before it is cancelled.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// How many connections a pool makes and how long it waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Most connections of this pool.
+    pub max_connections: usize,
+    /// How many of them short reads may share; 0 switches sharing off.
+    pub interleaved: usize,
+    /// How long a request waits for a connection.
+    pub acquire_timeout: Duration,
+    /// Requests that may wait at once; further ones are refused with [`Error::Overloaded`].
+    pub max_waiting: usize,
+    /// Whether the server keeps named prepared statements (not behind a transaction pooler).
+    pub prepared_statements: bool,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 10,
+            interleaved: 2,
+            acquire_timeout: Duration::from_secs(10),
+            max_waiting: 1_000,
+            prepared_statements: true,
+        }
+    }
+}
+
+/// A pool of connections to one database as one role. Clones share it.
+#[derive(Clone)]
+pub struct Pool(Arc<PoolInner>);
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Shared {
+    connections: Vec<(Arc<Connection>, Instant)>,
+    /// Another shared connection is being made.
+    opening: bool,
+}
+
+pub(crate) struct PoolInner {
+    connect: Arc<ConnectConfig>,
+    config: PoolConfig,
+    budget: Arc<Budget>,
+    tasks: TaskTracker,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    idle: Mutex<Vec<Idle>>,
+    shared: Mutex<Shared>,
+    /// Moving average of the duration of statements, in microseconds.
+    durations: Mutex<Option<LruCache<Arc<str>, u32>>>,
+    closed: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// A pool without connections yet. Its background work runs on `tasks`.
+    pub fn new(connect: ConnectConfig, config: PoolConfig, budget: Arc<Budget>, tasks: TaskTracker) -> Self {
+        let inner = Arc::new(PoolInner {
+            connect: Arc::new(connect),
+            slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
+            config,
+            budget: budget.clone(),
+            tasks,
+            waiting: AtomicUsize::new(0),
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            durations: Mutex::default(),
+            closed: AtomicBool::new(false),
+        });
+        budget.register(&inner);
+        Self(inner)
+    }
+
+    /// Runs an exchange and commits it with the same message. Results are those of `exchange.queries`.
+    ///
+    /// A statement that the server lost or can no longer use is sent once more; so is a read whose connection broke.
+    pub async fn run(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
+        match self.attempt(exchange).await {
+            Err(error) if may_repeat(&error, exchange) => self.attempt(exchange).await,
+            result => result,
+        }
+    }
+
+    async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
+        let main = exchange.queries.last().map(|query| &query.sql);
+        let sharable = exchange.read_only && exchange.begin.is_none() && main.is_some_and(|sql| self.0.is_short(sql));
+        if sharable && let Some(connection) = self.0.shared_connection() {
+            let reply = match self.0.submit(&connection, exchange, Ending::Sync) {
+                Ok(receiver) => receiver.await.ok(),
+                Err(_) => None,
+            };
+            match reply {
+                Some(UnitReply { result: Err(UnitError::Requeue), .. }) | None => {}
+                Some(reply) => return self.0.outcome(exchange, reply),
+            }
+        }
+        let mut lease = self.0.check_out().await?;
+        let reply = lease.exchange(exchange, Ending::Sync).await?;
+        self.0.outcome(exchange, reply)
+    }
+
+    /// Runs an exchange and leaves its transaction open, for a commit that depends on the results.
+    pub async fn begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
+        match self.attempt_begin(exchange).await {
+            Err(error) if may_repeat(&error, exchange) => self.attempt_begin(exchange).await,
+            result => result,
+        }
+    }
+
+    async fn attempt_begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
+        let mut lease = self.0.check_out().await?;
+        let reply = lease.exchange(exchange, Ending::Flush).await?;
+        match self.0.outcome(exchange, reply) {
+            Ok(rows) => Ok((rows, OpenTransaction { lease })),
+            Err(error) => {
+                lease.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the server answers a trivial statement as this pool's role.
+    pub async fn ping(&self) -> Result<(), Error> {
+        let query = Query { sql: "select 1".into(), params: Vec::new() };
+        let exchange = Exchange { scope: "".into(), begin: None, setup: query, queries: Vec::new(), read_only: true };
+        let mut lease = self.0.check_out().await?;
+        let reply = lease.exchange(&exchange, Ending::Sync).await?;
+        self.0.outcome(&exchange, reply).map(drop)
+    }
+
+    /// Closes every connection, those in use as soon as they are free, and refuses further work.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+        self.0.slots.close();
+        self.0.close_idle(None);
+        lock(&self.0.shared).connections.clear();
+        lock(&self.0.idle).clear();
+    }
+}
+
+fn may_repeat(error: &Error, exchange: &Exchange) -> bool {
+    match error {
+        Error::Db(cause) => is_stale_statement(cause),
+        Error::Lost => exchange.read_only,
+        _ => false,
+    }
+}
+
+impl PoolInner {
+    fn is_short(&self, sql: &Arc<str>) -> bool {
+        self.config.interleaved > 0
+            && lock(&self.durations)
+                .as_mut()
+                .and_then(|durations| durations.get(sql).copied())
+                .is_some_and(|micros| u128::from(micros) < SHORT.as_micros())
+    }
+
+    fn remember(&self, sql: &Arc<str>, elapsed: Duration) {
+        let micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
+        let mut durations = lock(&self.durations);
+        let durations = durations.get_or_insert_with(|| LruCache::new(REMEMBERED));
+        match durations.get_mut(sql) {
+            // A single slow run ends the privilege at once; it comes back slowly.
+            Some(average) if micros > *average => *average = *average / 2 + micros / 2,
+            Some(average) => *average = *average / 8 * 7 + micros / 8,
+            None => {
+                durations.put(sql.clone(), micros);
+            }
+        }
+    }
+
+    /// A shared connection with room, if one is open; the first use and a crowd start the making of another one.
+    fn shared_connection(self: &Arc<Self>) -> Option<Arc<Connection>> {
+        let mut shared = lock(&self.shared);
+        shared.connections.retain(|(connection, _)| connection.is_open());
+        let open = shared.connections.len();
+        let mut best: Option<(usize, usize)> = None;
+        for (index, (connection, _)) in shared.connections.iter().enumerate() {
+            let load = connection.load();
+            if best.is_none_or(|(least, _)| load < least) {
+                best = Some((load, index));
+            }
+        }
+        let wanted = self.config.interleaved.min(self.config.max_connections.saturating_sub(1));
+        if !shared.opening && open < wanted && best.is_none_or(|(load, _)| load > 1) {
+            shared.opening = true;
+            let pool = self.clone();
+            self.tasks.spawn(async move { pool.open_shared().await });
+        }
+        let (load, index) = best?;
+        if load >= CROWD {
+            return None;
+        }
+        let entry = shared.connections.get_mut(index)?;
+        entry.1 = Instant::now();
+        Some(entry.0.clone())
+    }
+
+    async fn open_shared(self: Arc<Self>) {
+        let opened = match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => self.connect(Some(slot)).await.ok(),
+            Err(_) => None,
+        };
+        let mut shared = lock(&self.shared);
+        shared.opening = false;
+        if let Some(connection) = opened
+            && !self.closed.load(Ordering::Relaxed)
+        {
+            shared.connections.push((Arc::new(connection), Instant::now()));
+        }
+    }
+
+    /// Makes a connection; `slot` is given for a shared one, which keeps it as long as it lives.
+    async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Connection, Error> {
+        let permit = self.budget.acquire(self.config.acquire_timeout).await?;
+        let statements = if self.config.prepared_statements { STATEMENTS_PER_CONNECTION } else { 0 };
+        let kind = Kind { statements, interleaved: slot.is_some() };
+        Connection::open(self.connect.clone(), kind, &self.tasks, (permit, slot)).await
+    }
+
+    async fn check_out(self: &Arc<Self>) -> Result<Lease, Error> {
+        let slot = match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => self.wait_for_slot().await?,
+        };
+        loop {
+            let idle = lock(&self.idle).pop();
+            let connection = match idle {
+                Some(Idle { connection, .. }) if !connection.is_open() => continue,
+                Some(Idle { connection, .. }) => connection,
+                None => self.connect(None).await?,
+            };
+            return Ok(Lease {
+                connection: Some(connection),
+                pool: self.clone(),
+                slot: Some(slot),
+                in_flight: None,
+                transaction: false,
+            });
+        }
+    }
+
+    async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.config.max_waiting {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Error::Overloaded);
+        }
+        // Counts down also when the request goes away while it waits.
+        let _waiting = Waiting(&self.waiting);
+        match tokio::time::timeout(self.config.acquire_timeout, self.slots.clone().acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => Err(Error::Lost),
+            Err(_) => Err(Error::AcquireTimeout),
+        }
+    }
+
+    fn submit(
+        &self,
+        connection: &Connection,
+        exchange: &Exchange,
+        ending: Ending,
+    ) -> Result<oneshot::Receiver<UnitReply>, Error> {
+        let mut queries: Vec<&Query> = Vec::with_capacity(exchange.queries.len() + 2);
+        queries.extend(exchange.begin.as_ref());
+        queries.push(&exchange.setup);
+        let quiet = queries.len();
+        queries.extend(&exchange.queries);
+        connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending })
+    }
+
+    fn outcome(&self, exchange: &Exchange, reply: UnitReply) -> Result<Vec<Rows>, Error> {
+        if exchange.read_only
+            && let Some(main) = exchange.queries.last()
+        {
+            self.remember(&main.sql, reply.elapsed);
+        }
+        reply.result.map_err(|error| match error {
+            UnitError::Db(cause) if cause.code == SCHEMA_MOVED => Error::SchemaMoved,
+            UnitError::Db(cause) if is_farewell(&cause) => Error::Lost,
+            UnitError::Db(cause) => Error::Db(cause),
+            UnitError::Lost | UnitError::Requeue => Error::Lost,
+            UnitError::Protocol(what) => Error::Protocol(what),
+        })
+    }
+
+    /// Since when the pool's idlest connection has had nothing to do.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        let oldest = lock(&self.idle).iter().map(|idle| idle.since).min();
+        let shared = lock(&self.shared);
+        let unused = shared.connections.iter().filter(|(connection, _)| connection.load() == 0);
+        oldest.into_iter().chain(unused.map(|(_, since)| *since)).min()
+    }
+
+    /// Closes what has been idle since `before`, or the one connection that has been idle longest.
+    pub(crate) fn close_idle(&self, before: Option<Instant>) {
+        let Some(before) = before.or_else(|| self.idle_since()) else { return };
+        lock(&self.idle).retain(|idle| idle.since > before);
+        lock(&self.shared).connections.retain(|(connection, used)| *used > before || connection.load() > 0);
+    }
+}
+
+/// Whether the server said goodbye (administrator shutdown, crash, or the database is being dropped).
+fn is_farewell(error: &DbError) -> bool {
+    error.severity == "FATAL" && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03")
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection checked out by one exchange. However it is dropped, the connection goes back to the pool only when
+/// its answers were read to the end and no transaction is open.
+struct Lease {
+    connection: Option<Connection>,
+    pool: Arc<PoolInner>,
+    slot: Option<OwnedSemaphorePermit>,
+    in_flight: Option<oneshot::Receiver<UnitReply>>,
+    /// An explicit transaction is open.
+    transaction: bool,
+}
+
+impl Lease {
+    async fn exchange(&mut self, exchange: &Exchange, ending: Ending) -> Result<UnitReply, Error> {
+        let connection = self.connection.as_ref().ok_or(Error::Lost)?;
+        self.in_flight = Some(self.pool.submit(connection, exchange, ending)?);
+        self.transaction = exchange.begin.is_some();
+        let reply = self.reply().await?;
+        if ending == Ending::Sync {
+            // Without Flush an explicit transaction is never used.
+            self.transaction = false;
+        }
+        Ok(reply)
+    }
+
+    async fn reply(&mut self) -> Result<UnitReply, Error> {
+        let Some(receiver) = &mut self.in_flight else { return Err(Error::Lost) };
+        let reply = receiver.await.map_err(|_| Error::Lost);
+        self.in_flight = None;
+        reply
+    }
+
+    /// One statement of our own, in the open transaction.
+    async fn finish(&mut self, sql: &str) -> Result<UnitReply, Error> {
+        let connection = self.connection.as_ref().ok_or(Error::Lost)?;
+        let query = Query { sql: sql.into(), params: Vec::new() };
+        let scope = Arc::from("");
+        let unit = NewUnit { scope: &scope, queries: &[&query], quiet: 1, ending: Ending::Sync };
+        self.in_flight = Some(connection.submit(&unit)?);
+        let reply = self.reply().await?;
+        self.transaction = false;
+        Ok(reply)
+    }
+
+    /// Leaves a transaction that failed, or whose exchange did not get an answer.
+    async fn abort(&mut self) {
+        let synced = match self.connection.as_ref().map(Connection::submit_sync) {
+            Some(Ok(receiver)) => {
+                self.in_flight = Some(receiver);
+                self.reply().await.is_ok()
+            }
+            _ => false,
+        };
+        if !(synced && self.finish("rollback").await.is_ok()) {
+            // The connection is not in a known state: it must not be used again.
+            self.connection = None;
+        }
+    }
+}
+
+impl Lease {
+    /// The client hung up: lets a short statement end, cancels a long one, and only then gives the connection back.
+    async fn settle(mut self) {
+        let settled = tokio::time::timeout(SETTLE, async {
+            if self.in_flight.is_some() && tokio::time::timeout(GRACE, self.reply()).await.is_err() {
+                if let Some(connection) = &self.connection {
+                    connection.cancel().await;
+                }
+                self.reply().await.ok();
+            }
+            if self.transaction {
+                self.abort().await;
+            }
+        });
+        if settled.await.is_err() {
+            self.connection = None;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if self.pool.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.in_flight.is_none() && !self.transaction {
+            lock(&self.pool.idle).push(Idle { connection, since: Instant::now() });
+            return;
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let lease = Lease {
+            connection: Some(connection),
+            pool: self.pool.clone(),
+            slot: self.slot.take(),
+            in_flight: self.in_flight.take(),
+            transaction: self.transaction,
+        };
+        self.pool.tasks.spawn(lease.settle());
+    }
+}
+
+/// A transaction whose statements have run and whose end is not decided. Dropping it rolls back.
+pub struct OpenTransaction {
+    lease: Lease,
+}
+
+impl OpenTransaction {
+    /// Commits; a deferred constraint may still fail.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        let reply = self.lease.finish("commit").await?;
+        match reply.result {
+            Ok(_) => Ok(()),
+            Err(UnitError::Db(cause)) => Err(Error::Db(cause)),
+            Err(_) => Err(Error::Lost),
+        }
+    }
+
+    /// Undoes everything.
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        self.lease.finish("rollback").await.map(drop)
+    }
+}
