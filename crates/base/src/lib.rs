@@ -5,6 +5,7 @@
 pub mod api_key;
 pub mod claims;
 pub mod clock;
+pub mod digest;
 pub mod ids;
 pub mod jwt;
 pub mod project;

@@ -112,3 +112,21 @@ create table platform.audit_log (
     request_id text
 );
 create index audit_log_project_idx on platform.audit_log (project_id, id desc);
+
+-- Every process follows this channel; the payload is the project's id. Whoever changes a key, a setting or a domain
+-- also bumps the project's revision, so one trigger sees everything.
+create function platform.project_changed() returns trigger
+    language plpgsql
+    set search_path = ''
+as $$
+begin
+    if tg_op = 'DELETE' then
+        perform pg_catalog.pg_notify('launchdb_project', old.id);
+    elsif not new.is_spare then
+        perform pg_catalog.pg_notify('launchdb_project', new.id);
+    end if;
+    return null;
+end
+$$;
+create trigger project_changed after insert or update or delete on platform.projects
+    for each row execute function platform.project_changed();
