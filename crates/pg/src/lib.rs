@@ -9,11 +9,14 @@ mod driver;
 pub mod error;
 pub mod exchange;
 pub mod ident;
+pub mod migrate;
 pub mod pool;
 pub mod query;
 
 pub use budget::Budget;
-pub use driver::ConnectConfig;
+pub use driver::{
+    Canceller, ConnectConfig, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession, StatementResult,
+};
 pub use error::{DbError, Error};
 pub use exchange::Exchange;
 pub use pool::{OpenTransaction, Pool, PoolConfig};

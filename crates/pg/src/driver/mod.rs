@@ -6,10 +6,12 @@
 
 mod connect;
 mod connection;
+mod script;
 mod statements;
 mod stream;
 mod unit;
 
 pub use connect::ConnectConfig;
 pub(crate) use connection::{Connection, Kind, STATEMENTS_PER_CONNECTION};
+pub use script::{Canceller, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession, StatementResult};
 pub(crate) use unit::{Ending, NewUnit, UnitError, UnitReply, is_stale_statement};
