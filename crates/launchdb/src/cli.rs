@@ -1,0 +1,298 @@
+//! The command line: what there is to type. What each command does is in the modules below.
+
+pub mod client;
+pub mod discovery;
+pub mod doctor;
+pub mod output;
+pub mod owner;
+pub mod project;
+pub mod status;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Service;
+use crate::exit;
+
+/// One binary and one PostgreSQL server: a Supabase-compatible backend for every project you have.
+#[derive(Debug, Parser)]
+#[command(name = "launchdb", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  launchdb dev --demo                      start everything here, with a project to try\n",
+    "  launchdb project create shop             make a project and print its URL and keys\n",
+    "  launchdb project connection shop --json  the same as JSON, for scripts\n",
+    "  launchdb doctor                          what is wrong, and how to mend it\n",
+))]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start everything on this machine, with a PostgreSQL of its own in a data folder
+    #[command(after_help = DEV_EXAMPLES)]
+    Dev(DevArgs),
+    /// Start a server for others: all services, or one of them
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+    /// Make, look at and change projects
+    #[command(subcommand, after_help = PROJECT_EXAMPLES)]
+    Project(ProjectCommand),
+    /// Make owners, the people who have projects
+    #[command(subcommand)]
+    Owner(OwnerCommand),
+    /// Say whether the server runs and is healthy
+    Status(ReachArgs),
+    /// Look for faults on this machine and name the mend of each
+    Doctor(DoctorArgs),
+    /// Read the mails that `launchdb dev` kept instead of sending them
+    Mail(MailArgs),
+    /// Run the data API alone, in place of postgrest
+    #[command(disable_help_flag = true, disable_version_flag = true)]
+    Rest(RestArgs),
+}
+
+const DEV_EXAMPLES: &str = "\
+Examples:
+  launchdb dev                         data in ./.launchdb, http://127.0.0.1:8000
+  launchdb dev --demo                  with a project `demo` to try
+  launchdb dev --data /srv/db --port 9000
+
+Everything that can be set has a variable, see .env.example; a .env file in the working folder or beside the
+binary is read. Secrets are made at the first start and kept in DATA/secrets.env.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  launchdb serve --data /var/lib/launchdb              PostgreSQL in the data folder, as `dev` has it
+  DATABASE_URL=postgresql://... launchdb serve         another PostgreSQL server, version 15 or newer
+  DATABASE_URL=postgresql://... launchdb serve --only rest";
+
+const PROJECT_EXAMPLES: &str = "\
+PROJECT is a project's id (proj_...) or its name.
+
+Examples:
+  launchdb project create shop
+  launchdb project sql shop \"create table items (id int primary key)\"
+  launchdb project settings shop --set '{\"data_api\": {\"max_rows\": 500}}'";
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Folder of the database cluster, secrets and files [default: ./.launchdb]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Public port; 0 takes any free one [default: 8000]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub bind: Option<IpAddr>,
+    /// Have a project `demo` with a small data set and row level security
+    #[arg(long)]
+    pub demo: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Start this service alone
+    #[arg(long, value_enum, value_name = "SERVICE")]
+    pub only: Option<Service>,
+    /// Folder of the database cluster, secrets and files [default: /var/lib/launchdb for root, ./.launchdb otherwise]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Port [default: 8000; 3000 for rest]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "IP")]
+    pub bind: Option<IpAddr>,
+}
+
+/// How a command finds the server.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ReachArgs {
+    /// Data folder of the server on this machine [default: ./.launchdb here or above, then /var/lib/launchdb]
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    pub data: Option<PathBuf>,
+    /// URL of a server elsewhere [variable: LAUNCHDB_URL]
+    #[arg(long, value_name = "URL", help_heading = "Server", conflicts_with = "data")]
+    pub url: Option<String>,
+    /// An owner's token for that server [variable: LAUNCHDB_TOKEN]
+    #[arg(long, value_name = "TOKEN", help_heading = "Server")]
+    pub token: Option<String>,
+    /// Print exactly the JSON that the API answers
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Make a project and print how to reach it
+    Create {
+        /// A name for people; unique among your projects
+        name: String,
+        #[command(flatten)]
+        reach: ReachArgs,
+    },
+    /// List your projects
+    List {
+        #[command(flatten)]
+        reach: ReachArgs,
+    },
+    /// Show one project
+    Show(OneProject),
+    /// Print URLs, keys and database URIs with their real passwords
+    Connection(OneProject),
+    /// Show or change settings
+    Settings {
+        #[command(flatten)]
+        project: OneProject,
+        /// Settings to change, for instance '{"data_api": {"max_rows": 500}}'; `-` reads standard input
+        #[arg(long, value_name = "JSON")]
+        set: Option<String>,
+    },
+    /// Delete a project; it can be restored until the end of the retention period
+    Delete(OneProject),
+    /// Stop answering for a project without deleting anything
+    Suspend(OneProject),
+    /// Answer for a suspended project again
+    Resume(OneProject),
+    /// Bring back a deleted project
+    Restore(OneProject),
+    /// Run SQL as the project's owner
+    Sql {
+        #[command(flatten)]
+        project: OneProject,
+        /// The SQL; without it, standard input is read
+        #[arg(conflicts_with = "file")]
+        query: Option<String>,
+        /// Read the SQL from a file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Refuse to change anything
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// Keys of a project
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct OneProject {
+    /// Id or name of the project
+    #[arg(value_name = "PROJECT")]
+    pub id: String,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// List the opaque keys (sb_...); their texts are not shown again
+    List(OneProject),
+    /// Make an opaque key and print it, once
+    Create {
+        #[command(flatten)]
+        project: OneProject,
+        /// A name for people
+        name: String,
+        /// A key of the role service_role, which row level security does not bind; otherwise anon
+        #[arg(long)]
+        secret: bool,
+    },
+    /// Revoke an opaque key
+    Revoke {
+        #[command(flatten)]
+        project: OneProject,
+        /// The key's number in the list
+        key: i64,
+    },
+    /// Make a new JWT secret: every token and both legacy keys stop working
+    RotateJwtSecret(OneProject),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OwnerCommand {
+    /// Make an owner; the password is asked for, or made with --generate
+    Create {
+        /// E-mail address
+        email: String,
+        /// Make a password and print it, once; otherwise the first line of standard input is the password
+        #[arg(long)]
+        generate: bool,
+        #[command(flatten)]
+        reach: ReachArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Data folder to look at [default: ./.launchdb here or above, then /var/lib/launchdb]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Port the server is to use [default: 8000]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MailArgs {
+    /// Data folder of the server [default: ./.launchdb here or above, then /var/lib/launchdb]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Show this mail instead of the list; `last` is the newest
+    #[arg(value_name = "MAIL")]
+    pub mail: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RestArgs {
+    /// The arguments postgrest would take
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documents_print_is_understood() {
+        for line in [
+            "launchdb dev --data /tmp/x --port 0 --demo",
+            "launchdb serve --only platform-api",
+            "launchdb serve --only rest --port 3000",
+            "launchdb project create shop --json",
+            "launchdb project connection proj_abc123 --json --data d",
+            "launchdb project list --url http://h:1 --token t",
+            "launchdb project settings shop --set {}",
+            "launchdb project sql shop --file f.sql --read-only",
+            "launchdb project sql shop select",
+            "launchdb project keys create shop ci --secret",
+            "launchdb project keys revoke shop 7",
+            "launchdb owner create a@b.org --generate",
+            "launchdb mail last",
+            "launchdb rest --dump-config /etc/p.conf",
+            "launchdb rest -h",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["launchdb", "launchdb project list --url u --data d", "launchdb serve --only nothing"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `launchdb project ...`: the platform API's projects, from the command line.
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use base::ProjectRef;
+use serde_json::{Value, json};
+
+use super::client::{Answer, Client};
+use super::output::{cell, object_pairs, pairs, print, table};
+use super::{KeysCommand, OneProject, ProjectCommand, ReachArgs, discovery};
+use crate::config::Source;
+use crate::exit::{self, Exit, ResultExt as _};
+
+/// Runs one command.
+pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
+    match command {
+        ProjectCommand::Create { name, reach } => create(source, &reach, &name),
+        ProjectCommand::List { reach } => list(source, &reach),
+        ProjectCommand::Show(project) => show(source, &project, "", object_pairs),
+        ProjectCommand::Connection(project) => show(source, &project, "/connection", object_pairs),
+        ProjectCommand::Settings { project, set: None } => show(source, &project, "/settings", pretty),
+        ProjectCommand::Settings { project, set: Some(set) } => change_settings(source, &project, &set),
+        ProjectCommand::Delete(project) => act(source, &project, "DELETE", "", "deleted; bring it back with `restore`"),
+        ProjectCommand::Suspend(project) => act(source, &project, "POST", "/suspend", "suspended"),
+        ProjectCommand::Resume(project) => act(source, &project, "POST", "/resume", "answers again"),
+        ProjectCommand::Restore(project) => act(source, &project, "POST", "/restore", "restored"),
+        ProjectCommand::Sql { project, query, file, read_only } => {
+            let sql = match (query, file) {
+                (Some(query), _) => query,
+                (None, Some(file)) => std::fs::read_to_string(&file)
+                    .with_context(|| format!("cannot read {}", file.display()))
+                    .exit(exit::FAILURE)?,
+                (None, None) => read_stdin()?,
+            };
+            run_sql(source, &project, &sql, read_only)
+        }
+        ProjectCommand::Keys(command) => keys(source, command),
+    }
+}
+
+fn read_stdin() -> Result<String, Exit> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read standard input").exit(exit::FAILURE)?;
+    Ok(text)
+}
+
+/// Prints the answer's own text with `--json`, and what `human` makes of it otherwise.
+fn show_answer(reach: &ReachArgs, answer: &Answer, human: impl FnOnce(&Value) -> String) -> Result<(), Exit> {
+    if reach.json { print(&answer.text) } else { print(&human(&answer.json)) }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// The path of a project given by id or name.
+fn project_path(client: &Client, id_or_name: &str) -> Result<String, Exit> {
+    if ProjectRef::parse(id_or_name).is_ok() {
+        return Ok(format!("/api/projects/{id_or_name}"));
+    }
+    let answer = client.get("/api/projects")?;
+    let found = answer.json.as_array().into_iter().flatten().find(|project| project["name"] == id_or_name);
+    match found.and_then(|project| project["id"].as_str()) {
+        Some(id) => Ok(format!("/api/projects/{id}")),
+        None => Err(Exit::message(
+            exit::NOT_FOUND,
+            format!("there is no project \"{id_or_name}\": `launchdb project list` shows those there are"),
+        )),
+    }
+}
+
+fn create(source: &Source, reach: &ReachArgs, name: &str) -> Result<(), Exit> {
+    let client = discovery::connect(source, reach)?;
+    let answer = client.post("/api/projects", &json!({ "name": name }))?;
+    if reach.json {
+        return print(&answer.text);
+    }
+    let id = answer.json["id"].as_str().unwrap_or_default();
+    let connection = client.get(&format!("/api/projects/{id}/connection"))?.json;
+    print(&pairs([
+        ("project", cell(&connection["project_id"])),
+        ("api url", cell(&connection["api_url"])),
+        ("anon key", cell(&connection["anon_key"])),
+        ("database", format!("launchdb project connection {id}   (shows passwords)")),
+    ]))
+}
+
+fn list(source: &Source, reach: &ReachArgs) -> Result<(), Exit> {
+    let answer = discovery::connect(source, reach)?.get("/api/projects")?;
+    show_answer(reach, &answer, |json| {
+        let rows = json.as_array().into_iter().flatten();
+        let cells = |project: &Value| ["id", "name", "status", "created_at"].map(|name| cell(&project[name])).to_vec();
+        table(&["id", "name", "status", "created"], rows.map(cells))
+    })
+}
+
+fn show(source: &Source, project: &OneProject, path: &str, human: fn(&Value) -> String) -> Result<(), Exit> {
+    let client = discovery::connect(source, &project.reach)?;
+    let answer = client.get(&format!("{}{path}", project_path(&client, &project.id)?))?;
+    show_answer(&project.reach, &answer, human)
+}
+
+fn change_settings(source: &Source, project: &OneProject, set: &str) -> Result<(), Exit> {
+    let text = if set == "-" { read_stdin()? } else { set.to_owned() };
+    let settings: Value =
+        serde_json::from_str(&text).context("the settings are no JSON").exit(exit::USAGE)?;
+    let client = discovery::connect(source, &project.reach)?;
+    let answer = client.patch(&format!("{}/settings", project_path(&client, &project.id)?), &settings)?;
+    show_answer(&project.reach, &answer, pretty)
+}
+
+fn act(source: &Source, project: &OneProject, method: &str, path: &str, done: &str) -> Result<(), Exit> {
+    let client = discovery::connect(source, &project.reach)?;
+    let answer = client.call(method, &format!("{}{path}", project_path(&client, &project.id)?), None)?;
+    if project.reach.json && answer.text.is_empty() {
+        return Ok(());
+    }
+    show_answer(&project.reach, &answer, |_| format!("project {}: {done}", project.id))
+}
+
+fn run_sql(source: &Source, project: &OneProject, sql: &str, read_only: bool) -> Result<(), Exit> {
+    let client = discovery::connect(source, &project.reach)?;
+    let path = format!("{}/sql", project_path(&client, &project.id)?);
+    let answer = client.post(&path, &json!({ "query": sql, "read_only": read_only }))?;
+    show_answer(&project.reach, &answer, sql_text)
+}
+
+/// The results of each statement: rows as a table, otherwise its command tag.
+fn sql_text(json: &Value) -> String {
+    let results = json["results"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts = results.iter().map(|result| {
+        let columns: Vec<&str> =
+            result["columns"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str().or(c.as_str())).collect();
+        let command = cell(&result["command"]);
+        if columns.is_empty() {
+            return command;
+        }
+        let rows = result["rows"].as_array().into_iter().flatten().map(|row| match row {
+            Value::Array(cells) => cells.iter().map(cell).collect(),
+            Value::Object(members) => members.values().map(cell).collect(),
+            other => vec![cell(other)],
+        });
+        format!("{}\n{command}", table(&columns, rows))
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn keys(source: &Source, command: KeysCommand) -> Result<(), Exit> {
+    match command {
+        KeysCommand::List(project) => show(source, &project, "/keys", |json| {
+            let rows = json.as_array().or_else(|| json["api_keys"].as_array()).into_iter().flatten();
+            let names = ["id", "name", "kind", "prefix", "created_at", "last_used_at", "revoked_at"];
+            table(
+                &["key", "name", "kind", "prefix", "created", "last used", "revoked"],
+                rows.map(|key| names.map(|name| cell(&key[name])).to_vec()),
+            )
+        }),
+        KeysCommand::Create { project, name, secret } => {
+            let client = discovery::connect(source, &project.reach)?;
+            let kind = if secret { "secret" } else { "publishable" };
+            let path = format!("{}/keys", project_path(&client, &project.id)?);
+            let answer = client.post(&path, &json!({ "name": name, "kind": kind }))?;
+            show_answer(&project.reach, &answer, object_pairs)
+        }
+        KeysCommand::Revoke { project, key } => {
+            act(source, &project, "DELETE", &format!("/keys/{key}"), "the key is revoked")
+        }
+        KeysCommand::RotateJwtSecret(project) => {
+            act(source, &project, "POST", "/keys/rotate-jwt-secret", "has a new JWT secret and new legacy keys")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_sql_are_tables_and_tags() {
+        let json = json!({"results": [
+            {"command": "CREATE TABLE", "columns": [], "rows": []},
+            {"command": "SELECT 1", "columns": [{"name": "a"}, {"name": "b"}], "rows": [["x", null]]},
+        ]});
+        let lines: Vec<_> = sql_text(&json).lines().map(|l| l.trim().to_owned()).collect();
+        assert_eq!(lines[0], "CREATE TABLE");
+        assert!(lines[1].starts_with('A') && lines[2] == "x" && lines[3] == "SELECT 1", "{lines:?}");
+    }
+}

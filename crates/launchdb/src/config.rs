@@ -1,0 +1,524 @@
+//! Configuration: read once, at the start, from a [`Source`]; validated into [`Config`], with every problem reported together.
+//!
+//! No other module of the project reads the environment. The names are those of the specification; ours start with
+//! `LAUNCHDB_`.
+
+pub mod reader;
+pub mod secrets;
+pub mod source;
+pub mod strength;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base::Secret;
+
+use self::reader::Reader;
+pub use self::secrets::GivenSecrets;
+pub use self::source::Source;
+
+/// One thing that is wrong with the configuration, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting's name, or the file's.
+    pub name: String,
+    /// What is wrong; reads as a sentence behind the name, and never holds the value of a secret.
+    pub what: String,
+    /// What to do, often a command.
+    pub mend: String,
+}
+
+impl Problem {
+    pub fn new(name: &str, what: &str, mend: &str) -> Self {
+        Self { name: name.to_owned(), what: what.to_owned(), mend: mend.to_owned() }
+    }
+}
+
+/// Everything that is wrong with a configuration; its text lists all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidConfig(pub Vec<Problem>);
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 { "one setting is" } else { "some settings are" })?;
+        f.write_str(" missing or wrong:")?;
+        for problem in &self.0 {
+            write!(f, "\n  {} {}\n      mend: {}", problem.name, problem.what, problem.mend)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+/// One service started alone (`serve --only`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Service {
+    /// The control plane: `/api/*` (port 8000).
+    PlatformApi,
+    /// The data API of every project (port 3000).
+    Rest,
+    /// The public entrance with every service behind it (port 8000).
+    Gateway,
+}
+
+impl Service {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PlatformApi => "platform-api",
+            Self::Rest => "rest",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// The port of the specification.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::PlatformApi | Self::Gateway => 8000,
+            Self::Rest => 3000,
+        }
+    }
+}
+
+/// What the command line says; it wins over the source.
+#[derive(Clone, Debug, Default)]
+pub struct Invocation {
+    /// `serve` rather than `dev`: secrets and URLs have to be given, not invented.
+    pub serve: bool,
+    pub only: Option<Service>,
+    pub data: Option<PathBuf>,
+    pub port: Option<u16>,
+    pub bind: Option<IpAddr>,
+}
+
+/// Listeners and what the outside sees.
+#[derive(Clone, Debug)]
+pub struct ListenConfig {
+    pub public: SocketAddr,
+    /// Where the status page also answers, as the specification's dashboard port; none switches it off.
+    pub status_port: Option<u16>,
+    /// Whether the status port was asked for by name: then it has to be free.
+    pub status_port_required: bool,
+    /// Loopback port of metrics and health; 0 lets the system choose one.
+    pub admin_port: u16,
+    pub admin_port_required: bool,
+    /// Builds every URL that is handed out; without a slash at its end.
+    pub public_url: String,
+    /// The part of project subdomains behind the project's label, when there is wildcard DNS.
+    pub domain: Option<String>,
+    pub trusted_proxies: Vec<String>,
+    /// Origins that browsers may call the platform API from.
+    pub cors_origins: Vec<String>,
+    /// How long requests may take to end after SIGTERM.
+    pub drain: Duration,
+}
+
+/// Where PostgreSQL is.
+#[derive(Clone, Debug)]
+pub struct DatabaseConfig {
+    /// The platform database; none means the embedded cluster of the data folder.
+    pub url: Option<Secret<String>>,
+    /// The same server without a pooler between, as a role that may create databases and roles.
+    pub admin_url: Option<Secret<String>>,
+    /// Name of the cluster's superuser.
+    pub superuser: String,
+    /// Folder of PostgreSQL's programs; none searches the usual places.
+    pub bin_dir: Option<PathBuf>,
+    /// Loopback port of the embedded cluster; none lets the data folder's choice stand.
+    pub port: Option<u16>,
+    /// Most connections all projects may hold together; none derives it from `max_connections`.
+    pub connection_budget: Option<u32>,
+    /// A connection of a project is closed when it was idle for this long.
+    pub idle: Duration,
+}
+
+/// The control plane.
+#[derive(Clone, Debug)]
+pub struct PlatformConfig {
+    /// Whether anybody may sign up as an owner.
+    pub signup_enabled: bool,
+    /// E-mail address of the owner made at the first start.
+    pub owner_email: String,
+    pub owner_password: Option<Secret<String>>,
+    /// How many complete projects are kept ready.
+    pub spares: u32,
+    /// How long a deleted project can be restored.
+    pub retention: Duration,
+}
+
+/// The mail server that projects use when they set none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailConfig {
+    pub host: String,
+    pub port: u16,
+    pub user: Option<String>,
+    pub password: Option<Secret<String>>,
+    pub from: String,
+}
+
+/// Requests the gateway lets through.
+#[derive(Clone, Debug)]
+pub struct LimitConfig {
+    /// Requests per second and client address, as a long-term average; 0 is no limit.
+    pub per_ip_per_second: u32,
+    pub per_ip_burst: u32,
+    /// Requests under way at once; more are answered 503.
+    pub max_in_flight: usize,
+    /// Largest request body of the platform API, in bytes.
+    pub max_body_bytes: u64,
+}
+
+/// What is written to standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A filter of `tracing-subscriber`, for instance `info,rest=debug`.
+    pub filter: String,
+    pub format: LogFormat,
+    pub colour: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Pretty,
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+}
+
+/// The whole configuration of a server, without secrets that may have to be generated first.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub data: PathBuf,
+    pub listen: ListenConfig,
+    pub database: DatabaseConfig,
+    pub platform: PlatformConfig,
+    pub mail: Option<MailConfig>,
+    pub limits: LimitConfig,
+    pub log: LogConfig,
+    pub secrets: GivenSecrets,
+    /// Threads of the runtime; none means one for each core.
+    pub workers: Option<usize>,
+    /// Things that are allowed and yet deserve a word.
+    pub warnings: Vec<Problem>,
+}
+
+/// Every name that means something to LaunchDB or to a service of the specification.
+const KNOWN_NAMES: &[&str] = &[
+    "ACCESS_TOKEN_TTL",
+    "ACME_EMAIL",
+    "BACKUP_ENCRYPTION_KEY",
+    "BACKUP_RETENTION_DAYS",
+    "CORS_ORIGIN",
+    "DATABASE_URL",
+    "DOMAIN",
+    "INTERNAL_API_KEY",
+    "LAUNCHDB_ADMIN_DATABASE_URL",
+    "LAUNCHDB_ADMIN_PORT",
+    "LAUNCHDB_BIND",
+    "LAUNCHDB_DATA",
+    "LAUNCHDB_DB_CONNECTIONS",
+    "LAUNCHDB_DB_IDLE_SECONDS",
+    "LAUNCHDB_DRAIN_SECONDS",
+    "LAUNCHDB_LOG_FORMAT",
+    "LAUNCHDB_MASTER_KEY",
+    "LAUNCHDB_MAX_BODY_BYTES",
+    "LAUNCHDB_MAX_IN_FLIGHT",
+    "LAUNCHDB_OWNER_EMAIL",
+    "LAUNCHDB_OWNER_PASSWORD",
+    "LAUNCHDB_PORT",
+    "LAUNCHDB_POSTGRES_BIN",
+    "LAUNCHDB_POSTGRES_PORT",
+    "LAUNCHDB_PUBLIC_URL",
+    "LAUNCHDB_RATE_LIMIT_BURST",
+    "LAUNCHDB_RATE_LIMIT_PER_SECOND",
+    "LAUNCHDB_RETENTION_DAYS",
+    "LAUNCHDB_SIGNUP",
+    "LAUNCHDB_SPARES",
+    "LAUNCHDB_STATUS_PORT",
+    "LAUNCHDB_TOKEN",
+    "LAUNCHDB_TRUSTED_PROXIES",
+    "LAUNCHDB_URL",
+    "LAUNCHDB_WORKERS",
+    "LOG_LEVEL",
+    "MAX_FILE_SIZE_MB",
+    "NO_COLOR",
+    "PLATFORM_DB_DSN",
+    "PLATFORM_JWT_SECRET",
+    "PORT",
+    "POSTGRES_SUPERUSER",
+    "POSTGRES_SUPERUSER_PASSWORD",
+    "POSTGREST_ADMIN_KEY",
+    "REFRESH_TOKEN_TTL",
+    "RSYNC_DEST",
+    "RSYNC_SSH_KEY_PATH",
+    "RUST_LOG",
+    "SIGNED_URL_TTL",
+    "SMTP_FROM",
+    "SMTP_HOST",
+    "SMTP_PASSWORD",
+    "SMTP_PORT",
+    "SMTP_USER",
+    "STORAGE_PATH",
+];
+
+fn is_known_name(name: &str) -> bool {
+    KNOWN_NAMES.contains(&name) || name.starts_with("LAUNCHDB_")
+}
+
+/// Name of the data folder inside a working folder.
+pub const DATA_FOLDER_NAME: &str = ".launchdb";
+
+/// Where an installed server keeps its data.
+pub const SYSTEM_DATA_FOLDER: &str = "/var/lib/launchdb";
+
+impl Config {
+    /// Reads and checks everything; one error lists all problems.
+    pub fn load(source: &Source, invocation: &Invocation) -> Result<Self, InvalidConfig> {
+        let mut reader = Reader::new(source);
+        let database = database(&mut reader);
+        let listen = listen(&mut reader, invocation);
+        let config = Self {
+            data: invocation
+                .data
+                .clone()
+                .or_else(|| reader.text("LAUNCHDB_DATA").map(PathBuf::from))
+                .unwrap_or_else(|| PathBuf::from(DATA_FOLDER_NAME)),
+            platform: platform(&mut reader),
+            mail: mail(&mut reader),
+            limits: limits(&mut reader),
+            log: log(&mut reader),
+            secrets: GivenSecrets::read(&mut reader, database.url.is_some()),
+            workers: reader.parsed_opt("LAUNCHDB_WORKERS", "a number of threads from 1 to 512", |n| (1..=512).contains(n)),
+            database,
+            listen,
+            warnings: Vec::new(),
+        };
+        // Of services that are yet to come: checked now, so that a bad value is not found months later.
+        let positive = |n: &u64| *n > 0;
+        for (name, unit) in [
+            ("MAX_FILE_SIZE_MB", "a number of megabytes above 0"),
+            ("SIGNED_URL_TTL", "a number of seconds above 0"),
+            ("ACCESS_TOKEN_TTL", "a number of seconds above 0"),
+            ("REFRESH_TOKEN_TTL", "a number of seconds above 0"),
+            ("BACKUP_RETENTION_DAYS", "a number of days above 0"),
+        ] {
+            reader.parsed_opt::<u64>(name, unit, positive);
+        }
+        let (problems, mut warnings) = reader.finish();
+        if !problems.is_empty() {
+            return Err(InvalidConfig(problems));
+        }
+        for name in source.names_with_prefix("LAUNCHDB_") {
+            if !KNOWN_NAMES.contains(&name) {
+                warnings.push(Problem::new(name, "is no setting of LaunchDB", "look for a slip in its name"));
+            }
+        }
+        if invocation.serve && config.mail.is_none() {
+            warnings.push(Problem::new(
+                "SMTP_HOST",
+                "is not set, so no mail can be sent",
+                "set SMTP_HOST, SMTP_PORT, SMTP_USER, SMTP_PASSWORD and SMTP_FROM",
+            ));
+        }
+        Ok(Self { warnings, ..config })
+    }
+
+    /// Whether PostgreSQL is ours to start and stop.
+    pub fn is_embedded(&self) -> bool {
+        self.database.url.is_none()
+    }
+}
+
+fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
+    let bind = invocation
+        .bind
+        .or_else(|| reader.parsed_opt("LAUNCHDB_BIND", "an IP address such as 127.0.0.1 or 0.0.0.0", |_: &IpAddr| true))
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let port_text = "a port from 0 to 65535 (0 lets the system choose)";
+    let ours = reader.parsed_opt("LAUNCHDB_PORT", port_text, |_: &u16| true);
+    let seed = reader.parsed_opt("PORT", port_text, |_: &u16| true);
+    let port =
+        invocation.port.or(ours).or(seed).unwrap_or(invocation.only.map_or(8000, Service::default_port));
+
+    let domain = reader.checked_text("DOMAIN", "a host name such as db.example.org, without https://", is_host_name);
+    let public_url = match reader.text("LAUNCHDB_PUBLIC_URL") {
+        Some(text) => public_url(&text).unwrap_or_else(|what| {
+            reader.problem("LAUNCHDB_PUBLIC_URL", what, "write it as https://db.example.org");
+            String::new()
+        }),
+        None => match &domain {
+            Some(domain) => format!("https://{domain}"),
+            None => {
+                if reader.text("DATABASE_URL").is_some() {
+                    reader.problem(
+                        "DOMAIN",
+                        "is missing, so no URL of a project could be built",
+                        "set DOMAIN=db.example.org, or LAUNCHDB_PUBLIC_URL=http://host:port",
+                    );
+                }
+                String::new()
+            }
+        },
+    };
+    if let Some(mail) = reader.text("ACME_EMAIL")
+        && !mail.contains('@')
+    {
+        reader.problem("ACME_EMAIL", "is no e-mail address", "set ACME_EMAIL=you@example.org");
+    }
+
+    let status = reader.text("LAUNCHDB_STATUS_PORT");
+    let status_port = match status.as_deref() {
+        Some("off") => None,
+        Some(_) => reader.parsed_opt("LAUNCHDB_STATUS_PORT", "a port, or off", |_: &u16| true),
+        None if invocation.only.is_some() => None,
+        None => Some(3001),
+    };
+    let admin = reader.parsed_opt("LAUNCHDB_ADMIN_PORT", port_text, |_: &u16| true);
+    let list = |text: Option<String>| -> Vec<String> {
+        let text = text.unwrap_or_default();
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+    };
+    let trusted_proxies = list(reader.text("LAUNCHDB_TRUSTED_PROXIES"));
+    for proxy in &trusted_proxies {
+        if !is_network(proxy) {
+            reader.problem(
+                "LAUNCHDB_TRUSTED_PROXIES",
+                &format!("has \"{proxy}\", which is no address or network"),
+                "write addresses or networks with commas between, for instance 127.0.0.1,10.0.0.0/8",
+            );
+        }
+    }
+    ListenConfig {
+        public: SocketAddr::new(bind, port),
+        status_port,
+        status_port_required: status.is_some(),
+        admin_port: admin.unwrap_or(8009),
+        admin_port_required: admin.is_some(),
+        public_url,
+        domain,
+        trusted_proxies,
+        cors_origins: list(reader.text("CORS_ORIGIN")),
+        drain: Duration::from_secs(reader.parsed("LAUNCHDB_DRAIN_SECONDS", 10, "a number of seconds up to 600", |n| *n <= 600)),
+    }
+}
+
+fn database(reader: &mut Reader<'_>) -> DatabaseConfig {
+    let url_name = if reader.text("DATABASE_URL").is_some() { "DATABASE_URL" } else { "PLATFORM_DB_DSN" };
+    DatabaseConfig {
+        url: reader.postgres_url(url_name),
+        admin_url: reader.postgres_url("LAUNCHDB_ADMIN_DATABASE_URL"),
+        superuser: reader
+            .checked_text("POSTGRES_SUPERUSER", "a role name such as supabase_admin", |name| {
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                    && (1..=63).contains(&name.len())
+            })
+            .unwrap_or_else(|| "supabase_admin".to_owned()),
+        bin_dir: reader.text("LAUNCHDB_POSTGRES_BIN").map(PathBuf::from),
+        port: reader.parsed_opt("LAUNCHDB_POSTGRES_PORT", "a port from 1 to 65535", |n| *n > 0),
+        connection_budget: reader.parsed_opt("LAUNCHDB_DB_CONNECTIONS", "a number of connections above 0", |n| *n > 0),
+        idle: Duration::from_secs(reader.parsed("LAUNCHDB_DB_IDLE_SECONDS", 30, "a number of seconds above 0", |n| *n > 0)),
+    }
+}
+
+fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
+    let days: u64 = reader.parsed("LAUNCHDB_RETENTION_DAYS", 7, "a number of days up to 3650", |n| *n <= 3650);
+    let owner_password = reader.text("LAUNCHDB_OWNER_PASSWORD");
+    if let Some(password) = &owner_password
+        && let Some(weakness) = strength::weakness(password, 10)
+    {
+        reader.problem("LAUNCHDB_OWNER_PASSWORD", &weakness, "leave it out: one is made and printed once");
+    }
+    PlatformConfig {
+        signup_enabled: reader.parsed("LAUNCHDB_SIGNUP", false, "true or false", |_| true),
+        owner_email: reader
+            .checked_text("LAUNCHDB_OWNER_EMAIL", "an e-mail address", |text| text.contains('@'))
+            .unwrap_or_else(|| "owner@localhost".to_owned()),
+        owner_password: owner_password.map(Secret::new),
+        spares: reader.parsed("LAUNCHDB_SPARES", 3, "a number up to 100", |n| *n <= 100),
+        retention: Duration::from_secs(days * 24 * 60 * 60),
+    }
+}
+
+fn mail(reader: &mut Reader<'_>) -> Option<MailConfig> {
+    let port = reader.parsed("SMTP_PORT", 587, "a port from 1 to 65535", |n| *n > 0);
+    let from = reader.checked_text("SMTP_FROM", "an e-mail address", |text| text.contains('@'));
+    let user = reader.text("SMTP_USER");
+    let password = reader.text("SMTP_PASSWORD");
+    let Some(host) = reader.text("SMTP_HOST") else {
+        if user.is_some() || password.is_some() || from.is_some() {
+            reader.problem("SMTP_HOST", "is missing while other SMTP_ settings are there", "set SMTP_HOST=smtp.example.org");
+        }
+        return None;
+    };
+    if let Some(reason) = password.as_deref().and_then(strength::placeholder_reason) {
+        reader.problem("SMTP_PASSWORD", reason, "set the password your mail provider gave you");
+    }
+    if user.is_some() != password.is_some() {
+        let missing = if user.is_some() { "SMTP_PASSWORD" } else { "SMTP_USER" };
+        reader.problem(missing, "is missing: user and password go together", "set both, or neither");
+    }
+    if from.is_none() {
+        reader.problem("SMTP_FROM", "is missing", "set SMTP_FROM=noreply@example.org");
+    }
+    Some(MailConfig { host, port, user, password: password.map(Secret::new), from: from.unwrap_or_default() })
+}
+
+fn limits(reader: &mut Reader<'_>) -> LimitConfig {
+    LimitConfig {
+        per_ip_per_second: reader.parsed("LAUNCHDB_RATE_LIMIT_PER_SECOND", 0, "requests a second; 0 is no limit", |_| true),
+        per_ip_burst: reader.parsed("LAUNCHDB_RATE_LIMIT_BURST", 0, "requests at once; 0 is a second's worth", |_| true),
+        max_in_flight: reader.parsed("LAUNCHDB_MAX_IN_FLIGHT", 1_000, "a number of requests above 0", |n| *n > 0),
+        max_body_bytes: reader.parsed("LAUNCHDB_MAX_BODY_BYTES", 10 * 1024 * 1024, "a number of bytes above 0", |n| *n > 0),
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> LogConfig {
+    let filter = reader
+        .text("RUST_LOG")
+        .or_else(|| {
+            reader.checked_text("LOG_LEVEL", "one of error, warn, info, debug, trace", |text| {
+                ["error", "warn", "info", "debug", "trace"].contains(&text.to_lowercase().as_str())
+            })
+        })
+        .unwrap_or_else(|| "info".to_owned());
+    let format = match reader.text("LAUNCHDB_LOG_FORMAT").as_deref() {
+        None | Some("auto") => LogFormat::Auto,
+        Some("json") => LogFormat::Json,
+        Some("pretty") => LogFormat::Pretty,
+        Some(_) => {
+            reader.problem("LAUNCHDB_LOG_FORMAT", "is unknown", "set it to json, pretty or auto");
+            LogFormat::Auto
+        }
+    };
+    LogConfig { filter: filter.to_lowercase(), format, colour: reader.text("NO_COLOR").is_none() }
+}
+
+fn public_url(text: &str) -> Result<String, &'static str> {
+    let url = url::Url::parse(text).map_err(|_| "is no URL")?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err("is no http or https URL");
+    }
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+        return Err("has more than scheme, host, port and path");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+fn is_host_name(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    bits.is_none_or(|bits| bits.parse::<u8>().is_ok_and(|bits| bits <= most))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+use super::secrets::SECRET_KINDS;
+use super::*;
+
+fn dev(pairs: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
+    Config::load(&Source::from_pairs(pairs.iter().copied()), &Invocation::default())
+}
+
+fn problem_names(result: Result<Config, InvalidConfig>) -> Vec<String> {
+    let mut names: Vec<_> = result.unwrap_err().0.into_iter().map(|p| p.name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn nothing_set_is_a_working_dev_configuration() {
+    let config = dev(&[]).unwrap();
+    assert_eq!(config.listen.public.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.data, PathBuf::from(".launchdb"));
+    assert_eq!(config.listen.status_port, Some(3001));
+    assert!(config.is_embedded() && !config.platform.signup_enabled && config.mail.is_none());
+    assert_eq!(config.database.superuser, "supabase_admin");
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn the_command_line_wins_over_the_source() {
+    let source = Source::from_pairs([("LAUNCHDB_PORT", "9001"), ("PORT", "9002"), ("LAUNCHDB_DATA", "/a")]);
+    let config = Config::load(&source, &Invocation::default()).unwrap();
+    assert_eq!((config.listen.public.port(), config.data), (9001, PathBuf::from("/a")));
+    let invocation = Invocation { port: Some(7), data: Some("/b".into()), ..Invocation::default() };
+    let config = Config::load(&source, &invocation).unwrap();
+    assert_eq!((config.listen.public.port(), config.data), (7, PathBuf::from("/b")));
+}
+
+#[test]
+fn services_started_alone_use_the_ports_of_the_specification() {
+    for (service, port) in [(Service::PlatformApi, 8000), (Service::Rest, 3000), (Service::Gateway, 8000)] {
+        let invocation = Invocation { only: Some(service), ..Invocation::default() };
+        assert_eq!(Config::load(&Source::default(), &invocation).unwrap().listen.public.port(), port);
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_mend_and_without_the_value() {
+    let error = dev(&[
+        ("LAUNCHDB_MASTER_KEY", "changeme-changeme-changeme"),
+        ("PLATFORM_JWT_SECRET", "your-super-secret-jwt-token-with-at-least-32-characters-long"),
+        ("INTERNAL_API_KEY", "tooshort"),
+        ("LAUNCHDB_PORT", "eight"),
+        ("LAUNCHDB_PUBLIC_URL", "ftp://x"),
+        ("LAUNCHDB_TRUSTED_PROXIES", "10.0.0.0/8, 300.1.1.1"),
+        ("SMTP_USER", "somebody"),
+        ("DATABASE_URL", "postgres://postgres:postgres@localhost/platform"),
+        ("LAUNCHDB_LOG_FORMAT", "xml"),
+        ("MAX_FILE_SIZE_MB", "-1"),
+    ])
+    .unwrap_err();
+    let text = error.to_string();
+    for name in [
+        "LAUNCHDB_MASTER_KEY",
+        "PLATFORM_JWT_SECRET",
+        "INTERNAL_API_KEY",
+        "LAUNCHDB_PORT",
+        "LAUNCHDB_PUBLIC_URL",
+        "LAUNCHDB_TRUSTED_PROXIES",
+        "SMTP_HOST",
+        "DATABASE_URL",
+        "LAUNCHDB_LOG_FORMAT",
+        "MAX_FILE_SIZE_MB",
+    ] {
+        assert_eq!(error.0.iter().filter(|p| p.name == name).count(), 1, "{name} in {text}");
+    }
+    assert!(text.contains("openssl rand -base64 32"), "{text}");
+    assert!(!text.contains("tooshort") && !text.contains("postgres:postgres"), "{text}");
+}
+
+#[test]
+fn a_given_database_needs_a_public_url_and_secrets() {
+    let url = ("DATABASE_URL", "postgresql://launchdb_admin:k2Jd93kfQlz0@db:5432/platform");
+    assert_eq!(problem_names(dev(&[url])), ["DOMAIN"]);
+    let config = dev(&[url, ("DOMAIN", "db.acme.org")]).unwrap();
+    assert_eq!(config.listen.public_url, "https://db.acme.org");
+    assert!(config.secrets.must_exist());
+    let alias = ("PLATFORM_DB_DSN", url.1);
+    assert!(!dev(&[alias, ("LAUNCHDB_PUBLIC_URL", "http://10.0.0.1:8000/")]).unwrap().is_embedded());
+}
+
+#[test]
+fn one_value_does_not_serve_as_two_secrets() {
+    let value = base::random::hex::<32>();
+    assert_eq!(
+        problem_names(dev(&[("INTERNAL_API_KEY", &value), ("POSTGREST_ADMIN_KEY", &value)])),
+        ["POSTGREST_ADMIN_KEY"]
+    );
+}
+
+#[test]
+fn what_is_generated_is_accepted() {
+    for kind in SECRET_KINDS {
+        assert_eq!(kind.weakness(kind.generate().expose()), None, "{}", kind.name);
+    }
+}
+
+#[test]
+fn slips_and_missing_mail_are_warnings() {
+    let source = Source::from_pairs([("LAUNCHDB_TRUSTED_PROXYS", "10.0.0.1")]);
+    let config = Config::load(&source, &Invocation { serve: true, ..Invocation::default() }).unwrap();
+    let names: Vec<_> = config.warnings.iter().map(|w| w.name.as_str()).collect();
+    assert_eq!(names, ["LAUNCHDB_TRUSTED_PROXYS", "SMTP_HOST"]);
+}
+
+#[test]
+fn mail_settings_go_together() {
+    assert_eq!(problem_names(dev(&[("SMTP_HOST", "mail"), ("SMTP_USER", "u")])), ["SMTP_FROM", "SMTP_PASSWORD"]);
+    let mail = dev(&[("SMTP_HOST", "mail"), ("SMTP_FROM", "a@b.org")]).unwrap().mail.unwrap();
+    assert_eq!((mail.host.as_str(), mail.port, mail.user), ("mail", 587, None));
+}
