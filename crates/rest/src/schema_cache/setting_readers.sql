@@ -1,0 +1,71 @@
+-- Which request.* settings stored code can read, and whether it can set response.*. Whoever builds a setting's name at
+-- run time, reads pg_settings, or is written in a language we cannot look into, counts for all of them.
+with definitions as (
+  -- Functions, SQL bodies of the new kind included.
+  select case when p.prosqlbody is null then p.prosrc else pg_get_functiondef(p.oid) end as body
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_language l on l.oid = p.prolang
+  where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    and l.lanname in ('sql', 'plpgsql')
+    and (p.prosqlbody::text ~ ':funcid (2077|2078|2084|3294) ' or p.prosqlbody is null and p.prosrc ~* 'current_setting|set_config|pg_settings|show_all_settings|request\.|response\.')
+  union all
+  -- Views and rules; 2077 and 3294 are current_setting, 2084 is pg_show_all_settings, 2078 is set_config.
+  select pg_get_ruledef(r.oid)
+  from pg_catalog.pg_rewrite r
+  join pg_catalog.pg_class c on c.oid = r.ev_class
+  where c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    and (r.ev_action::text ~ ':funcid (2077|2078|2084|3294) ' or r.ev_qual::text ~ ':funcid (2077|2078|3294) '
+      or exists (
+        select from pg_catalog.pg_depend d
+        where d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+          and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = 'pg_catalog.pg_settings'::regclass
+      ))
+  union all
+  -- Row level security, as PostgreSQL prints it.
+  select concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+  from pg_catalog.pg_policy p
+  where concat(p.polqual::text, p.polwithcheck::text) ~ ':funcid (2077|2078|3294) '
+  union all
+  select pg_get_expr(d.adbin, d.adrelid)
+  from pg_catalog.pg_attrdef d
+  where d.adbin::text ~ ':funcid (2077|2078|3294) '
+  union all
+  select pg_get_constraintdef(c.oid)
+  from pg_catalog.pg_constraint c
+  where c.conbin::text ~ ':funcid (2077|2078|3294) '
+  union all
+  select pg_get_triggerdef(t.oid)
+  from pg_catalog.pg_trigger t
+  where t.tgqual::text ~ ':funcid (2077|2078|3294) '
+  union all
+  select pg_get_expr(t.typdefaultbin, 0)
+  from pg_catalog.pg_type t
+  where t.typdefaultbin::text ~ ':funcid (2077|2078|3294) '
+),
+marks as (
+  select
+    body ~* 'request\.headers?' as headers,
+    body ~* 'request\.cookies?' as cookies,
+    body ~* 'request\.method' as method,
+    body ~* 'request\.path' as path,
+    body ~* 'response\.' as response,
+    -- What is left of current_setting when the calls that name their setting are taken away.
+    regexp_replace(body, 'current_setting\s*\(\s*''[^'']*''(::text)?\s*[,)]', '', 'gi')
+      ~* 'current_setting|pg_settings|show_all_settings' as any_read,
+    regexp_replace(body, 'set_config\s*\(\s*''[^'']*''(::text)?\s*,', '', 'gi') ~* 'set_config' as any_write
+  from definitions
+  where body is not null
+  union all
+  select true, true, true, true, true, true, true
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_language l on l.oid = p.prolang
+  where l.lanname not in ('internal', 'c', 'sql', 'plpgsql')
+)
+select json_build_array(
+  coalesce(bool_or(headers or any_read), false),
+  coalesce(bool_or(cookies or any_read), false),
+  coalesce(bool_or(method or any_read), false),
+  coalesce(bool_or(path or any_read), false),
+  coalesce(bool_or(response or any_write), false)
+)::text
+from marks
