@@ -1,1 +1,11 @@
-//! procs
+//! Child processes and the files they read: today PostgreSQL, later PgBouncer and PostgREST.
+//!
+//! Nothing here speaks to a database; that is the business of `pg`. Nothing here reads the environment either: whoever
+//! calls hands in the search path.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
+
+pub mod binaries;
+pub mod initdb;
+pub mod postgres_conf;
+pub mod unprivileged;
