@@ -290,7 +290,8 @@ impl Config {
             limits: limits(&mut reader),
             log: log(&mut reader),
             secrets: GivenSecrets::read(&mut reader, database.url.is_some()),
-            workers: reader.parsed_opt("LAUNCHDB_WORKERS", "a number of threads from 1 to 512", |n| (1..=512).contains(n)),
+            workers: reader
+                .parsed_opt("LAUNCHDB_WORKERS", "a number of threads from 1 to 512", |n| (1..=512).contains(n)),
             database,
             listen,
             warnings: Vec::new(),
@@ -339,8 +340,7 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
     let port_text = "a port from 0 to 65535 (0 lets the system choose)";
     let ours = reader.parsed_opt("LAUNCHDB_PORT", port_text, |_: &u16| true);
     let seed = reader.parsed_opt("PORT", port_text, |_: &u16| true);
-    let port =
-        invocation.port.or(ours).or(seed).unwrap_or(invocation.only.map_or(8000, Service::default_port));
+    let port = invocation.port.or(ours).or(seed).unwrap_or(invocation.only.map_or(8000, Service::default_port));
 
     let domain = reader.checked_text("DOMAIN", "a host name such as db.example.org, without https://", is_host_name);
     let public_url = match reader.text("LAUNCHDB_PUBLIC_URL") {
@@ -400,7 +400,9 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
         domain,
         trusted_proxies,
         cors_origins: list(reader.text("CORS_ORIGIN")),
-        drain: Duration::from_secs(reader.parsed("LAUNCHDB_DRAIN_SECONDS", 10, "a number of seconds up to 600", |n| *n <= 600)),
+        drain: Duration::from_secs(
+            reader.parsed("LAUNCHDB_DRAIN_SECONDS", 10, "a number of seconds up to 600", |n| *n <= 600),
+        ),
     }
 }
 
@@ -418,7 +420,9 @@ fn database(reader: &mut Reader<'_>) -> DatabaseConfig {
         bin_dir: reader.text("LAUNCHDB_POSTGRES_BIN").map(PathBuf::from),
         port: reader.parsed_opt("LAUNCHDB_POSTGRES_PORT", "a port from 1 to 65535", |n| *n > 0),
         connection_budget: reader.parsed_opt("LAUNCHDB_DB_CONNECTIONS", "a number of connections above 0", |n| *n > 0),
-        idle: Duration::from_secs(reader.parsed("LAUNCHDB_DB_IDLE_SECONDS", 30, "a number of seconds above 0", |n| *n > 0)),
+        idle: Duration::from_secs(
+            reader.parsed("LAUNCHDB_DB_IDLE_SECONDS", 30, "a number of seconds above 0", |n| *n > 0),
+        ),
     }
 }
 
@@ -448,7 +452,11 @@ fn mail(reader: &mut Reader<'_>) -> Option<MailConfig> {
     let password = reader.text("SMTP_PASSWORD");
     let Some(host) = reader.text("SMTP_HOST") else {
         if user.is_some() || password.is_some() || from.is_some() {
-            reader.problem("SMTP_HOST", "is missing while other SMTP_ settings are there", "set SMTP_HOST=smtp.example.org");
+            reader.problem(
+                "SMTP_HOST",
+                "is missing while other SMTP_ settings are there",
+                "set SMTP_HOST=smtp.example.org",
+            );
         }
         return None;
     };
@@ -467,10 +475,17 @@ fn mail(reader: &mut Reader<'_>) -> Option<MailConfig> {
 
 fn limits(reader: &mut Reader<'_>) -> LimitConfig {
     LimitConfig {
-        per_ip_per_second: reader.parsed("LAUNCHDB_RATE_LIMIT_PER_SECOND", 0, "requests a second; 0 is no limit", |_| true),
-        per_ip_burst: reader.parsed("LAUNCHDB_RATE_LIMIT_BURST", 0, "requests at once; 0 is a second's worth", |_| true),
+        per_ip_per_second: reader.parsed(
+            "LAUNCHDB_RATE_LIMIT_PER_SECOND",
+            0,
+            "requests a second; 0 is no limit",
+            |_| true,
+        ),
+        per_ip_burst: reader
+            .parsed("LAUNCHDB_RATE_LIMIT_BURST", 0, "requests at once; 0 is a second's worth", |_| true),
         max_in_flight: reader.parsed("LAUNCHDB_MAX_IN_FLIGHT", 1_000, "a number of requests above 0", |n| *n > 0),
-        max_body_bytes: reader.parsed("LAUNCHDB_MAX_BODY_BYTES", 10 * 1024 * 1024, "a number of bytes above 0", |n| *n > 0),
+        max_body_bytes: reader
+            .parsed("LAUNCHDB_MAX_BODY_BYTES", 10 * 1024 * 1024, "a number of bytes above 0", |n| *n > 0),
     }
 }
 

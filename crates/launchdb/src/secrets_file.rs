@@ -182,8 +182,7 @@ mod tests {
     #[test]
     fn with_a_given_database_nothing_is_invented() {
         let data = tempfile::tempdir().unwrap();
-        let given =
-            given(&[("DATABASE_URL", "postgres://a:k2Jd93kfQlz0@h/platform"), ("DOMAIN", "db.acme.org")]);
+        let given = given(&[("DATABASE_URL", "postgres://a:k2Jd93kfQlz0@h/platform"), ("DOMAIN", "db.acme.org")]);
         let error = complete(data.path(), &given, true).unwrap_err();
         let text = format!("{:#}", error.error);
         assert!(text.contains("LAUNCHDB_MASTER_KEY") && text.contains("PLATFORM_JWT_SECRET"), "{text}");

@@ -90,7 +90,9 @@ impl Client {
             .with_context(|| format!("{url} is no address a request can be sent to"))
             .exit(exit::USAGE)?
             .map_err(anyhow::Error::from)
-            .with_context(|| format!("no server answers at {}: is it running? (launchdb status, launchdb doctor)", self.url))
+            .with_context(|| {
+                format!("no server answers at {}: is it running? (launchdb status, launchdb doctor)", self.url)
+            })
             .exit(exit::UNREACHABLE)?;
         let text = response
             .body_mut()
@@ -115,9 +117,7 @@ fn refusal(status: u16, json: &Value, text: &str) -> Exit {
             for detail in details {
                 let line = match detail {
                     Value::String(line) => line.clone(),
-                    Value::Object(object) => {
-                        object.values().map(super::output::cell).collect::<Vec<_>>().join(": ")
-                    }
+                    Value::Object(object) => object.values().map(super::output::cell).collect::<Vec<_>>().join(": "),
                     other => other.to_string(),
                 };
                 message.push_str(&format!("\n  {line}"));
@@ -138,7 +138,9 @@ fn refusal(status: u16, json: &Value, text: &str) -> Exit {
         _ => exit::FAILURE,
     };
     if status == 401 {
-        message.push_str("\n  mend: pass an owner's token with --token or LAUNCHDB_TOKEN, or name the data folder with --data");
+        message.push_str(
+            "\n  mend: pass an owner's token with --token or LAUNCHDB_TOKEN, or name the data folder with --data",
+        );
     }
     Exit::message(code, message)
 }
@@ -151,11 +153,14 @@ mod tests {
 
     #[test]
     fn refusals_carry_the_servers_words_and_a_code() {
-        let body = json!({"error": {"code": "invalid", "message": "bad settings", "details": ["max_rows: too big", "x"]}});
+        let body =
+            json!({"error": {"code": "invalid", "message": "bad settings", "details": ["max_rows: too big", "x"]}});
         let exit = refusal(400, &body, "");
         assert_eq!(exit.code, exit::REFUSED);
         assert_eq!(exit.error.to_string(), "bad settings\n  max_rows: too big\n  x");
-        for (status, code) in [(401, exit::NOT_ALLOWED), (404, exit::NOT_FOUND), (409, exit::REFUSED), (503, exit::FAILURE)] {
+        for (status, code) in
+            [(401, exit::NOT_ALLOWED), (404, exit::NOT_FOUND), (409, exit::REFUSED), (503, exit::FAILURE)]
+        {
             assert_eq!(refusal(status, &Value::Null, "gone").code, code);
         }
         assert!(refusal(502, &Value::Null, "<html>").error.to_string().contains("502"));

@@ -103,8 +103,7 @@ fn show(source: &Source, project: &OneProject, path: &str, human: fn(&Value) -> 
 
 fn change_settings(source: &Source, project: &OneProject, set: &str) -> Result<(), Exit> {
     let text = if set == "-" { read_stdin()? } else { set.to_owned() };
-    let settings: Value =
-        serde_json::from_str(&text).context("the settings are no JSON").exit(exit::USAGE)?;
+    let settings: Value = serde_json::from_str(&text).context("the settings are no JSON").exit(exit::USAGE)?;
     let client = discovery::connect(source, &project.reach)?;
     let answer = client.patch(&format!("{}/settings", project_path(&client, &project.id)?), &settings)?;
     show_answer(&project.reach, &answer, pretty)
@@ -130,8 +129,12 @@ fn run_sql(source: &Source, project: &OneProject, sql: &str, read_only: bool) ->
 fn sql_text(json: &Value) -> String {
     let results = json["results"].as_array().map(Vec::as_slice).unwrap_or_default();
     let texts = results.iter().map(|result| {
-        let columns: Vec<&str> =
-            result["columns"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str().or(c.as_str())).collect();
+        let columns: Vec<&str> = result["columns"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|c| c["name"].as_str().or(c.as_str()))
+            .collect();
         let command = cell(&result["command"]);
         if columns.is_empty() {
             return command;

@@ -135,8 +135,9 @@ impl PlatformSecrets {
     pub fn master_key(&self) -> Result<MasterKey, InvalidConfig> {
         let kind = &SECRET_KINDS[0];
         let text = self.get(kind.name).map(|value| value.expose().as_str()).unwrap_or_default();
-        MasterKey::from_base64(text, 1)
-            .map_err(|_| InvalidConfig(vec![Problem::new(kind.name, "is not 32 bytes written in base64", &kind.mend())]))
+        MasterKey::from_base64(text, 1).map_err(|_| {
+            InvalidConfig(vec![Problem::new(kind.name, "is not 32 bytes written in base64", &kind.mend())])
+        })
     }
 
     pub fn get(&self, name: &str) -> Option<&Secret<String>> {

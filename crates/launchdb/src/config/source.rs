@@ -55,8 +55,10 @@ impl Source {
         source.push_layer("the environment", environment);
 
         let mut read = BTreeSet::new();
-        let beside_binary =
-            std::env::current_exe().ok().and_then(|exe| exe.canonicalize().ok()).and_then(|exe| exe.parent().map(Path::to_path_buf));
+        let beside_binary = std::env::current_exe()
+            .ok()
+            .and_then(|exe| exe.canonicalize().ok())
+            .and_then(|exe| exe.parent().map(Path::to_path_buf));
         for folder in [std::env::current_dir().ok(), beside_binary].into_iter().flatten() {
             let file = folder.join(".env");
             if read.insert(file.clone()) {
@@ -80,7 +82,9 @@ impl Source {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(Problem::new(&name, &format!("cannot be read: {e}"), "mend its rights, or remove it")),
+            Err(e) => {
+                return Err(Problem::new(&name, &format!("cannot be read: {e}"), "mend its rights, or remove it"));
+            }
         };
         let values = parse_env_file(&text)
             .map_err(|e| Problem::new(&name, &e.to_string(), "write one KEY=value a line; see .env.example"))?;
@@ -119,6 +123,11 @@ impl Source {
 /// The working folder; where relative paths and `./.launchdb` are looked for.
 pub fn working_folder() -> std::io::Result<PathBuf> {
     std::env::current_dir()
+}
+
+/// The value of `PATH`, for finding PostgreSQL's programs.
+pub fn executable_path() -> Option<std::ffi::OsString> {
+    std::env::var_os("PATH")
 }
 
 /// Why a `.env` file was refused.
@@ -213,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named() {
-        for (text, line) in [("A=1\nnonsense", 2), ("A='x", 1), ("A=\"x", 1), ("A='x' y", 1), ("1A=x", 1), ("a-b=c", 1)] {
+        for (text, line) in [("A=1\nnonsense", 2), ("A='x", 1), ("A=\"x", 1), ("A='x' y", 1), ("1A=x", 1), ("a-b=c", 1)]
+        {
             assert_eq!(parse_env_file(text).unwrap_err().line, line, "{text:?}");
         }
     }
