@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use base::Secret;
+use base::project::DatabaseTarget;
 
 use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
@@ -119,9 +120,13 @@ pub struct ListenConfig {
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
     /// The platform database; none means the embedded cluster of the data folder.
-    pub url: Option<Secret<String>>,
+    pub url: Option<DatabaseTarget>,
     /// The same server without a pooler between, as a role that may create databases and roles.
-    pub admin_url: Option<Secret<String>>,
+    pub admin_url: Option<DatabaseTarget>,
+    /// PostgreSQL as outside clients reach it, when that differs from how we do: host and port.
+    pub public_address: Option<(String, u16)>,
+    /// The pooler as outside clients reach it.
+    pub pooler_address: Option<(String, u16)>,
     /// Name of the cluster's superuser.
     pub superuser: String,
     /// Folder of PostgreSQL's programs; none searches the usual places.
@@ -218,6 +223,7 @@ const KNOWN_NAMES: &[&str] = &[
     "LAUNCHDB_ADMIN_PORT",
     "LAUNCHDB_BIND",
     "LAUNCHDB_DATA",
+    "LAUNCHDB_DATABASE_PUBLIC_ADDRESS",
     "LAUNCHDB_DB_CONNECTIONS",
     "LAUNCHDB_DB_IDLE_SECONDS",
     "LAUNCHDB_DRAIN_SECONDS",
@@ -227,6 +233,8 @@ const KNOWN_NAMES: &[&str] = &[
     "LAUNCHDB_MAX_IN_FLIGHT",
     "LAUNCHDB_OWNER_EMAIL",
     "LAUNCHDB_OWNER_PASSWORD",
+    "LAUNCHDB_PLATFORM_DB_PASSWORD",
+    "LAUNCHDB_POOLER_PUBLIC_ADDRESS",
     "LAUNCHDB_PORT",
     "LAUNCHDB_POSTGRES_BIN",
     "LAUNCHDB_POSTGRES_PORT",
@@ -411,6 +419,8 @@ fn database(reader: &mut Reader<'_>) -> DatabaseConfig {
     DatabaseConfig {
         url: reader.postgres_url(url_name),
         admin_url: reader.postgres_url("LAUNCHDB_ADMIN_DATABASE_URL"),
+        public_address: reader.address("LAUNCHDB_DATABASE_PUBLIC_ADDRESS"),
+        pooler_address: reader.address("LAUNCHDB_POOLER_PUBLIC_ADDRESS"),
         superuser: reader
             .checked_text("POSTGRES_SUPERUSER", "a role name such as supabase_admin", |name| {
                 name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 use anyhow::Context as _;
 use serde_json::json;
 
-use super::output::{object_pairs, print};
+use super::output::{cell, pairs, print};
 use super::{OwnerCommand, discovery};
 use crate::config::Source;
 use crate::exit::{self, Exit, ResultExt as _};
@@ -14,18 +14,22 @@ use crate::exit::{self, Exit, ResultExt as _};
 pub fn run(source: &Source, command: OwnerCommand) -> Result<(), Exit> {
     let OwnerCommand::Create { email, generate, reach } = command;
     let client = discovery::connect(source, &reach)?;
-    let password = if generate { base::random::password() } else { read_password()? };
-    let answer = client.post("/api/owners", &json!({ "email": email, "password": password }))?;
-    if reach.json {
-        print(&answer.text)?;
+    // Without a password the server makes one and answers it, this one time.
+    let body = if generate {
+        json!({ "email": email })
     } else {
-        print(&object_pairs(&answer.json))?;
+        json!({ "email": email, "password": read_password()? })
+    };
+    let answer = client.post("/api/owners", &body)?;
+    if reach.json {
+        return print(&answer.text);
     }
+    let owner = &answer.json["owner"];
+    let mut rows = vec![("owner", cell(&owner["email"])), ("id", cell(&owner["id"]))];
     if generate {
-        // On standard error, so that --json stays the API's own answer.
-        note(&format!("password of {email} (shown only now): {password}"));
+        rows.push(("password", format!("{}   (shown only now)", cell(&answer.json["password"]))));
     }
-    Ok(())
+    print(&pairs(rows))
 }
 
 fn read_password() -> Result<String, Exit> {

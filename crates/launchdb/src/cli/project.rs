@@ -59,8 +59,10 @@ fn project_path(client: &Client, id_or_name: &str) -> Result<String, Exit> {
     if ProjectRef::parse(id_or_name).is_ok() {
         return Ok(format!("/api/projects/{id_or_name}"));
     }
-    let answer = client.get("/api/projects")?;
-    let found = answer.json.as_array().into_iter().flatten().find(|project| project["name"] == id_or_name);
+    // Deleted ones too, for `restore`; one that is there wins over deleted ones of the same name.
+    let projects = all_projects(client, true)?;
+    let named = || projects.iter().filter(|project| project["name"] == id_or_name);
+    let found = named().find(|project| project["status"] != "deleted").or_else(|| named().next());
     match found.and_then(|project| project["id"].as_str()) {
         Some(id) => Ok(format!("/api/projects/{id}")),
         None => Err(Exit::message(
@@ -68,6 +70,21 @@ fn project_path(client: &Client, id_or_name: &str) -> Result<String, Exit> {
             format!("there is no project \"{id_or_name}\": `launchdb project list` shows those there are"),
         )),
     }
+}
+
+/// Every project of the owner, page by page.
+fn all_projects(client: &Client, include_deleted: bool) -> Result<Vec<Value>, Exit> {
+    let mut all = Vec::new();
+    let mut offset = Some(0);
+    while let Some(at) = offset {
+        let path = format!("/api/projects?limit=1000&offset={at}&include_deleted={include_deleted}");
+        let mut page = client.get(&path)?.json;
+        if let Value::Array(projects) = page["projects"].take() {
+            all.extend(projects);
+        }
+        offset = page["next_offset"].as_u64();
+    }
+    Ok(all)
 }
 
 fn create(source: &Source, reach: &ReachArgs, name: &str) -> Result<(), Exit> {
@@ -87,12 +104,13 @@ fn create(source: &Source, reach: &ReachArgs, name: &str) -> Result<(), Exit> {
 }
 
 fn list(source: &Source, reach: &ReachArgs) -> Result<(), Exit> {
-    let answer = discovery::connect(source, reach)?.get("/api/projects")?;
-    show_answer(reach, &answer, |json| {
-        let rows = json.as_array().into_iter().flatten();
-        let cells = |project: &Value| ["id", "name", "status", "created_at"].map(|name| cell(&project[name])).to_vec();
-        table(&["id", "name", "status", "created"], rows.map(cells))
-    })
+    let client = discovery::connect(source, reach)?;
+    if reach.json {
+        return print(&client.get("/api/projects?limit=1000")?.text);
+    }
+    let projects = all_projects(&client, false)?;
+    let cells = |project: &Value| ["id", "name", "status", "created_at"].map(|name| cell(&project[name])).to_vec();
+    print(&table(&["id", "name", "status", "created"], projects.iter().map(cells)))
 }
 
 fn show(source: &Source, project: &OneProject, path: &str, human: fn(&Value) -> String) -> Result<(), Exit> {
@@ -152,7 +170,7 @@ fn sql_text(json: &Value) -> String {
 fn keys(source: &Source, command: KeysCommand) -> Result<(), Exit> {
     match command {
         KeysCommand::List(project) => show(source, &project, "/keys", |json| {
-            let rows = json.as_array().or_else(|| json["api_keys"].as_array()).into_iter().flatten();
+            let rows = json["keys"].as_array().into_iter().flatten();
             let names = ["id", "name", "kind", "prefix", "created_at", "last_used_at", "revoked_at"];
             table(
                 &["key", "name", "kind", "prefix", "created", "last used", "revoked"],

@@ -23,6 +23,9 @@ pub struct SecretKind {
     is_master_key: bool,
 }
 
+/// Password of the role that owns the platform database of an embedded cluster; ours, not the specification's.
+pub const PLATFORM_DB_PASSWORD: &str = "LAUNCHDB_PLATFORM_DB_PASSWORD";
+
 /// Every secret, in the order of the secrets file.
 pub const SECRET_KINDS: &[SecretKind] = &[
     SecretKind {
@@ -37,6 +40,7 @@ pub const SECRET_KINDS: &[SecretKind] = &[
     kind("POSTGREST_ADMIN_KEY", "openssl rand -hex 32", false, 24),
     kind("BACKUP_ENCRYPTION_KEY", "openssl rand -base64 32", false, 24),
     kind("POSTGRES_SUPERUSER_PASSWORD", "openssl rand -hex 24", false, 16),
+    kind(PLATFORM_DB_PASSWORD, "openssl rand -hex 24", false, 16),
 ];
 
 const fn kind(name: &'static str, command: &'static str, required: bool, min_chars: usize) -> SecretKind {

@@ -1,0 +1,204 @@
+//! A real server of a test: started, spoken to, ended.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Long enough for a machine that builds at the same time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program with nothing of the test's own environment but the search path.
+pub fn launchdb(working_folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_launchdb"));
+    command.env_clear().current_dir(working_folder).stdin(Stdio::null());
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(working_folder: &Path, args: &[&str]) -> Output {
+    launchdb(working_folder).args(args).output().expect("the binary runs")
+}
+
+/// The exit code and what was printed on standard error.
+pub fn refused(output: &Output) -> (i32, String) {
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A running `launchdb dev`.
+pub struct Server {
+    child: Child,
+    /// The folder the server was started in; its data folder is `.launchdb` in it.
+    pub home: PathBuf,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+    /// From the start of the process to the first healthy answer.
+    pub healthy_after: Duration,
+}
+
+impl Server {
+    /// Starts a server in a folder and waits until it is healthy.
+    pub fn start(home: &Path, args: &[&str]) -> Self {
+        let started = Instant::now();
+        let mut child = launchdb(home)
+            .args(["dev", "--port", "0"])
+            .args(args)
+            .env("LAUNCHDB_STATUS_PORT", "0")
+            .env("LAUNCHDB_ADMIN_PORT", "0")
+            .env("LAUNCHDB_SPARES", "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stdout = collect(child.stdout.take().expect("piped"));
+        let stderr = collect(child.stderr.take().expect("piped"));
+        let mut server =
+            Self { child, home: home.to_owned(), stdout, stderr, healthy_after: Duration::ZERO };
+        server.until("healthy", |server| {
+            let url = server.try_url()?;
+            let answer = ureq::get(format!("{url}/health")).call().ok()?;
+            (answer.status() == 200).then_some(())
+        });
+        server.healthy_after = started.elapsed();
+        server
+    }
+
+    /// Waits until `look` gives a value; fails with the server's output.
+    pub fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(value) = look(self) {
+                return value;
+            }
+            if let Some(status) = self.child.try_wait().expect("the process can be asked") {
+                panic!("the server ended with {status} while waiting for: {what}\n{}", self.output());
+            }
+            assert!(start.elapsed() < PATIENCE, "never came: {what}\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.home.join(".launchdb")
+    }
+
+    fn server_file(&self) -> Option<Value> {
+        let text = std::fs::read_to_string(self.data().join("run/cli.json")).ok()?;
+        let file: Value = serde_json::from_str(&text).ok()?;
+        // One that an earlier server left behind does not count.
+        (file["pid"] == self.child.id()).then_some(file)
+    }
+
+    fn try_url(&self) -> Option<String> {
+        Some(self.server_file()?["url"].as_str()?.to_owned())
+    }
+
+    /// Where the server answers.
+    pub fn url(&self) -> String {
+        self.try_url().expect("the server wrote its file")
+    }
+
+    /// What the server printed so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().expect("no reader panicked").clone()
+    }
+
+    fn output(&self) -> String {
+        format!("stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr.lock().expect("no reader panicked"))
+    }
+
+    /// Runs a command of the command line against this server; it has to succeed.
+    pub fn cli(&self, args: &[&str]) -> String {
+        let output = run(&self.home, args);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{}",
+            String::from_utf8_lossy(&output.stderr),
+            self.output()
+        );
+        String::from_utf8(output.stdout).expect("output is UTF-8")
+    }
+
+    /// As [`Server::cli`] with `--json`, read.
+    pub fn cli_json(&self, args: &[&str]) -> Value {
+        let text = self.cli(&[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?} printed no JSON ({e}): {text}"))
+    }
+
+    /// GET with a key; status and body.
+    pub fn get(&self, url: &str, key: &str) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.get(url).header("apikey", key).call().expect("the server answers");
+        let text = answer.body_mut().read_to_string().expect("a body");
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Sends a signal to the server alone.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the process can be asked") {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not end\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The process id of the cluster's postmaster, when it runs.
+    pub fn postmaster(&self) -> Option<u32> {
+        postmaster(&self.data())
+    }
+}
+
+/// The process id of the postmaster on a data folder, when it runs.
+pub fn postmaster(data: &Path) -> Option<u32> {
+    let mut folders = vec![data.to_owned()];
+    folders.extend(std::fs::read_dir(data).ok()?.flatten().map(|entry| entry.path()));
+    let text = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join("postmaster.pid")).ok())?;
+    let pid: u32 = text.lines().next()?.trim().parse().ok()?;
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (comm.trim() == "postgres").then_some(pid)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.try_wait().ok().flatten().is_none() {
+            let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+            let start = Instant::now();
+            while self.child.try_wait().ok().flatten().is_none() && start.elapsed() < Duration::from_secs(20) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if let Some(pid) = self.postmaster() {
+            let _ = Command::new("kill").args(["-INT", &pid.to_string()]).status();
+        }
+    }
+}
+
+fn collect(pipe: impl std::io::Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let writer = text.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let mut text = writer.lock().expect("no reader panicked");
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    text
+}
