@@ -12,6 +12,7 @@ pub mod ident;
 pub mod migrate;
 pub mod pool;
 pub mod query;
+mod uri;
 
 pub use budget::Budget;
 pub use driver::{
@@ -21,3 +22,6 @@ pub use error::{DbError, Error};
 pub use exchange::Exchange;
 pub use pool::{OpenTransaction, Pool, PoolConfig};
 pub use query::{Query, Rows};
+
+#[cfg(test)]
+mod tests;

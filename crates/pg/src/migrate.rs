@@ -103,11 +103,7 @@ pub async fn run(
     Ok(report)
 }
 
-fn check(
-    ledger: &Ledger<'_>,
-    migrations: &[Migration<'_>],
-    recorded: &[(String, String)],
-) -> Result<(), MigrateError> {
+fn check(ledger: &Ledger<'_>, migrations: &[Migration<'_>], recorded: &[(String, String)]) -> Result<(), MigrateError> {
     for (name, checksum) in recorded {
         match migrations.iter().find(|m| m.name == name) {
             None if ledger.refuse_unknown => return Err(MigrateError::Newer { name: name.clone() }),

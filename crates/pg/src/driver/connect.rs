@@ -55,7 +55,11 @@ pub(super) async fn cancel(config: &ConnectConfig, key: CancelKey) -> io::Result
     let mut buf = BytesMut::new();
     frontend::cancel_request(key.process_id, key.secret_key, &mut buf);
     stream.write_all(&buf).await?;
-    stream.shutdown().await
+    // The server closes once the signal is sent; a later statement can then no longer be hit by it.
+    stream.read_u8().await.map(drop).or_else(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => Ok(()),
+        _ => Err(error),
+    })
 }
 
 async fn handshake(config: &ConnectConfig) -> Result<(Stream, CancelKey), Error> {

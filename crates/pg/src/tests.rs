@@ -1,0 +1,230 @@
+//! The driver and its pool against a real PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Secret;
+use test_support::{TestCluster, TestDatabase, eventually};
+use tokio_util::task::TaskTracker;
+
+use crate::claims::Claims;
+use crate::{Budget, ConnectConfig, Error, Exchange, Pool, PoolConfig, Query};
+
+struct Fixture {
+    database: TestDatabase,
+    connect: ConnectConfig,
+    budget: Arc<Budget>,
+    tasks: TaskTracker,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let cluster = TestCluster::shared();
+        let database = cluster.create_database(None).await;
+        database.execute("create table t (id int primary key, x text); insert into t values (1, 'one')").await;
+        let connect = ConnectConfig {
+            host: "127.0.0.1".to_owned(),
+            port: cluster.port(),
+            database: database.name().to_owned(),
+            user: cluster.superuser().to_owned(),
+            password: Some(Secret::new(cluster.superuser_password().to_owned())),
+            session_settings: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+        };
+        Self { database, connect, budget: Budget::new(8), tasks: TaskTracker::new() }
+    }
+
+    fn pool(&self, config: PoolConfig) -> Pool {
+        Pool::new(self.connect.clone(), config, self.budget.clone(), self.tasks.clone())
+    }
+}
+
+fn one(max_connections: usize) -> PoolConfig {
+    PoolConfig { max_connections, interleaved: 0, ..PoolConfig::default() }
+}
+
+fn query(sql: &str, params: &[&str]) -> Query {
+    let params = params.iter().map(|p| Some(bytes::Bytes::copy_from_slice(p.as_bytes()))).collect();
+    Query { sql: sql.into(), params }
+}
+
+fn exchange(main: Query, read_only: bool) -> Exchange {
+    let claims = Claims { role: "pg_monitor", jwt_claims: r#"{"sub":"me"}"#, read_only, ..Claims::default() };
+    // The tests' own statements need rights that no plain role has, so only the claims are set.
+    let mut setup = claims.statement();
+    setup.params[1] = Some("none".into());
+    Exchange { scope: "test".into(), begin: None, setup, queries: vec![main], read_only }
+}
+
+async fn number(pool: &Pool, sql: &str) -> Result<Option<i64>, Error> {
+    let rows = pool.run(&exchange(query(sql, &[]), true)).await?;
+    Ok(rows[0].rows.first().and_then(|row| row.int(0)))
+}
+
+#[tokio::test]
+async fn an_exchange_carries_claims_parameters_and_results() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let main = query("select x, $1::text || current_setting('request.jwt.claims'), null, id from t", &["<"]);
+    // Unnamed, prepared, bound: the three ways in which a statement is sent.
+    for _ in 0..3 {
+        let rows = pool.run(&exchange(main.clone(), true)).await.unwrap();
+        let row = &rows[0].rows[0];
+        assert_eq!((row.text(0), row.text(1)), (Some("one"), Some(r#"<{"sub":"me"}"#)));
+        assert_eq!((row.bytes(2), row.int(3)), (None, Some(1)));
+        assert_eq!(rows[0].tag, "SELECT 1");
+    }
+    let leftover = number(&pool, "select length(current_setting('request.jwt.claims', true))::int8").await;
+    assert_eq!(leftover.unwrap(), Some(12), "set again by this exchange");
+}
+
+#[tokio::test]
+async fn an_error_undoes_the_exchange_and_leaves_the_connection_usable() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let mut write = exchange(query("insert into t values (2, 'two')", &[]), false);
+    write.queries.push(query("select 1/0", &[]));
+    let error = pool.run(&write).await.unwrap_err();
+    assert!(matches!(&error, Error::Db(cause) if cause.code == "22012"), "{error}");
+    assert_eq!(number(&pool, "select count(*) from t").await.unwrap(), Some(1));
+    let refused = pool.run(&exchange(query("insert into t values (3, 'three')", &[]), true)).await.unwrap_err();
+    assert!(matches!(&refused, Error::Db(cause) if cause.code == "25006"), "read only: {refused}");
+    let nul = pool.run(&exchange(query("select 'a\0b'", &[]), true)).await.unwrap_err();
+    assert!(matches!(nul, Error::Protocol(_)));
+    assert_eq!(number(&pool, "select count(*) from t").await.unwrap(), Some(1));
+    assert_eq!(fixture.budget.used(), 1);
+}
+
+#[tokio::test]
+async fn an_open_transaction_is_committed_or_rolled_back() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let insert = |id: &str| {
+        let mut made = exchange(query("insert into t values ($1, 'new')", &[id]), false);
+        made.begin = Some(query("begin", &[]));
+        made
+    };
+    let (_, transaction) = pool.begin(&insert("2")).await.unwrap();
+    transaction.commit().await.unwrap();
+    let (_, transaction) = pool.begin(&insert("3")).await.unwrap();
+    transaction.rollback().await.unwrap();
+    let (_, transaction) = pool.begin(&insert("4")).await.unwrap();
+    drop(transaction);
+    assert_eq!(number(&pool, "select sum(id)::int8 from t").await.unwrap(), Some(3));
+    let duplicate = pool.begin(&insert("2")).await.err().unwrap();
+    assert!(matches!(&duplicate, Error::Db(cause) if cause.code == "23505"), "{duplicate}");
+    assert_eq!(number(&pool, "select sum(id)::int8 from t").await.unwrap(), Some(3));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_no_statement_running_and_no_half_read_connection() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let sleep = exchange(query("select pg_sleep(60)", &[]), true);
+    let hung_up = tokio::time::timeout(Duration::from_millis(150), pool.run(&sleep)).await;
+    assert!(hung_up.is_err());
+    // The only connection: this waits until the sleeping statement is cancelled.
+    assert_eq!(number(&pool, "select 7::int8").await.unwrap(), Some(7));
+    let asleep = "select count(*) from pg_stat_activity \
+                  where query like '%pg_sleep%' and pid <> pg_backend_pid() and datname = current_database()";
+    assert_eq!(number(&pool, asleep).await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn statements_survive_a_change_of_what_they_return() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let all = exchange(query("select * from t", &[]), true);
+    for _ in 0..3 {
+        assert_eq!(pool.run(&all).await.unwrap()[0].rows[0].len(), 2);
+    }
+    fixture.database.execute("alter table t add column y int").await;
+    assert_eq!(pool.run(&all).await.unwrap()[0].rows[0].len(), 3);
+    fixture.database.execute("drop table t; create table t (id int); insert into t values (5)").await;
+    assert_eq!(pool.run(&all).await.unwrap()[0].rows[0].int(0), Some(5));
+}
+
+#[tokio::test]
+async fn short_reads_share_a_connection_and_never_wait_long_behind_a_slow_one() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(PoolConfig { max_connections: 4, interleaved: 1, ..PoolConfig::default() });
+    // The same statement is short or long by its parameter, so that it gets the privilege and then abuses it.
+    let nap = |seconds: &str| exchange(query("select 1::int8 from pg_sleep($1::float8)", &[seconds]), true);
+    for _ in 0..50 {
+        pool.run(&nap("0")).await.unwrap();
+    }
+    let slow = {
+        let (pool, long) = (pool.clone(), nap("2"));
+        tokio::spawn(async move { pool.run(&long).await })
+    };
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let quick = async {
+        for _ in 0..20 {
+            pool.run(&nap("0")).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(1), quick).await.expect("not behind the slow one");
+    slow.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_pool_bounds_connections_and_waiting_requests() {
+    let fixture = Fixture::new().await;
+    let config = PoolConfig { acquire_timeout: Duration::from_millis(200), max_waiting: 1, ..one(1) };
+    let pool = fixture.pool(config);
+    let sleep = exchange(query("select pg_sleep(1)", &[]), true);
+    let results = futures_util::future::join_all((0..3).map(|_| pool.run(&sleep))).await;
+    let count = |wanted: fn(&Error) -> bool| results.iter().filter(|r| r.as_ref().is_err_and(wanted)).count();
+    assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
+    assert_eq!(count(|error| matches!(error, Error::AcquireTimeout)), 1);
+    assert_eq!(count(|error| matches!(error, Error::Overloaded)), 1);
+}
+
+#[tokio::test]
+async fn the_budget_is_shared_and_idle_connections_are_given_up() {
+    let fixture = Fixture::new().await;
+    let budget = Budget::new(1);
+    let pool = || Pool::new(fixture.connect.clone(), one(1), budget.clone(), fixture.tasks.clone());
+    let (first, second) = (pool(), pool());
+    for pool in [&first, &second, &first] {
+        assert_eq!(number(pool, "select 1::int8").await.unwrap(), Some(1));
+        assert_eq!(budget.used(), 1);
+    }
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let sweeper = {
+        let (budget, shutdown) = (budget.clone(), shutdown.clone());
+        tokio::spawn(async move { budget.sweep(Duration::from_millis(1), shutdown).await })
+    };
+    eventually("the idle connection is closed", async || (budget.used() == 0).then_some(())).await;
+    shutdown.cancel();
+    sweeper.await.unwrap();
+}
+
+#[tokio::test]
+async fn reads_survive_a_connection_that_the_server_ended() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    assert_eq!(number(&pool, "select 1::int8").await.unwrap(), Some(1));
+    let end = format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}' and pid <> pg_backend_pid()",
+        fixture.database.name()
+    );
+    fixture.database.execute(&end).await;
+    assert_eq!(number(&pool, "select 2::int8").await.unwrap(), Some(2));
+    let own = number(&pool, "select pg_terminate_backend(pg_backend_pid())::int::int8").await.unwrap_err();
+    assert!(matches!(own, Error::Lost), "{own}");
+    assert_eq!(number(&pool, "select 3::int8").await.unwrap(), Some(3));
+}
+
+#[tokio::test]
+async fn refusals_say_why() {
+    let fixture = Fixture::new().await;
+    let wrong = ConnectConfig { password: Some(Secret::new("wrong".to_owned())), ..fixture.connect.clone() };
+    let pool = Pool::new(wrong, one(1), fixture.budget.clone(), fixture.tasks.clone());
+    let refused = pool.ping().await.unwrap_err();
+    assert!(matches!(&refused, Error::Refused(cause) if cause.code == "28P01"), "{refused}");
+    let nobody = ConnectConfig { port: test_support::free_port(), ..fixture.connect.clone() };
+    let pool = Pool::new(nobody, one(1), fixture.budget.clone(), fixture.tasks.clone());
+    assert!(matches!(pool.ping().await, Err(Error::Connect(_))));
+    assert_eq!(fixture.budget.used(), 0);
+}
