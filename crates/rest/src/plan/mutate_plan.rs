@@ -36,5 +36,9 @@ pub enum MutatePlan {
         returning: Vec<Arc<str>>,
         apply_defaults: bool,
     },
-    Delete { from: QualifiedIdentifier, filters: Vec<LogicNode>, returning: Vec<Arc<str>> },
+    Delete {
+        from: QualifiedIdentifier,
+        filters: Vec<LogicNode>,
+        returning: Vec<Arc<str>>,
+    },
 }

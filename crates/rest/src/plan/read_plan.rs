@@ -121,10 +121,20 @@ impl SelectField {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogicNode {
-    Expr { negated: bool, operator: LogicOperator, children: Vec<LogicNode> },
-    Filter { field: TypedField, op: OpExpr },
+    Expr {
+        negated: bool,
+        operator: LogicOperator,
+        children: Vec<LogicNode>,
+    },
+    Filter {
+        field: TypedField,
+        op: OpExpr,
+    },
     /// Whether an embedding found something; `negated` is `not.is.null`.
-    NullEmbed { negated: bool, join_alias: String },
+    NullEmbed {
+        negated: bool,
+        join_alias: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +148,10 @@ pub struct OrderBy {
 pub enum OrderTarget {
     Field(TypedField),
     /// A field of an embedded to-one relation, by the name of its subquery.
-    Related { relation: String, field: Field },
+    Related {
+        relation: String,
+        field: Field,
+    },
 }
 
 /// What a parent selects of an embedding.

@@ -1,6 +1,15 @@
 //! The statements of one request.
 
-use crate::schema_cache::IsolationLevel;
+use super::open_api;
+use super::snippet::Snippet;
+use super::statements::{self, Counting};
+use crate::api_request::ApiRequest;
+use crate::api_request::preferences::{PreferCount, PreferRepresentation};
+use crate::api_request::types::Mutation;
+use crate::config::Config;
+use crate::error::{Error, QueryParamError};
+use crate::plan::{ActionPlan, CrudKind, CrudPlan};
+use crate::schema_cache::{IsolationLevel, Routine, SchemaCache};
 
 /// Columns of the row that [`MainQuery::main`] gives, unless an execution plan was asked for.
 pub mod column {
@@ -46,4 +55,90 @@ pub struct OpenApiQueries {
     pub accessible_functions: pg::Query,
     /// One row with the schema's comment, which may be NULL.
     pub schema_description: pg::Query,
+}
+
+/// The statements for a plan.
+///
+/// # Errors
+/// PGRST100 when the request holds more values than a statement can have parameters.
+pub fn main_query(
+    plan: &ActionPlan,
+    request: &ApiRequest,
+    config: &Config,
+    cache: &SchemaCache,
+) -> Result<MainQuery, Error> {
+    let pre_request = || config.db_pre_request.as_ref().map(|function| statements::pre_request(function).into_query());
+    match plan {
+        ActionPlan::Info(_) => Ok(MainQuery {
+            main: None,
+            pre_request: None,
+            explain_count: None,
+            open_api: None,
+            tx_settings: Vec::new(),
+            isolation_level: None,
+            read_only: true,
+        }),
+        ActionPlan::Inspect(inspect) => Ok(MainQuery {
+            main: None,
+            pre_request: pre_request(),
+            explain_count: None,
+            open_api: Some(open_api::queries(&inspect.schema)),
+            tx_settings: tx_settings(request, config, None),
+            isolation_level: None,
+            read_only: true,
+        }),
+        ActionPlan::Crud(plan) => {
+            let routine = plan.routine();
+            let main = crud(plan, request, config, cache).into_query();
+            if main.params.len() > MAX_PARAMS {
+                return Err(Error::QueryParam(Box::new(QueryParamError {
+                    message: "Too many values in the request".to_owned(),
+                    details: format!("A request can have at most {MAX_PARAMS} values."),
+                })));
+            }
+            let counts_by_explain = matches!(plan.kind, CrudKind::Read { .. })
+                && request.preferences.should_explain_count()
+                && !plan.is_explain();
+            Ok(MainQuery {
+                main: Some(main),
+                pre_request: pre_request(),
+                explain_count: counts_by_explain.then(|| statements::explain_count(&plan.read).into_query()),
+                open_api: None,
+                tx_settings: tx_settings(request, config, routine.map(|routine| &**routine)),
+                isolation_level: routine.and_then(|routine| routine.isolation_level),
+                read_only: plan.read_only,
+            })
+        }
+    }
+}
+
+/// The protocol counts parameters in 16 bits.
+const MAX_PARAMS: usize = 65_535;
+
+fn crud(plan: &CrudPlan, request: &ApiRequest, config: &Config, cache: &SchemaCache) -> Snippet {
+    let counting = || {
+        let preferences = &request.preferences;
+        let estimated = preferences.count == Some(PreferCount::Estimated);
+        Counting::new(preferences.should_count(), estimated, config.db_max_rows, request.top_level_range)
+    };
+    let response_settings = cache.readers.response;
+    let CrudPlan { read, media_type, handler, .. } = plan;
+    match &plan.kind {
+        CrudKind::Read { .. } => statements::read(read, counting(), media_type, handler, response_settings),
+        CrudKind::Mutate { mutation, plan } => {
+            let location = *mutation == Mutation::Create
+                && request.preferences.representation == Some(PreferRepresentation::HeadersOnly);
+            statements::write(read, plan, location, media_type, handler, response_settings)
+        }
+        CrudKind::Call { plan, .. } => statements::call(read, plan, counting(), media_type, handler, response_settings),
+    }
+}
+
+/// Time zone, the function's settings, and the application's: of several with one name the last counts.
+fn tx_settings(request: &ApiRequest, config: &Config, routine: Option<&Routine>) -> Vec<(String, String)> {
+    let timezone = request.preferences.timezone.iter().map(|name| ("timezone".to_owned(), name.clone()));
+    let hoisted = routine
+        .into_iter()
+        .flat_map(|routine| routine.settings.iter().map(|(name, value)| ((**name).to_owned(), (**value).to_owned())));
+    timezone.chain(hoisted).chain(config.app_settings.iter().cloned()).collect()
 }

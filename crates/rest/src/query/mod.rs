@@ -1,7 +1,14 @@
 //! SQL for plans (PostgREST `Query`). Values are parameters, names pass the quoting of `pg::ident`.
 
 mod main_query;
+mod open_api;
+mod query_builder;
 mod snippet;
+mod sql_fragment;
+mod statements;
 
-pub use main_query::{MainQuery, OpenApiQueries, main_query};
-pub use snippet::Snippet;
+#[cfg(test)]
+mod tests;
+
+pub use main_query::{MainQuery, OpenApiQueries, column, main_query};
+pub(crate) use sql_fragment::SOURCE_CTE;

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::relations::{self, RelationRows};
 use super::{
-    Column, HandlerTarget, IsolationLevel, MediaHandler, MediaHandlers, PgType, ReturnType, Routine,
-    RoutineParam, SchemaCache, SettingReaders, Table, Timezones, Volatility, builtin_media_handlers, view,
+    Column, HandlerTarget, IsolationLevel, MediaHandler, MediaHandlers, PgType, ReturnType, Routine, RoutineParam,
+    SchemaCache, SettingReaders, Table, Timezones, Volatility, builtin_media_handlers, view,
 };
 use crate::config::Config;
 use crate::identifier::QualifiedIdentifier;
@@ -319,6 +319,9 @@ fn media_handlers(rows: Vec<(String, String, String, String, String, String)>) -
     handlers
 }
 
+/// (number, name) of a column and of the one it refers to.
+pub(super) type KeyColumn = (i32, String, Option<i32>, Option<String>);
+
 /// A row of the query `keys`: name, table, foreign table, columns, whether one-to-one.
 #[derive(Deserialize)]
 pub(super) struct KeyRow {
@@ -329,8 +332,7 @@ pub(super) struct KeyRow {
     pub(super) foreign_oid: u32,
     pub(super) foreign_schema: Option<String>,
     pub(super) foreign_table: Option<String>,
-    /// (number, name) of the column and of the one it refers to.
-    pub(super) columns: Option<Vec<(i32, String, Option<i32>, Option<String>)>>,
+    pub(super) columns: Option<Vec<KeyColumn>>,
     pub(super) one_to_one: bool,
 }
 

@@ -8,14 +8,19 @@ use crate::media_type::MediaType;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MediaHandler {
     /// One JSON object. Cannot be overridden.
-    SingleJson { nulls_stripped: bool },
+    SingleJson {
+        nulls_stripped: bool,
+    },
     /// A JSON array without nulls. Cannot be overridden.
     ArrayJsonStrip,
     Json,
     GeoJson,
     Csv,
     /// An aggregate over rows of `target`, or the type of a function's result.
-    Custom { function: QualifiedIdentifier, target: HandlerTarget },
+    Custom {
+        function: QualifiedIdentifier,
+        target: HandlerTarget,
+    },
     /// No body.
     None,
 }
@@ -33,6 +38,8 @@ pub type ResolvedHandler = (MediaHandler, MediaType);
 
 /// Handlers by what they take and by the media type asked for.
 pub type MediaHandlers = HashMap<(HandlerTarget, MediaType), ResolvedHandler>;
+
+pub(super) const BUILTIN_MEDIA_HANDLERS: usize = 4;
 
 /// The handlers there are without any in the database.
 pub fn builtin_media_handlers() -> MediaHandlers {

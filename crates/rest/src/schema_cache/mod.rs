@@ -16,9 +16,10 @@ use std::sync::{Arc, OnceLock};
 use crate::identifier::QualifiedIdentifier;
 
 pub use load::{CatalogQuery, LoadError, queries, timezones_from, timezones_query};
+use media_handler::BUILTIN_MEDIA_HANDLERS;
 pub use media_handler::{HandlerTarget, MediaHandler, MediaHandlers, ResolvedHandler, builtin_media_handlers};
 pub use readers::SettingReaders;
-pub use relationship::{Cardinality, ColumnPairs, Junction, Relationship};
+pub use relationship::{Cardinality, ColumnPair, ColumnPairs, Junction, Relationship};
 pub use routine::{IsolationLevel, PgType, ReturnType, Routine, RoutineParam, Volatility};
 pub use table::{Column, Table};
 
@@ -39,7 +40,7 @@ pub struct SchemaCache {
     pub media_handlers: MediaHandlers,
     pub readers: SettingReaders,
     /// Read on first need, because PostgreSQL walks a directory for them: see [`timezones_query`].
-    pub timezones: OnceLock<Arc<Timezones>>,
+    pub timezones: OnceLock<Timezones>,
     /// The schema version this was read at; the loader's caller sets it.
     pub version: i64,
 }
@@ -50,6 +51,11 @@ impl SchemaCache {
             return None;
         }
         self.representations.get(&(Arc::from(source), Arc::from(target)))
+    }
+
+    /// Whether the database has media handlers, besides the built-in ones.
+    pub fn has_custom_media_handlers(&self) -> bool {
+        self.media_handlers.len() > BUILTIN_MEDIA_HANDLERS
     }
 
     /// Counts for the log: relations, relationships, routines, representations, media handlers.

@@ -22,20 +22,23 @@ pub(super) struct RelationRows {
 type Tables = HashMap<QualifiedIdentifier, Table>;
 type Relationships = HashMap<(QualifiedIdentifier, Arc<str>), Vec<Relationship>>;
 
+/// A column's number and name.
+type Numbered = (i32, Arc<str>);
+
 struct ForeignKey {
     constraint: Arc<str>,
     oid: u32,
     table: QualifiedIdentifier,
     foreign_oid: u32,
     foreign_table: QualifiedIdentifier,
-    /// (number, name) of column and referenced column
-    columns: Vec<((i32, Arc<str>), (i32, Arc<str>))>,
+    /// Column and referenced column.
+    columns: Vec<(Numbered, Numbered)>,
     one_to_one: bool,
 }
 
 /// Primary keys by table, and foreign keys.
 struct Keys {
-    primary: HashMap<u32, Vec<(i32, Arc<str>)>>,
+    primary: HashMap<u32, Vec<Numbered>>,
     foreign: Vec<ForeignKey>,
 }
 
@@ -105,9 +108,11 @@ pub(super) fn build(
     relationships.retain(|r| exposed(&r.table().schema) && exposed(&r.foreign_table().schema));
     add_many_to_many(&mut relationships, &tables);
     add_inverses(&mut relationships);
-    let computed = rows.computed.into_iter().map(|row| computed(&row, names)).filter(|r| {
-        exposed(&r.table().schema) && exposed(&r.foreign_table().schema)
-    });
+    let computed = rows
+        .computed
+        .into_iter()
+        .map(|row| computed(&row, names))
+        .filter(|r| exposed(&r.table().schema) && exposed(&r.foreign_table().schema));
     let map = index(relationships, computed.collect());
     (tables, map)
 }
@@ -236,9 +241,12 @@ fn combinations(choices: &[&Vec<Arc<str>>]) -> Vec<Vec<Arc<str>>> {
     all
 }
 
+/// One foreign key of a junction: which relationship it is, constraint and columns.
+type Side<'a> = (usize, &'a Arc<str>, &'a ColumnPairs);
+
 /// A table whose primary key contains two foreign keys joins what they refer to.
 fn add_many_to_many(relationships: &mut Vec<Relationship>, tables: &Tables) {
-    let mut by_table: HashMap<&QualifiedIdentifier, Vec<(usize, &Arc<str>, &ColumnPairs)>> = HashMap::new();
+    let mut by_table: HashMap<&QualifiedIdentifier, Vec<Side<'_>>> = HashMap::new();
     for (i, relationship) in relationships.iter().enumerate() {
         let Relationship::ForeignKey { table, cardinality: Cardinality::ManyToOne { constraint, columns }, .. } =
             relationship
@@ -252,9 +260,7 @@ fn add_many_to_many(relationships: &mut Vec<Relationship>, tables: &Tables) {
         }
     }
     let swap = |columns: &ColumnPairs| -> ColumnPairs { columns.iter().map(|(a, b)| (b.clone(), a.clone())).collect() };
-    let is_view = |i: usize| {
-        matches!(&relationships[i], Relationship::ForeignKey { foreign_table_is_view: true, .. })
-    };
+    let is_view = |i: usize| matches!(&relationships[i], Relationship::ForeignKey { foreign_table_is_view: true, .. });
     let mut found = Vec::new();
     for (junction, sides) in &by_table {
         for (source, source_constraint, source_columns) in sides {
@@ -332,9 +338,9 @@ fn index(relationships: Vec<Relationship>, computed: Vec<Relationship>) -> Relat
         })
         .collect();
     let mut map = Relationships::new();
-    let detected = relationships.into_iter().filter(|r| {
-        hidden.is_empty() || !hidden.contains(&(r.table().clone(), r.foreign_table().clone()))
-    });
+    let detected = relationships
+        .into_iter()
+        .filter(|r| hidden.is_empty() || !hidden.contains(&(r.table().clone(), r.foreign_table().clone())));
     for relationship in detected.chain(computed) {
         // A function is found under the schema it lives in.
         let schema = match &relationship {

@@ -26,8 +26,10 @@ pub enum Relationship {
     },
 }
 
-/// Pairs of a column of the table and one of the foreign table.
-pub type ColumnPairs = Box<[(Arc<str>, Arc<str>)]>;
+/// A column of the table and one of the foreign table.
+pub type ColumnPair = (Arc<str>, Arc<str>);
+
+pub type ColumnPairs = Box<[ColumnPair]>;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cardinality {
@@ -86,7 +88,7 @@ impl Relationship {
 
 impl Cardinality {
     /// The foreign key and its column pairs; a many-to-many has none.
-    pub fn foreign_key(&self) -> Option<(&str, &[(Arc<str>, Arc<str>)])> {
+    pub fn foreign_key(&self) -> Option<(&str, &[ColumnPair])> {
         match self {
             Self::OneToMany { constraint, columns }
             | Self::ManyToOne { constraint, columns }
@@ -102,11 +104,9 @@ impl Cardinality {
             Self::ManyToOne { constraint, columns } => {
                 Some(Self::OneToMany { constraint: constraint.clone(), columns: swap(columns) })
             }
-            Self::OneToOne { constraint, columns, is_parent } => Some(Self::OneToOne {
-                constraint: constraint.clone(),
-                columns: swap(columns),
-                is_parent: !is_parent,
-            }),
+            Self::OneToOne { constraint, columns, is_parent } => {
+                Some(Self::OneToOne { constraint: constraint.clone(), columns: swap(columns), is_parent: !is_parent })
+            }
             Self::OneToMany { .. } | Self::ManyToMany(_) => None,
         }
     }

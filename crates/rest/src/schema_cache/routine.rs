@@ -43,7 +43,10 @@ pub enum ReturnType {
 pub enum PgType {
     Scalar(QualifiedIdentifier),
     /// A row type, `record`, or output parameters; `is_alias` when declared through a domain.
-    Composite { name: QualifiedIdentifier, is_alias: bool },
+    Composite {
+        name: QualifiedIdentifier,
+        is_alias: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
