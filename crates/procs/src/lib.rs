@@ -5,7 +5,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+pub mod backoff;
 pub mod binaries;
+pub mod data_dir;
 pub mod initdb;
+pub mod postgres;
 pub mod postgres_conf;
+mod private_file;
+pub mod process;
 pub mod unprivileged;

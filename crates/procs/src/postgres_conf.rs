@@ -136,6 +136,12 @@ pub fn autovacuum_naptime(databases: u32) -> u32 {
     (databases / 5).clamp(60, 3600)
 }
 
+/// The autovacuum_naptime of a file that [`PostgresConf::render`] wrote, in seconds.
+pub(crate) fn rendered_naptime(text: &str) -> Option<u32> {
+    let line = text.lines().find_map(|line| line.strip_prefix("autovacuum_naptime = '"))?;
+    line.strip_suffix("s'")?.parse().ok()
+}
+
 /// The text of `pg_hba.conf`: a password (SCRAM) from everyone, everywhere. With `trust` or `peer` anywhere, a project's
 /// owner could come back in through dblink or postgres_fdw, which connect as the server's system user.
 pub fn render_hba(superuser: &str) -> String {
@@ -154,4 +160,105 @@ pub fn render_hba(superuser: &str) -> String {
 /// A value as `postgresql.conf` reads it: single quotes doubled, and backslashes too because it knows escapes.
 fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_whole_and_quoted() {
+        let conf = PostgresConf::new(20_017, PathBuf::from("/srv/it's\\here/socket"), "launchdb-x".into());
+        expect![[r#"
+            # Written by LaunchDB at every start; changes made here are lost.
+            # Put settings of your own into custom.conf beside this file: it is read last.
+            listen_addresses = '127.0.0.1'
+            port = '20017'
+            unix_socket_directories = '/srv/it''s\\here/socket'
+            unix_socket_permissions = '0700'
+            cluster_name = 'launchdb-x'
+            max_connections = '200'
+            superuser_reserved_connections = '5'
+            password_encryption = 'scram-sha-256'
+            client_connection_check_interval = '10s'
+            tcp_keepalives_idle = '60'
+            authentication_timeout = '10s'
+            shared_buffers = '128MB'
+            huge_pages = 'try'
+            work_mem = '4MB'
+            maintenance_work_mem = '64MB'
+            temp_file_limit = '2048MB'
+            effective_cache_size = '768MB'
+            random_page_cost = '1.1'
+            jit = 'off'
+            max_parallel_workers = '2'
+            max_parallel_workers_per_gather = '1'
+            wal_level = 'logical'
+            max_wal_senders = '64'
+            max_replication_slots = '64'
+            max_slot_wal_keep_size = '1024MB'
+            wal_sender_timeout = '60s'
+            max_wal_size = '512MB'
+            min_wal_size = '128MB'
+            checkpoint_timeout = '5min'
+            checkpoint_completion_target = '0.9'
+            synchronous_commit = 'on'
+            fsync = 'on'
+            full_page_writes = 'on'
+            recovery_init_sync_method = 'syncfs'
+            restart_after_crash = 'on'
+            autovacuum_naptime = '60s'
+            autovacuum_max_workers = '2'
+            log_destination = 'stderr'
+            logging_collector = 'off'
+            log_line_prefix = '%m [%p] %q%u@%d '
+            log_min_messages = 'warning'
+            log_min_error_statement = 'panic'
+            log_min_duration_statement = '-1'
+            log_statement = 'none'
+            log_parameter_max_length = '0'
+            log_parameter_max_length_on_error = '0'
+            log_error_verbosity = 'terse'
+            log_checkpoints = 'off'
+            log_timezone = 'UTC'
+            timezone = 'UTC'
+            datestyle = 'iso, mdy'
+            lc_messages = 'C'
+            lc_monetary = 'C'
+            lc_numeric = 'C'
+            lc_time = 'C'
+            default_text_search_config = 'pg_catalog.english'
+            include_if_exists = 'custom.conf'
+        "#]]
+        .assert_eq(&conf.render());
+    }
+
+    #[test]
+    fn nobody_comes_in_without_a_password() {
+        expect![[r##"
+            # Written by LaunchDB at every start; changes made here are lost.
+            local	all	all		scram-sha-256
+            host	all	all	127.0.0.1/32	scram-sha-256
+            host	all	all	::1/128	scram-sha-256
+            local	replication	"supabase_admin"		scram-sha-256
+            host	replication	"supabase_admin"	127.0.0.1/32	scram-sha-256
+            host	replication	"supabase_admin"	::1/128	scram-sha-256
+        "##]]
+        .assert_eq(&render_hba("supabase_admin"));
+    }
+
+    #[test]
+    fn the_pace_of_autovacuum_follows_the_number_of_databases() {
+        let check = |databases: u32, seconds: u32| assert_eq!(autovacuum_naptime(databases), seconds, "{databases}");
+        check(0, 60);
+        check(300, 60);
+        check(1_000, 200);
+        check(1_000_000, 3_600);
+        let mut conf = PostgresConf::new(1, PathBuf::new(), String::new());
+        conf.autovacuum_naptime_seconds = 200;
+        assert_eq!(rendered_naptime(&conf.render()), Some(200));
+        assert_eq!(rendered_naptime("autovacuum_naptime = 1min"), None);
+    }
 }

@@ -53,6 +53,13 @@ impl RunAs {
         CANDIDATES.iter().find_map(|name| by_name(&passwd, name)).ok_or(AccessError::NoUser)
     }
 
+    /// Another of the users that we, as root, may drop to, by id: a cluster made as `nobody` stays `nobody`'s.
+    pub(crate) fn other(&self, uid: u32) -> Option<Self> {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let candidates = if self.dropped { &CANDIDATES[..] } else { &[] };
+        candidates.iter().filter_map(|name| by_name(&passwd, name)).find(|user| user.uid == uid)
+    }
+
     /// A command that starts `program` as this user, in a process group of its own so that a Ctrl-C on the terminal
     /// reaches only us and we decide how the child ends.
     pub fn command(&self, program: &Path) -> std::process::Command {

@@ -1,0 +1,168 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+use crate::data_dir::DataDir;
+use crate::process::{ProcessId, Signal};
+
+/// A data folder whose PostgreSQL ends with the test, also when that fails.
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("launchdb-").tempdir_in("/tmp").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        Self(dir)
+    }
+
+    fn config(&self) -> ClusterConfig {
+        let data_dir = DataDir::open(&self.0.path().join("data")).unwrap();
+        let search = Search { bin_dir: None, path: None };
+        let password = Secret::new("a password".to_owned());
+        ClusterConfig::new(data_dir.postgres_dir(), data_dir.run_as().clone(), search, password)
+    }
+
+    fn postmaster(&self) -> Option<ProcessId> {
+        let file = postmaster::PidFile::read(&self.0.path().join("data/postgres/data"))?;
+        ProcessId::of(file.pid)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(postmaster) = self.postmaster() {
+            let _ = postmaster.signal(Signal::QUIT);
+        }
+    }
+}
+
+fn psql_command(cluster: &Cluster, host: &Path, sql: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(cluster.binaries().program("psql"));
+    command
+        .args(["-XAtq", "-U", cluster.superuser(), "-d", "postgres", "-p", &cluster.port().to_string(), "-c", sql])
+        .arg("-h")
+        .arg(host)
+        .env("PGPASSWORD", "a password");
+    command
+}
+
+fn psql(cluster: &Cluster, sql: &str) -> String {
+    let output = psql_command(cluster, cluster.socket_dir(), sql).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn a_cluster_is_made_once_and_keeps_its_port_and_data() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::open(scratch.config()).await.unwrap();
+    assert!(cluster.is_new());
+    psql(&cluster, "create table t as select 1 as a");
+    let host = psql_command(&cluster, Path::new("127.0.0.1"), "table t").output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&host.stdout), "1\n");
+    let settings = "select concat_ws(' ', current_setting('server_encoding'), current_setting('data_checksums'), \
+                    current_setting('wal_level'), datcollate, datctype, usename, \
+                    (select rolpassword like 'SCRAM-SHA-256$%' from pg_authid where rolname = usename)) \
+                    from pg_database, pg_user where datname = 'postgres'";
+    assert_eq!(psql(&cluster, settings), "UTF8 on logical C C.UTF-8 supabase_admin t");
+    let wrong = psql_command(&cluster, cluster.socket_dir(), "select 1").env("PGPASSWORD", "wrong").output().unwrap();
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("password authentication failed"));
+    let port = cluster.port();
+    let health = cluster.health();
+    cluster.stop().await;
+    assert_eq!(*health.borrow(), Health::Stopped);
+    assert_eq!(scratch.postmaster(), None);
+
+    let again = Cluster::open(scratch.config()).await.unwrap();
+    assert!(!again.is_new());
+    assert_eq!(again.port(), port);
+    assert_eq!(psql(&again, "table t"), "1");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_postgres_comes_back_although_a_backend_is_busy() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::open(scratch.config()).await.unwrap();
+    psql(&cluster, "create table t as select 1 as a");
+    let endless = "do $$ begin loop perform 1; end loop; end $$";
+    let mut busy = psql_command(&cluster, cluster.socket_dir(), endless).spawn().unwrap();
+    let busy_backends = "select count(*) from pg_stat_activity where query like 'do %'";
+    while psql(&cluster, busy_backends) != "1" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut health = cluster.health();
+    health.mark_unchanged();
+    scratch.postmaster().unwrap().signal(Signal::KILL).unwrap();
+    health.wait_for(|h| matches!(h, Health::Down(_))).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), health.wait_for(|h| *h == Health::Ready)).await.unwrap().unwrap();
+    assert_eq!(psql(&cluster, "table t"), "1");
+    busy.wait().unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_outlived_its_launchdb_is_taken_over() {
+    let scratch = Scratch::new();
+    let cluster = Cluster::open(scratch.config()).await.unwrap();
+    cluster.set_databases(1_000).await.unwrap();
+    let before = scratch.postmaster().unwrap();
+    drop(cluster);
+    let cluster = Cluster::open(scratch.config()).await.unwrap();
+    assert_eq!(scratch.postmaster(), Some(before.clone()));
+    while psql(&cluster, "show autovacuum_naptime") != "200s" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Its end is noticed although it is no child of this supervisor.
+    let mut health = cluster.health();
+    before.signal(Signal::KILL).unwrap();
+    health.wait_for(|h| matches!(h, Health::Down(_))).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), health.wait_for(|h| *h == Health::Ready)).await.unwrap().unwrap();
+    cluster.stop().await;
+    assert_eq!(scratch.postmaster(), None);
+
+    let mut config = scratch.config();
+    config.port = Some(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let wanted = config.port;
+    drop(Cluster::open(scratch.config()).await.unwrap());
+    let moved = Cluster::open(config).await.unwrap();
+    assert_eq!(Some(moved.port()), wanted, "other settings need a new start");
+    assert_eq!(psql(&moved, "select 1"), "1");
+    moved.stop().await;
+}
+
+#[tokio::test]
+async fn backends_have_a_memory_limit() {
+    let scratch = Scratch::new();
+    let mut config = scratch.config();
+    config.backend_memory = Some(256 * 1024 * 1024);
+    let cluster = Cluster::open(config).await.unwrap();
+    let greedy =
+        psql_command(&cluster, cluster.socket_dir(), "select length(repeat('x', 400000000))").output().unwrap();
+    assert!(String::from_utf8_lossy(&greedy.stderr).contains("out of memory"), "{greedy:?}");
+    assert_eq!(psql(&cluster, "select 1"), "1");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn another_versions_cluster_is_refused_untouched() {
+    let scratch = Scratch::new();
+    let config = scratch.config();
+    let data = config.dir.join("data");
+    fs::create_dir_all(&data).unwrap();
+    config.run_as.own(&data).unwrap();
+    fs::write(data.join("PG_VERSION"), "12\n").unwrap();
+    let error = Cluster::open(config).await.unwrap_err().to_string();
+    assert!(error.contains("PostgreSQL 12") && error.contains("found: "), "{error}");
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_start_that_fails_shows_the_log() {
+    let scratch = Scratch::new();
+    let config = scratch.config();
+    Cluster::open(config.clone()).await.unwrap().stop().await;
+    fs::write(config.dir.join("data/custom.conf"), "no_such_setting = 1\n").unwrap();
+    config.run_as.own(&config.dir.join("data/custom.conf")).unwrap();
+    let error = Cluster::open(config).await.unwrap_err().to_string();
+    assert!(error.contains("no_such_setting"), "{error}");
+}
