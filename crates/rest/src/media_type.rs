@@ -107,7 +107,11 @@ impl MediaType {
                 Self::VndSingularJson { nulls_stripped: nulls_stripped() }
             }
             ("application", "vnd.pgrst.array" | "vnd.pgrst.array+json") => {
-                if nulls_stripped() { Self::VndArrayJsonStrip } else { Self::ApplicationJson }
+                if nulls_stripped() {
+                    Self::VndArrayJsonStrip
+                } else {
+                    Self::ApplicationJson
+                }
             }
             ("*", "*") => Self::Any,
             _ => Self::Other(text.into()),
@@ -289,8 +293,9 @@ mod tests {
         check("text/html;q=0.3, text/csv;q=0.5, application/json", &["application/json", "text/csv", "text/html"]);
         check("*/*, text/csv", &["text/csv", "*/*"]);
         check("text/csv;q=x, */*;q=2", &["*/*", "text/csv"]);
-        check("application/vnd.pgrst.object+json; nulls=stripped; q=0.9", &[
-            "application/vnd.pgrst.object+json;nulls=stripped",
-        ]);
+        check(
+            "application/vnd.pgrst.object+json; nulls=stripped; q=0.9",
+            &["application/vnd.pgrst.object+json;nulls=stripped"],
+        );
     }
 }

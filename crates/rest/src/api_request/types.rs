@@ -30,11 +30,23 @@ pub enum Mutation {
 /// What is to be done, from path and method alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    RelationRead { target: QualifiedIdentifier, headers_only: bool },
-    RelationMutate { target: QualifiedIdentifier, mutation: Mutation },
-    Routine { target: QualifiedIdentifier, method: InvokeMethod },
+    RelationRead {
+        target: QualifiedIdentifier,
+        headers_only: bool,
+    },
+    RelationMutate {
+        target: QualifiedIdentifier,
+        mutation: Mutation,
+    },
+    Routine {
+        target: QualifiedIdentifier,
+        method: InvokeMethod,
+    },
     /// The OpenAPI root document.
-    SchemaRead { schema: String, headers_only: bool },
+    SchemaRead {
+        schema: String,
+        headers_only: bool,
+    },
     /// OPTIONS on a relation.
     RelationInfo(QualifiedIdentifier),
     /// OPTIONS on a routine.
@@ -47,12 +59,22 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     /// A JSON object or an array of objects with the same keys; `raw` goes to PostgreSQL as it came.
-    Json { raw: Bytes, keys: BTreeSet<String> },
+    Json {
+        raw: Bytes,
+        keys: BTreeSet<String>,
+    },
     /// JSON passed on unread (with `columns=`, or to a routine with one JSON parameter).
-    RawJson { raw: Bytes },
-    UrlEncoded { pairs: Vec<(String, String)>, keys: BTreeSet<String> },
+    RawJson {
+        raw: Bytes,
+    },
+    UrlEncoded {
+        pairs: Vec<(String, String)>,
+        keys: BTreeSet<String>,
+    },
     /// Text, XML or binary for a routine's single unnamed parameter.
-    Raw { raw: Bytes },
+    Raw {
+        raw: Bytes,
+    },
 }
 
 /// Path of an embedded resource, for instance `["clients", "projects"]`; empty is the top level.
@@ -163,7 +185,10 @@ pub struct Filter {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpExpr {
-    Op { negated: bool, operation: Operation },
+    Op {
+        negated: bool,
+        operation: Operation,
+    },
     /// A query parameter of a GET rpc that is no filter: its value is an argument.
     NoOp(String),
 }

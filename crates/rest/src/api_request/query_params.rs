@@ -1,0 +1,226 @@
+//! The query string: `select`, `order`, `limit`, filters and logic trees (PostgREST `ApiRequest.QueryParams`).
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::parser::{Rule, parse};
+use super::types::{EmbedPath, Filter, LogicTree, OpExpr, OrderTerm, SelectTree};
+use super::url;
+use crate::error::{Error, RangeError};
+use crate::range_query::{Bounds, RowRange};
+
+/// What the query string asks for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueryParams {
+    /// The query string as it came.
+    pub raw: String,
+    /// Arguments of a function that is called by GET or HEAD, in order.
+    pub params: Vec<(String, String)>,
+    /// `order` of each level, in order; a level may be there twice.
+    pub order: Vec<(EmbedPath, Vec<OrderTerm>)>,
+    /// `and` and `or` of each level.
+    pub logic: Vec<(EmbedPath, LogicTree)>,
+    /// `columns=`
+    pub columns: Option<BTreeSet<String>>,
+    /// `select=`; `*` when there is none.
+    pub select: Vec<SelectTree>,
+    /// Filters of all levels; the top level's have an empty path.
+    pub filters: Vec<(EmbedPath, Filter)>,
+    /// `on_conflict=`
+    pub on_conflict: Option<Vec<String>>,
+    /// `limit` and `offset` of embedded resources.
+    pub ranges: Vec<(EmbedPath, RowRange)>,
+}
+
+/// What becomes of a parameter; its name's last part says so.
+enum Kind {
+    Limit,
+    Offset,
+    Order,
+    Logic,
+    Select,
+    Columns,
+    OnConflict,
+    Filter,
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        match name.rsplit('.').next().unwrap_or(name) {
+            "limit" => Self::Limit,
+            "offset" => Self::Offset,
+            "order" => Self::Order,
+            "and" | "or" => Self::Logic,
+            _ => match name {
+                "select" => Self::Select,
+                "columns" => Self::Columns,
+                "on_conflict" => Self::OnConflict,
+                _ => Self::Filter,
+            },
+        }
+    }
+}
+
+/// `limit` and `offset` of one level as they were written.
+#[derive(Default)]
+struct LevelRange<'a> {
+    /// The name without its last part: empty, or `clients.projects.`.
+    prefix: &'a str,
+    limit: Option<&'a str>,
+    offset: Option<&'a str>,
+}
+
+impl LevelRange<'_> {
+    /// Numbers that cannot be read are no limit and no offset; but a limit that cannot be read is 0 beside an offset.
+    fn bounds(&self) -> Bounds {
+        let offset = self.offset.map(|text| integer(text).unwrap_or(0));
+        let limit = match (self.limit, offset) {
+            (Some(text), Some(_)) => Some(integer(text).unwrap_or(0)),
+            (Some(text), None) => integer(text),
+            (None, _) => None,
+        };
+        Bounds::from_limit_offset(limit, offset)
+    }
+}
+
+/// An integer with optional minus; too large ones are the largest.
+fn integer(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let value = digits.parse().unwrap_or(i64::MAX);
+    Some(if negative { -value } else { value })
+}
+
+/// The quick and the recording form of a grammar rule.
+macro_rules! rule {
+    ($name:ident) => {
+        Rule { quick: |p| p.$name(), recording: |p| p.$name() }
+    };
+}
+
+impl QueryParams {
+    /// Parses the query string, and the top level's range. `is_rpc_read`: a function is called by GET or HEAD, so
+    /// that parameters which are no filters are arguments.
+    pub(super) fn parse(query: &str, is_rpc_read: bool) -> Result<(Self, Bounds), Error> {
+        let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> =
+            url::pairs(query).filter_map(|(name, value)| Some((name, value?))).collect();
+        // A parameter that is to come once counts where it comes first, even without a value there.
+        let once = |wanted: &str| {
+            let (_, value) = url::pairs(query).find(|(name, _)| name == wanted)?;
+            value
+        };
+        let mut params = Self { raw: query.to_owned(), ..Self::default() };
+        let mut select = None;
+        let mut columns = None;
+        let mut on_conflict = None;
+        let mut levels: Vec<LevelRange<'_>> = Vec::new();
+        let mut logic = Vec::new();
+        let mut filters = Vec::new();
+        for (name, value) in &pairs {
+            match Kind::of(name) {
+                Kind::Limit => level(&mut levels, &name[..name.len() - "limit".len()]).limit = Some(value),
+                Kind::Offset => level(&mut levels, &name[..name.len() - "offset".len()]).offset = Some(value),
+                Kind::Order => params.order.push(order(name, value)?),
+                Kind::Logic => logic.push((name, value)),
+                Kind::Select => select = once("select"),
+                Kind::Columns => columns = once("columns"),
+                Kind::OnConflict => on_conflict = once("on_conflict"),
+                Kind::Filter => filters.push((name, value)),
+            }
+        }
+        // This is the order in which errors are found.
+        for (name, value) in logic {
+            params.logic.push(logic_tree(name, value)?);
+        }
+        if let Some(text) = columns {
+            let columns = parse("columns parameter", &text, &text, rule!(columns))?;
+            params.columns = Some(columns.into_iter().collect());
+        }
+        let select = select.unwrap_or(Cow::Borrowed("*"));
+        params.select = parse("select parameter", &select, &select, rule!(select))?;
+        for (name, value) in filters {
+            let (path, filter) = filter(name, value, is_rpc_read)?;
+            match filter.op {
+                OpExpr::NoOp(value) => params.params.push((filter.field.name, value)),
+                OpExpr::Op { .. } => params.filters.push((path, filter)),
+            }
+        }
+        if let Some(text) = on_conflict {
+            params.on_conflict = Some(parse("on_conflict parameter", &text, &text, rule!(columns))?);
+        }
+        let mut top = Bounds::ALL;
+        for level in &levels {
+            let bounds = level.bounds();
+            if level.prefix.is_empty() {
+                top = bounds;
+                continue;
+            }
+            if level.limit.and_then(integer).is_some_and(|limit| limit < 0) {
+                return Err(Error::InvalidRange(RangeError::NegativeLimit));
+            }
+            params.ranges.push((range_path(level.prefix)?, bounds.to_rows()));
+        }
+        Ok((params, top))
+    }
+
+    /// Filters of the top level: those that updates and deletes apply.
+    pub fn filters_root(&self) -> impl Iterator<Item = &Filter> {
+        self.filters.iter().filter(|(path, _)| path.is_empty()).map(|(_, filter)| filter)
+    }
+
+    /// Filters of embedded resources.
+    pub fn filters_not_root(&self) -> impl Iterator<Item = &(EmbedPath, Filter)> {
+        self.filters.iter().filter(|(path, _)| !path.is_empty())
+    }
+
+    /// Names of the filtered fields as they were written, without JSON paths: what PUT compares with the primary key.
+    pub fn filter_fields(&self) -> BTreeSet<String> {
+        let name = |(path, filter): &(EmbedPath, Filter)| {
+            path.iter().map(String::as_str).chain([filter.field.name.as_str()]).collect::<Vec<_>>().join(".")
+        };
+        self.filters.iter().map(name).collect()
+    }
+
+    /// The query string sorted by name, for `Content-Location`.
+    pub fn canonical(&self) -> String {
+        url::canonical(&self.raw)
+    }
+}
+
+fn level<'l, 'a>(levels: &'l mut Vec<LevelRange<'a>>, prefix: &'a str) -> &'l mut LevelRange<'a> {
+    let at = levels.iter().position(|level| level.prefix == prefix).unwrap_or_else(|| {
+        levels.push(LevelRange { prefix, ..LevelRange::default() });
+        levels.len() - 1
+    });
+    &mut levels[at]
+}
+
+/// `clients.projects.` as a path.
+fn range_path(prefix: &str) -> Result<EmbedPath, Error> {
+    let name = prefix.strip_suffix('.').unwrap_or(prefix);
+    let (mut path, field) = parse("tree path", &format!("{prefix}limit"), name, rule!(tree_path))?;
+    path.push(field.name);
+    Ok(path)
+}
+
+fn order(name: &str, value: &str) -> Result<(EmbedPath, Vec<OrderTerm>), Error> {
+    // The last part of the name is `order` itself.
+    let path = if name == "order" { EmbedPath::new() } else { parse("tree path", name, name, rule!(tree_path))?.0 };
+    Ok((path, parse("order", value, value, rule!(order))?))
+}
+
+fn logic_tree(name: &str, value: &str) -> Result<(EmbedPath, LogicTree), Error> {
+    let key = parse("logic path", name, name, rule!(logic_key))?;
+    let tree = [&key.operator, value].concat();
+    Ok((key.path, parse("logic tree", value, &tree, rule!(logic_tree))?))
+}
+
+fn filter(name: &str, value: &str, is_rpc_read: bool) -> Result<(EmbedPath, Filter), Error> {
+    let (path, field) = parse("tree path", name, name, rule!(tree_path))?;
+    let rule = if is_rpc_read { rule!(filter_value_or_argument) } else { rule!(filter_value) };
+    let op = parse("filter", value, value, rule)?;
+    Ok((path, Filter { field, op }))
+}
