@@ -100,6 +100,8 @@ pub enum Error {
 
     /// An error of PostgreSQL, with its SQLSTATE as code.
     Db(Box<pg::DbError>),
+    /// The schema moved after the request was planned; the engine plans again. Shown as PGRST002 if it gets that far.
+    SchemaMoved,
     /// PGRSTX00: a bug of ours; holds what happened, which is for the log and never sent.
     Internal(String),
 }
@@ -195,10 +197,30 @@ impl From<pg::Error> for Error {
             pg::Error::Lost => Self::Client(error.to_string()),
             pg::Error::AcquireTimeout => Self::AcquireTimeout,
             pg::Error::Overloaded => Self::Overloaded,
-            // The engine runs such a request again; it gets here when the schema does not stop moving.
-            pg::Error::SchemaMoved => Self::SchemaCacheUnavailable,
+            pg::Error::SchemaMoved => Self::SchemaMoved,
             pg::Error::Protocol(what) => Self::Internal(what.to_owned()),
         }
+    }
+}
+
+impl Error {
+    /// Whether a newer schema cache could turn this into a success.
+    pub fn is_about_schema(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRelBetween(_)
+                | Self::AmbiguousRelBetween(_)
+                | Self::NoRpc(_)
+                | Self::AmbiguousRpc(_)
+                | Self::ColumnNotFound { .. }
+                | Self::TableNotFound { .. }
+                | Self::NotEmbedded(_)
+                | Self::UnacceptableFilter(_)
+                | Self::RelatedOrderNotToOne { .. }
+                | Self::InvalidFilters
+                | Self::MediaType(_)
+                | Self::MaxAffectedRpcViolation
+        )
     }
 }
 

@@ -65,7 +65,11 @@ impl<'a> From<&'a AmbiguousRel> for CandidateView<'a> {
 impl Error {
     pub fn status(&self, authenticated: bool) -> StatusCode {
         match self {
-            Self::Connection(_) | Self::Client(_) | Self::SchemaCacheUnavailable | Self::Overloaded => {
+            Self::Connection(_)
+            | Self::Client(_)
+            | Self::SchemaCacheUnavailable
+            | Self::SchemaMoved
+            | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::AcquireTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -105,7 +109,7 @@ impl Error {
         Cow::Borrowed(match self {
             Self::Connection(_) => "PGRST000",
             Self::Client(_) => "PGRST001",
-            Self::SchemaCacheUnavailable => "PGRST002",
+            Self::SchemaCacheUnavailable | Self::SchemaMoved => "PGRST002",
             Self::AcquireTimeout | Self::Overloaded => "PGRST003",
             Self::QueryParam(_) => "PGRST100",
             Self::InvalidRpcMethod(_) => "PGRST101",
@@ -161,7 +165,7 @@ impl Error {
         Cow::Borrowed(match self {
             Self::Connection(_) => "Database connection error. Retrying the connection.",
             Self::Client(_) => "Database client error. Retrying the connection.",
-            Self::SchemaCacheUnavailable => "Could not query the database for the schema cache. Retrying.",
+            Self::SchemaCacheUnavailable | Self::SchemaMoved => "Could not query the database for the schema cache. Retrying.",
             Self::AcquireTimeout => "Timed out acquiring connection from connection pool.",
             Self::Overloaded => "Too many requests are waiting for a connection.",
             Self::QueryParam(error) => &error.message,
@@ -347,7 +351,7 @@ impl Error {
                     headers.insert(CONTENT_RANGE, value);
                 }
             }
-            Self::SchemaCacheUnavailable | Self::Overloaded => {
+            Self::SchemaCacheUnavailable | Self::SchemaMoved | Self::Overloaded => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Db(db) => match pg_error::raised(db) {

@@ -1,0 +1,139 @@
+//! The schema cache of one database: loaded on first use, renewed when the schema version moved, by one request for
+//! all that wait.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use pg::{Exchange, Pool, Query, Rows};
+use tokio::sync::Mutex;
+
+use crate::config::Config;
+use crate::error::Error;
+use crate::schema_cache::{self, SchemaCache};
+
+/// Version rows above which they are folded into one.
+const MANY_VERSION_ROWS: i64 = 64;
+
+#[derive(Default)]
+pub struct CacheSlot {
+    current: ArcSwapOption<SchemaCache>,
+    loading: Mutex<()>,
+}
+
+impl CacheSlot {
+    /// The cache as it is, without a look at the database.
+    pub fn peek(&self) -> Option<Arc<SchemaCache>> {
+        self.current.load_full()
+    }
+
+    /// The cache, loaded when there is none yet.
+    pub async fn get(&self, source: &Source<'_>) -> Result<Arc<SchemaCache>, Error> {
+        match self.peek() {
+            Some(cache) => Ok(cache),
+            None => self.renew(None, source).await,
+        }
+    }
+
+    /// A cache that is not `stale`. Whoever comes first loads it; the others wait and take what came.
+    pub async fn renew(
+        &self,
+        stale: Option<&Arc<SchemaCache>>,
+        source: &Source<'_>,
+    ) -> Result<Arc<SchemaCache>, Error> {
+        let _loading = self.loading.lock().await;
+        if let Some(current) = self.peek()
+            && stale.is_none_or(|stale| !Arc::ptr_eq(stale, &current))
+        {
+            return Ok(current);
+        }
+        let cache = Arc::new(source.load().await?);
+        tracing::debug!(version = cache.version, "schema cache loaded: {}", cache.summary());
+        self.current.store(Some(cache.clone()));
+        Ok(cache)
+    }
+}
+
+/// Where a schema cache is read from.
+pub struct Source<'a> {
+    pub pool: &'a Pool,
+    pub config: &'a Config,
+    /// Whether the database records schema versions (LaunchDB's own do; a drop-in's do not).
+    pub versioned: bool,
+}
+
+impl Source<'_> {
+    /// Reads version and catalog in one snapshot and one round trip.
+    async fn load(&self) -> Result<SchemaCache, Error> {
+        let catalog = schema_cache::queries(self.config);
+        let mut queries: Vec<Query> = catalog.into_iter().map(|catalog| catalog.query).collect();
+        if self.versioned {
+            queries.push(statement("select sum(n)::bigint, count(*) from _launchdb.schema_versions"));
+        }
+        let exchange = Exchange {
+            scope: "".into(),
+            begin: Some(statement("begin isolation level repeatable read read only")),
+            setup: statement("select set_config('transaction_read_only', 'on', true)"),
+            queries,
+            read_only: true,
+        };
+        let (mut results, transaction) = self.pool.begin(&exchange).await.map_err(unavailable)?;
+        transaction.commit().await.map_err(unavailable)?;
+        let version = if self.versioned { results.pop() } else { None };
+        let mut cache = SchemaCache::load(self.config, &results).map_err(|error| Error::Internal(error.to_string()))?;
+        if let Some(row) = version.as_ref().and_then(|rows: &Rows| rows.rows.first()) {
+            cache.version = row.int(0).unwrap_or(0);
+            if row.int(1).is_some_and(|rows| rows > MANY_VERSION_ROWS) {
+                self.fold_versions().await;
+            }
+        }
+        Ok(cache)
+    }
+
+    /// The database's schema version now.
+    pub(crate) async fn version(&self) -> Result<i64, Error> {
+        let rows = self.read(statement("select sum(n)::bigint from _launchdb.schema_versions")).await?;
+        Ok(rows.rows.first().and_then(|row| row.int(0)).unwrap_or(0))
+    }
+
+    /// Runs one read of ours.
+    pub(crate) async fn read(&self, query: Query) -> Result<Rows, Error> {
+        let exchange = Exchange {
+            scope: "".into(),
+            begin: None,
+            setup: statement("select set_config('transaction_read_only', 'on', true)"),
+            queries: vec![query],
+            read_only: true,
+        };
+        let results = self.pool.run(&exchange).await.map_err(unavailable)?;
+        Ok(results.into_iter().next().unwrap_or_default())
+    }
+
+    /// Folds the version rows into one with the same sum. What fails is tried again at the next load.
+    async fn fold_versions(&self) {
+        let exchange = Exchange {
+            scope: "".into(),
+            begin: None,
+            setup: statement("select _launchdb.compact_schema_versions()"),
+            queries: Vec::new(),
+            read_only: false,
+        };
+        if let Err(error) = self.pool.run(&exchange).await {
+            tracing::warn!(error = %error, "the schema versions could not be folded");
+        }
+    }
+}
+
+fn statement(sql: &str) -> Query {
+    Query { sql: sql.into(), params: Vec::new() }
+}
+
+/// Errors of the catalog queries are ours, not the caller's: they must not look like an error of the request.
+fn unavailable(error: pg::Error) -> Error {
+    match error {
+        pg::Error::Db(cause) => {
+            tracing::error!(error = %cause.message, sqlstate = cause.code, "the schema cache could not be loaded");
+            Error::SchemaCacheUnavailable
+        }
+        other => Error::from(other),
+    }
+}

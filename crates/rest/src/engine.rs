@@ -1,0 +1,121 @@
+//! The data API of all projects in one process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response as HttpResponse;
+use base::{Caller, Project, ProjectRef, ProjectTable, RoleName};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+
+use crate::error::{self, Error};
+use crate::grant_hint;
+use crate::instance::{Instance, Shared};
+use crate::response::{Response, ServerTiming};
+
+/// Serves every project whose snapshot comes with the request. A project that nobody asks for costs nothing.
+pub struct Engine {
+    shared: Shared,
+    instances: RwLock<HashMap<ProjectRef, Arc<Instance>>>,
+}
+
+impl Engine {
+    pub fn new(shared: Shared) -> Arc<Self> {
+        Arc::new(Self { shared, instances: RwLock::default() })
+    }
+
+    /// One handler for everything: relations and functions are found in the schema cache, not in a route table.
+    ///
+    /// Requests must carry `Arc<Project>` and [`Caller`] in their extensions and a path below the service's base.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new().fallback(handle).with_state(self.clone())
+    }
+
+    /// The instance for this snapshot of the project.
+    fn instance(&self, project: &Project) -> Arc<Instance> {
+        let found = self.read().get(&project.project_ref).cloned();
+        match found {
+            Some(instance) if instance.revision() >= project.revision => instance,
+            before => self.renew(project, before),
+        }
+    }
+
+    fn renew(&self, project: &Project, before: Option<Arc<Instance>>) -> Arc<Instance> {
+        let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
+        // Another request may have been here first.
+        if let Some(present) = instances.get(&project.project_ref)
+            && present.revision() >= project.revision
+        {
+            return present.clone();
+        }
+        let instance = Arc::new(Instance::of_project(project, before.as_deref(), &self.shared));
+        if let Some(before) = instances.insert(project.project_ref.clone(), instance.clone()) {
+            before.retire(Some(&instance));
+        }
+        instance
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<ProjectRef, Arc<Instance>>> {
+        self.instances.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up what belongs to projects that are no longer there or no longer active.
+    pub fn forget_inactive(&self, projects: &ProjectTable) {
+        let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
+        instances.retain(|project_ref, instance| {
+            let active = projects.get(project_ref).is_some_and(|p| p.status == base::ProjectStatus::Active);
+            if !active {
+                instance.retire(None);
+            }
+            active
+        });
+    }
+}
+
+async fn handle(State(engine): State<Arc<Engine>>, request: Request) -> HttpResponse {
+    let (parts, body) = request.into_parts();
+    let (Some(project), Some(caller)) = (parts.extensions.get::<Arc<Project>>(), parts.extensions.get::<Caller>())
+    else {
+        return render(&Error::Internal("a request came without project or caller".to_owned()), false);
+    };
+    let instance = engine.instance(project);
+    let body = match collect(body).await {
+        Ok(body) => body,
+        Err(error) => return render(&error, false),
+    };
+    let mut timing = ServerTiming::start(instance.config.server_timing_enabled);
+    match instance.respond(caller, &parts, &body, &mut timing).await {
+        Ok(response) => into_http(response),
+        Err(error) => {
+            let error = grant_hint::explain(error, caller, &parts.method);
+            render(&error, caller.role.as_str() != RoleName::ANON)
+        }
+    }
+}
+
+/// The whole body; the layers in front bound its size.
+pub(crate) async fn collect(body: Body) -> Result<Bytes, Error> {
+    match body.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) => Err(Error::InvalidBody(format!("The body could not be read: {error}"))),
+    }
+}
+
+pub(crate) fn into_http(response: Response) -> HttpResponse {
+    let mut http = HttpResponse::new(Body::from(response.body));
+    *http.status_mut() = response.status;
+    *http.headers_mut() = response.headers;
+    http
+}
+
+/// Renders an error; what is our own or PostgreSQL's fault goes to the log.
+pub(crate) fn render(error: &Error, authenticated: bool) -> HttpResponse {
+    let (status, headers, body) = error::render(error, authenticated);
+    if status.is_server_error() {
+        tracing::error!(code = %error.code(), status = status.as_u16(), "{error}");
+    }
+    into_http(Response { status, headers, body })
+}

@@ -1,0 +1,230 @@
+//! One data API: a project's, or the only one of a drop-in server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::settings::StatementTimeouts;
+use base::{Caller, Project, RoleName};
+use bytes::Bytes;
+use http::request::Parts;
+use pg::{Budget, ConnectConfig, Pool, PoolConfig};
+use tokio_util::task::TaskTracker;
+
+use crate::api_request::ApiRequest;
+use crate::cache_slot::{CacheSlot, Source};
+use crate::config::Config;
+use crate::error::Error;
+use crate::main_tx::{MainTx, search_path};
+use crate::plan::{self, ActionPlan};
+use crate::query;
+use crate::response::{self, Response, ServerTiming, Stage};
+use crate::schema_cache::{SchemaCache, timezones_from, timezones_query};
+
+/// How often a request is planned anew because the schema moved between plan and transaction. Each time a migration
+/// must have been committed in between, so more than a few are an attack or a fault.
+const MOST_REPEATS: usize = 8;
+
+/// What the instances of one process share.
+#[derive(Clone)]
+pub struct Shared {
+    pub budget: Arc<Budget>,
+    pub tasks: TaskTracker,
+    /// How long connecting to a database may take.
+    pub connect_timeout: Duration,
+    /// Connections of each pool that short reads share, see [`PoolConfig::interleaved`].
+    pub interleaved: usize,
+}
+
+pub struct Instance {
+    pub config: Config,
+    pool: Pool,
+    connect: ConnectConfig,
+    pool_config: PoolConfig,
+    cache: Arc<CacheSlot>,
+    versioned: bool,
+    session_search_path: String,
+    timeouts: Option<StatementTimeouts>,
+    revision: i64,
+}
+
+impl Instance {
+    /// The instance of a project's snapshot; takes over what it can of the one before.
+    pub(crate) fn of_project(project: &Project, before: Option<&Self>, shared: &Shared) -> Self {
+        let settings = &project.data_api;
+        let config = Config::from(settings);
+        let schema = config.db_schemas.first().map_or("public", String::as_str);
+        let session_search_path = search_path(schema, &config.db_extra_search_path);
+        let target = &project.database;
+        let connect = ConnectConfig {
+            host: target.host.clone(),
+            port: target.port,
+            database: target.database.clone(),
+            user: target.user.clone(),
+            password: Some(target.password.clone()),
+            session_settings: vec![
+                ("search_path".to_owned(), session_search_path.clone()),
+                ("statement_timeout".to_owned(), settings.statement_timeout_ms.authenticated.to_string()),
+            ],
+            connect_timeout: shared.connect_timeout,
+        };
+        let pool_config = PoolConfig {
+            max_connections: usize::try_from(settings.db_pool).unwrap_or(usize::MAX).max(1),
+            interleaved: shared.interleaved,
+            ..PoolConfig::default()
+        };
+        let same_pool = before.filter(|old| old.connect == connect && old.pool_config == pool_config);
+        let pool = match same_pool {
+            Some(old) => old.pool.clone(),
+            None => Pool::new(connect.clone(), pool_config.clone(), shared.budget.clone(), shared.tasks.clone()),
+        };
+        let same_cache = before.filter(|old| {
+            old.config.db_schemas == config.db_schemas
+                && old.config.db_extra_search_path == config.db_extra_search_path
+        });
+        Self {
+            pool,
+            connect,
+            pool_config,
+            cache: same_cache.map(|old| old.cache.clone()).unwrap_or_default(),
+            versioned: true,
+            session_search_path,
+            timeouts: Some(settings.statement_timeout_ms),
+            revision: project.revision,
+            config,
+        }
+    }
+
+    /// The instance of a drop-in server, whose database records no schema versions.
+    pub fn drop_in(config: Config, connect: ConnectConfig, pool_config: PoolConfig, shared: &Shared) -> Self {
+        let pool = Pool::new(connect.clone(), pool_config.clone(), shared.budget.clone(), shared.tasks.clone());
+        Self {
+            config,
+            pool,
+            connect,
+            pool_config,
+            cache: Arc::default(),
+            versioned: false,
+            session_search_path: String::new(),
+            timeouts: None,
+            revision: 0,
+        }
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Gives up the connections, unless a newer instance works with them.
+    pub(crate) fn retire(&self, successor: Option<&Self>) {
+        let taken_over = successor.is_some_and(|new| new.connect == self.connect && new.pool_config == self.pool_config);
+        if !taken_over {
+            self.pool.close();
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { pool: &self.pool, config: &self.config, versioned: self.versioned }
+    }
+
+    /// The schema cache, loaded when there is none yet.
+    pub async fn schema_cache(&self) -> Result<Arc<SchemaCache>, Error> {
+        self.cache.get(&self.source()).await
+    }
+
+    /// Loads the schema cache anew.
+    pub async fn reload_schema_cache(&self) -> Result<Arc<SchemaCache>, Error> {
+        self.cache.renew(self.cache.peek().as_ref(), &self.source()).await
+    }
+
+    /// The whole request: parse, plan, run, render. When the schema moved meanwhile, plans once more with the new one.
+    pub(crate) async fn respond(
+        &self,
+        caller: &Caller,
+        parts: &Parts,
+        body: &Bytes,
+        timing: &mut ServerTiming,
+    ) -> Result<Response, Error> {
+        let mut request = ApiRequest::parse(&self.config, parts, body)?;
+        timing.end(Stage::Parse);
+        let mut cache = self.schema_cache().await?;
+        if request.preferences.timezone.is_some() && cache.timezones.get().is_none() {
+            self.load_timezones(&cache).await?;
+        }
+        request.preferences.check(|name| cache.timezones.get().is_some_and(|names| names.contains(name)))?;
+        for _ in 0..MOST_REPEATS {
+            match self.attempt(caller, &request, &cache, timing).await {
+                Err(Error::SchemaMoved) => {
+                    cache = self.cache.renew(Some(&cache), &self.source()).await?;
+                }
+                // "Not there" may only be "not there yet": the plan never got to where the version is compared.
+                Err(error) if self.versioned && error.is_about_schema() => {
+                    let newer = self.newer_cache(&cache).await?;
+                    match newer {
+                        Some(newer) => cache = newer,
+                        None => return Err(error),
+                    }
+                }
+                result => return result,
+            }
+        }
+        Err(Error::SchemaCacheUnavailable)
+    }
+
+    async fn attempt(
+        &self,
+        caller: &Caller,
+        request: &ApiRequest,
+        cache: &Arc<SchemaCache>,
+        timing: &mut ServerTiming,
+    ) -> Result<Response, Error> {
+        let plan = plan::action_plan(request, &self.config, cache, caller.role.as_str())?;
+        timing.end(Stage::Plan);
+        let result = match &plan {
+            ActionPlan::Info(_) => crate::main_tx::DbResult::None,
+            _ => {
+                let query = query::main_query(&plan, request, &self.config, cache)?;
+                let tx = MainTx {
+                    pool: &self.pool,
+                    config: &self.config,
+                    caller,
+                    cache,
+                    versioned: self.versioned,
+                    session_search_path: &self.session_search_path,
+                    statement_timeout_ms: self.timeout_of(&caller.role),
+                };
+                tx.run(&plan, request, query).await?
+            }
+        };
+        timing.end(Stage::Transaction);
+        let response = response::action_response(&plan, request, result, cache)?;
+        timing.end(Stage::Response);
+        Ok(response)
+    }
+
+    /// The role's own timeout, when it is another than the session's.
+    fn timeout_of(&self, role: &RoleName) -> Option<u32> {
+        let timeouts = self.timeouts?;
+        let wanted = match role.as_str() {
+            RoleName::ANON => timeouts.anon,
+            RoleName::SERVICE_ROLE => timeouts.service_role,
+            _ => timeouts.authenticated,
+        };
+        (wanted != timeouts.authenticated).then_some(wanted)
+    }
+
+    /// A cache with another version than `cache`, if the database has one.
+    async fn newer_cache(&self, cache: &Arc<SchemaCache>) -> Result<Option<Arc<SchemaCache>>, Error> {
+        if self.source().version().await? == cache.version {
+            return Ok(None);
+        }
+        self.cache.renew(Some(cache), &self.source()).await.map(Some)
+    }
+
+    async fn load_timezones(&self, cache: &SchemaCache) -> Result<(), Error> {
+        let rows = self.source().read(timezones_query()).await?;
+        let names = timezones_from(&rows).map_err(|error| Error::Internal(error.to_string()))?;
+        // Another request may have been first; it read the same.
+        cache.timezones.set(names).ok();
+        Ok(())
+    }
+}

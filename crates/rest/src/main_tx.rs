@@ -1,0 +1,289 @@
+//! The one stage that does IO: role, claims and statements of a request in one exchange (PostgREST `MainTx`).
+
+use std::fmt::Write as _;
+
+use base::Caller;
+use base::settings::TxEnd;
+use bytes::Bytes;
+use pg::claims::Claims;
+use pg::{Exchange, Pool, Query, Rows};
+
+use crate::api_request::ApiRequest;
+use crate::api_request::preferences::{PreferCount, PreferTransaction};
+use crate::api_request::types::Mutation;
+use crate::config::Config;
+use crate::error::Error;
+use crate::media_type::MediaType;
+use crate::plan::{ActionPlan, CrudKind, CrudPlan};
+use crate::query::{MainQuery, column};
+use crate::schema_cache::{IsolationLevel, SchemaCache};
+
+/// What came back from the database.
+#[derive(Debug)]
+pub enum DbResult {
+    /// Nothing was asked.
+    None,
+    Rows(ResultSet),
+    /// The text of an execution plan.
+    Explain(Bytes),
+    OpenApi(OpenApiRows),
+}
+
+/// The one row that the main statement gives, see [`column`].
+#[derive(Debug, Default)]
+pub struct ResultSet {
+    pub total: Option<i64>,
+    pub page_total: i64,
+    /// A JSON array of `name=eq.value`.
+    pub location: Option<String>,
+    pub body: Bytes,
+    pub response_headers: Option<String>,
+    pub response_status: Option<String>,
+    pub inserted: Option<i64>,
+}
+
+/// What the caller may see of a schema.
+#[derive(Debug)]
+pub struct OpenApiRows {
+    pub tables: Rows,
+    pub functions: Rows,
+    pub description: Option<String>,
+}
+
+/// What a transaction runs against.
+pub struct MainTx<'a> {
+    pub pool: &'a Pool,
+    pub config: &'a Config,
+    pub caller: &'a Caller,
+    pub cache: &'a SchemaCache,
+    /// Whether the schema version is compared inside the exchange.
+    pub versioned: bool,
+    /// The `search_path` that the pool's sessions start with; it is not set again.
+    pub session_search_path: &'a str,
+    /// `statement_timeout` of the caller's role when it is another than the session's, in milliseconds.
+    pub statement_timeout_ms: Option<u32>,
+}
+
+impl MainTx<'_> {
+    pub async fn run(&self, plan: &ActionPlan, request: &ApiRequest, query: MainQuery) -> Result<DbResult, Error> {
+        let read_only = query.read_only;
+        let rollback = !read_only && should_rollback(self.config, request);
+        let check = if let ActionPlan::Crud(plan) = plan { Check::of(plan, request) } else { Check::default() };
+        let explain_count = query.explain_count.is_some();
+        let has_pre_request = usize::from(query.pre_request.is_some());
+        let exchange = self.exchange(request, query, rollback);
+        // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
+        let conditional = rollback || (!read_only && check.is_some());
+        let results = if conditional {
+            let (results, transaction) = self.pool.begin(&exchange).await?;
+            let main = results.get(has_pre_request);
+            if let Err(error) = check.apply(main) {
+                transaction.rollback().await?;
+                return Err(error);
+            }
+            if rollback { transaction.rollback().await? } else { transaction.commit().await? }
+            results
+        } else {
+            let results = self.pool.run(&exchange).await?;
+            check.apply(results.get(has_pre_request))?;
+            results
+        };
+        let mut results = results.into_iter().skip(has_pre_request);
+        match plan {
+            ActionPlan::Info(_) => Ok(DbResult::None),
+            ActionPlan::Inspect(_) => {
+                let (Some(tables), Some(functions)) = (results.next(), results.next()) else {
+                    return Ok(DbResult::None);
+                };
+                let description = results.next().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned));
+                Ok(DbResult::OpenApi(OpenApiRows { tables, functions, description }))
+            }
+            ActionPlan::Crud(plan) if plan.is_explain() => {
+                let rows = results.next().unwrap_or_default();
+                Ok(DbResult::Explain(lines(&rows)))
+            }
+            ActionPlan::Crud(_) => {
+                let mut set = result_set(&results.next().unwrap_or_default());
+                if explain_count {
+                    let planned = results.next().and_then(|rows| planned_rows(&rows));
+                    set.total = self.total(request, set.total, planned);
+                }
+                Ok(DbResult::Rows(set))
+            }
+        }
+    }
+
+    fn total(&self, request: &ApiRequest, counted: Option<i64>, planned: Option<i64>) -> Option<i64> {
+        match request.preferences.count {
+            Some(PreferCount::Planned) => planned,
+            // What was counted is exact unless it went to the limit of what is counted.
+            Some(PreferCount::Estimated) => {
+                let max_rows = self.config.db_max_rows.and_then(|max| i64::try_from(max).ok());
+                if counted > max_rows { counted.max(planned) } else { counted }
+            }
+            Some(PreferCount::Exact) | None => counted,
+        }
+    }
+
+    fn exchange(&self, request: &ApiRequest, query: MainQuery, rollback: bool) -> Exchange {
+        let search_path = search_path(&request.schema, &self.config.db_extra_search_path);
+        let readers = self.cache.readers;
+        let headers = readers.headers.then(|| json_object(&request.headers));
+        let cookies = readers.cookies.then(|| json_object(&request.cookies));
+        let timeout = self.statement_timeout_ms.map(|ms| ms.to_string());
+        let mut settings: Vec<(&str, &str)> = Vec::with_capacity(8);
+        if search_path != self.session_search_path {
+            settings.push(("search_path", &search_path));
+        }
+        if readers.method {
+            settings.push(("request.method", request.method.as_str()));
+        }
+        if readers.path {
+            settings.push(("request.path", &request.path));
+        }
+        settings.extend(headers.as_deref().map(|json| ("request.headers", json)));
+        settings.extend(cookies.as_deref().map(|json| ("request.cookies", json)));
+        settings.extend(timeout.as_deref().map(|ms| ("statement_timeout", ms)));
+        settings.extend(query.tx_settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let claims = Claims {
+            role: self.caller.role.as_str(),
+            jwt_claims: &self.caller.claims,
+            read_only: query.read_only,
+            before_role: &[],
+            settings: &settings,
+            schema_version: self.versioned.then_some(self.cache.version),
+        };
+        let setup = claims.statement();
+        let mut queries: Vec<Query> = Vec::with_capacity(3);
+        queries.extend(query.pre_request);
+        queries.extend(query.main);
+        queries.extend(query.explain_count);
+        if let Some(open_api) = query.open_api {
+            queries.extend([open_api.accessible_tables, open_api.accessible_functions, open_api.schema_description]);
+        }
+        if rollback {
+            // Deferred constraints must have their say although nothing will be committed.
+            queries.push(Query { sql: "set constraints all immediate".into(), params: Vec::new() });
+        }
+        let begin = begin(query.isolation_level).map(|sql| Query { sql: sql.into(), params: Vec::new() });
+        let mut scope = String::with_capacity(self.caller.role.as_str().len() + search_path.len() + 1);
+        scope.push_str(self.caller.role.as_str());
+        scope.push('\n');
+        scope.push_str(&search_path);
+        Exchange { scope: scope.into(), begin, setup, queries, read_only: query.read_only }
+    }
+}
+
+fn begin(level: Option<IsolationLevel>) -> Option<&'static str> {
+    match level? {
+        IsolationLevel::ReadCommitted => Some("begin isolation level read committed"),
+        IsolationLevel::RepeatableRead => Some("begin isolation level repeatable read"),
+        IsolationLevel::Serializable => Some("begin isolation level serializable"),
+    }
+}
+
+/// The schemas as a value of `search_path`.
+pub(crate) fn search_path(schema: &str, extra: &[String]) -> String {
+    let mut out = String::with_capacity(32);
+    pg::ident::push_ident(&mut out, schema);
+    for name in extra {
+        out.push_str(", ");
+        pg::ident::push_ident(&mut out, name);
+    }
+    out
+}
+
+fn json_object(pairs: &[(String, String)]) -> String {
+    let mut out = String::from("{");
+    for (i, (name, value)) in pairs.iter().enumerate() {
+        let text = |s: &str| serde_json::to_string(s).unwrap_or_default();
+        write!(out, "{}{}:{}", if i == 0 { "" } else { "," }, text(name), text(value)).ok();
+    }
+    out.push('}');
+    out
+}
+
+fn should_rollback(config: &Config, request: &ApiRequest) -> bool {
+    match config.db_tx_end {
+        TxEnd::Commit => false,
+        TxEnd::Rollback => true,
+        TxEnd::CommitAllowOverride => request.preferences.transaction == Some(PreferTransaction::Rollback),
+        TxEnd::RollbackAllowOverride => request.preferences.transaction != Some(PreferTransaction::Commit),
+    }
+}
+
+/// What must be true of the number of rows for the transaction to be committed.
+#[derive(Default)]
+struct Check {
+    singular: bool,
+    put: bool,
+    max_affected: Option<i64>,
+}
+
+impl Check {
+    fn of(plan: &CrudPlan, request: &ApiRequest) -> Self {
+        if plan.is_explain() {
+            return Self::default();
+        }
+        let singular = matches!(plan.media_type, MediaType::VndSingularJson { .. });
+        let preferences = &request.preferences;
+        let max_affected = preferences.max_affected.filter(|_| preferences.is_strict());
+        match &plan.kind {
+            CrudKind::Read { .. } => Self { singular, ..Self::default() },
+            CrudKind::Mutate { mutation: Mutation::SingleUpsert, .. } => Self { put: true, ..Self::default() },
+            CrudKind::Mutate { mutation: Mutation::Create, .. } => Self { singular, ..Self::default() },
+            CrudKind::Mutate { .. } | CrudKind::Call { .. } => Self { singular, put: false, max_affected },
+        }
+    }
+
+    fn is_some(&self) -> bool {
+        self.singular || self.put || self.max_affected.is_some()
+    }
+
+    fn apply(&self, main: Option<&Rows>) -> Result<(), Error> {
+        if !self.is_some() {
+            return Ok(());
+        }
+        let rows = main.and_then(|rows| rows.rows.first()?.int(column::PAGE_TOTAL)).unwrap_or(0);
+        if self.put && rows != 1 {
+            return Err(Error::PutMatchingPk);
+        }
+        if self.singular && rows != 1 {
+            return Err(Error::Singularity(rows));
+        }
+        if self.max_affected.is_some_and(|max| rows > max) {
+            return Err(Error::MaxAffectedViolation(rows));
+        }
+        Ok(())
+    }
+}
+
+fn result_set(rows: &Rows) -> ResultSet {
+    // A custom media handler's aggregate may give no row at all.
+    let Some(row) = rows.rows.first() else { return ResultSet::default() };
+    let text = |index| row.text(index).filter(|text| !text.is_empty()).map(str::to_owned);
+    ResultSet {
+        total: row.int(column::TOTAL),
+        page_total: row.int(column::PAGE_TOTAL).unwrap_or(0),
+        location: text(column::LOCATION),
+        body: row.bytes(column::BODY).unwrap_or_default(),
+        response_headers: text(column::RESPONSE_HEADERS),
+        response_status: text(column::RESPONSE_STATUS),
+        inserted: row.int(column::INSERTED),
+    }
+}
+
+/// An execution plan: each row a line.
+fn lines(rows: &Rows) -> Bytes {
+    let mut out = Vec::new();
+    for row in &rows.rows {
+        out.extend_from_slice(&row.bytes(0).unwrap_or_default());
+        out.push(b'\n');
+    }
+    out.into()
+}
+
+fn planned_rows(rows: &Rows) -> Option<i64> {
+    let json: serde_json::Value = serde_json::from_str(rows.rows.first()?.text(0)?).ok()?;
+    json.pointer("/0/Plan/Plan Rows")?.as_i64()
+}
