@@ -1,0 +1,90 @@
+//! The baseline of a project's database: what is in it before its owner does anything (contracts, section 4).
+//!
+//! The files are ordered and never change once released; a project of an older baseline gets the missing ones. They
+//! name no owner role: the session that applies them carries it in the setting `launchdb.owner_role`.
+
+mod apply;
+
+use base::digest;
+
+pub use apply::{ApplyError, OwnerSession, apply, session_options};
+
+/// The session in which a file is applied to a database that has an owner already.
+///
+/// A superuser must never write to what a project's owner owns: a trigger, a default or a check constraint of theirs
+/// would run with the superuser's rights, and `SET ROLE` does not help because they can `RESET ROLE`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunAs {
+    /// Touches only what the superuser owns, or what is new.
+    Superuser,
+    /// Touches what the owner owns: runs in a session that logged in as the project's role. Such a file has to be
+    /// idempotent, because the ledger is written in another session.
+    Owner,
+}
+
+/// One file of the baseline.
+#[derive(Clone, Copy, Debug)]
+pub struct BaselineFile {
+    /// Orders the files; the highest one is the baseline's version.
+    pub version: i32,
+    /// The file's name without `.sql`.
+    pub name: &'static str,
+    pub sql: &'static str,
+}
+
+impl BaselineFile {
+    /// SHA-256 of the text, in hex.
+    pub fn checksum(&self) -> String {
+        digest::sha256_hex(self.sql.as_bytes())
+    }
+
+    /// What the first line says: `-- run as: superuser` or `-- run as: owner`.
+    pub fn run_as(&self) -> RunAs {
+        if self.sql.starts_with("-- run as: superuser\n") { RunAs::Superuser } else { RunAs::Owner }
+    }
+}
+
+macro_rules! files {
+    ($($version:literal $name:literal),* $(,)?) => {
+        &[$(BaselineFile { version: $version, name: $name, sql: include_str!(concat!($name, ".sql")) }),*]
+    };
+}
+
+/// Every file, in order.
+pub const FILES: &[BaselineFile] = files![
+    1 "0001_foundation",
+    2 "0002_auth",
+    3 "0003_storage",
+    4 "0004_realtime",
+    5 "0005_schema_version",
+    6 "0006_catalog_privacy",
+];
+
+/// Makes the shared roles of the cluster; not part of any database.
+pub(crate) const CLUSTER_ROLES: &str = include_str!("cluster_roles.sql");
+
+/// The version of a database with all of `files`.
+pub fn version(files: &[BaselineFile]) -> i32 {
+    files.last().map_or(0, |file| file.version)
+}
+
+/// A text that differs whenever a database made of `files` would.
+pub fn fingerprint(files: &[BaselineFile]) -> String {
+    let checksums: Vec<String> = files.iter().map(BaselineFile::checksum).collect();
+    digest::sha256_hex(checksums.join("\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_numbered_without_gaps_and_say_who_runs_them() {
+        for (index, file) in FILES.iter().enumerate() {
+            assert_eq!(usize::try_from(file.version).unwrap(), index + 1, "{}", file.name);
+            assert!(file.name.starts_with(&format!("{:04}_", file.version)), "{}", file.name);
+            let first = file.sql.lines().next().unwrap();
+            assert!(["-- run as: superuser", "-- run as: owner"].contains(&first), "{}: {first}", file.name);
+        }
+    }
+}
