@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A path like `.app."my roles"[0]` or `.roles[?(@ == "author")]`. The default is `.role`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +58,9 @@ impl JsPath {
     }
 
     /// What the claims hold there.
-    pub fn evaluate<'v>(&self, claims: &'v Value) -> Option<&'v Value> {
-        self.0.iter().try_fold(claims, |value, step| match step {
+    pub fn find<'v>(&self, claims: &'v Map<String, Value>) -> Option<&'v Value> {
+        let (Step::Key(key), rest) = self.0.split_first()? else { return None };
+        rest.iter().try_fold(claims.get(key)?, |value, step| match step {
             Step::Key(key) => value.as_object()?.get(key),
             Step::Index(index) => value.as_array()?.get(*index),
             Step::Filter(comparison, text) => {
@@ -71,7 +72,7 @@ impl JsPath {
 
     /// The role: a string as it is, anything else as JSON text.
     pub fn role(&self, claims: &Value) -> Option<String> {
-        Some(match self.evaluate(claims)? {
+        Some(match self.find(claims.as_object()?)? {
             Value::String(role) => role.clone(),
             other => other.to_string(),
         })
@@ -157,6 +158,7 @@ mod tests {
         check(".postgrest.a_role", Some("x"));
         check(".flag", Some("true"));
         check(".role.deeper", None);
+        check("[0]", None);
         check(r#".postgrest.roles[?(@ == "author")]"#, Some("author"));
         check(r#".postgrest.roles[?(@ != "other")]"#, Some("author"));
         check(r#".postgrest.roles[?(@ ^== "au")]"#, Some("author"));
