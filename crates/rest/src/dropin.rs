@@ -89,7 +89,7 @@ fn listen_host(name: &str) -> &str {
 }
 
 async fn handle(State(server): State<Arc<Server>>, request: Request) -> HttpResponse {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let config = &server.instance.config;
     let cors = Cors::of(&parts.headers, config.server_cors_allowed_origins.as_deref());
     let mut response = if let Some(cors) = cors.as_ref().filter(|_| is_preflight(&parts.method, &parts.headers)) {
@@ -100,7 +100,6 @@ async fn handle(State(server): State<Arc<Server>>, request: Request) -> HttpResp
         let caller = server.tokens.caller(config, &parts.headers, server.clock.unix_seconds());
         timing.end(Stage::Jwt);
         let authenticated = caller.as_ref().is_ok_and(|caller| Some(caller.role.as_str()) != anon_role);
-        parts.headers.remove(http::header::AUTHORIZATION);
         let result = match (caller, collect(body).await) {
             (Ok(caller), Ok(body)) => server.instance.respond(&caller, &parts, &body, &mut timing).await,
             (Err(error), _) | (_, Err(error)) => Err(error),

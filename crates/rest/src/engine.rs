@@ -1,6 +1,7 @@
 //! The data API of all projects in one process.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
@@ -9,7 +10,10 @@ use axum::extract::{Request, State};
 use axum::response::Response as HttpResponse;
 use base::{Caller, Project, ProjectRef, ProjectTable, RoleName};
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 
 use crate::error::{self, Error};
 use crate::grant_hint;
@@ -105,7 +109,10 @@ pub(crate) async fn collect(body: Body) -> Result<Bytes, Error> {
 }
 
 pub(crate) fn into_http(response: Response) -> HttpResponse {
-    let mut http = HttpResponse::new(Body::from(response.body));
+    let measured = response.headers.contains_key(CONTENT_LENGTH) || response.status == StatusCode::NO_CONTENT;
+    // Without a length from us (HEAD), the HTTP server must not make one of the body that is not there.
+    let body = if measured { Body::from(response.body) } else { Body::new(StreamBody::new(futures_util::stream::empty::<Result<Frame<Bytes>, Infallible>>())) };
+    let mut http = HttpResponse::new(body);
     *http.status_mut() = response.status;
     *http.headers_mut() = response.headers;
     http

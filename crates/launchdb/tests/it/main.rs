@@ -1,6 +1,9 @@
 //! The real binary: started, used, killed and started again. Few tests, because each has a PostgreSQL of its own.
 
+mod clients;
+mod crash;
 mod refusals;
+mod schema_changes;
 mod server;
 
 use std::time::Duration;

@@ -51,6 +51,28 @@ fn a_foreign_folder_is_left_alone() {
 }
 
 #[test]
+fn a_newer_folder_is_left_alone() {
+    let home = ScratchDir::new();
+    let data = home.path().join(".launchdb");
+    std::fs::create_dir(&data).expect("a folder");
+    std::fs::write(data.join("LAUNCHDB_VERSION"), "99\n").expect("a file");
+    let before = contents(home.path());
+    let (code, text) = refused(&run(home.path(), &["dev", "--port", "0"]));
+    assert!(code == 13 && text.contains("newer"), "{code}: {text}");
+    assert_eq!(contents(home.path()), before);
+}
+
+#[test]
+fn without_postgresql_nothing_is_made() {
+    let home = ScratchDir::new();
+    let mut command = launchdb(home.path());
+    command.args(["dev", "--port", "0"]).env("LAUNCHDB_POSTGRES_BIN", "/nowhere/bin").env("LAUNCHDB_STATUS_PORT", "off");
+    let (code, text) = refused(&command.output().expect("the binary runs"));
+    assert!(code == 14 && text.contains("/nowhere/bin"), "{code}: {text}");
+    assert_eq!(contents(home.path()), []);
+}
+
+#[test]
 fn weak_and_missing_settings_are_named_together() {
     let home = ScratchDir::new();
     let output = launchdb(home.path())

@@ -12,7 +12,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program with nothing of the test's own environment but the search path.
-pub fn launchdb(working_folder: &Path) -> Command {
+pub(crate) fn launchdb(working_folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_launchdb"));
     command.env_clear().current_dir(working_folder).stdin(Stdio::null());
     if let Some(path) = std::env::var_os("PATH") {
@@ -22,29 +22,29 @@ pub fn launchdb(working_folder: &Path) -> Command {
 }
 
 /// Runs a command to its end.
-pub fn run(working_folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(working_folder: &Path, args: &[&str]) -> Output {
     launchdb(working_folder).args(args).output().expect("the binary runs")
 }
 
 /// The exit code and what was printed on standard error.
-pub fn refused(output: &Output) -> (i32, String) {
+pub(crate) fn refused(output: &Output) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// A running `launchdb dev`.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// The folder the server was started in; its data folder is `.launchdb` in it.
-    pub home: PathBuf,
+    pub(crate) home: PathBuf,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     /// From the start of the process to the first healthy answer.
-    pub healthy_after: Duration,
+    pub(crate) healthy_after: Duration,
 }
 
 impl Server {
     /// Starts a server in a folder and waits until it is healthy.
-    pub fn start(home: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
         let started = Instant::now();
         let mut child = launchdb(home)
             .args(["dev", "--port", "0"])
@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// Waits until `look` gives a value; fails with the server's output.
-    pub fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(value) = look(self) {
@@ -84,7 +84,7 @@ impl Server {
         }
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.home.join(".launchdb")
     }
 
@@ -100,12 +100,30 @@ impl Server {
     }
 
     /// Where the server answers.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.try_url().expect("the server wrote its file")
     }
 
+    /// The command line's token, which is the first owner's.
+    pub(crate) fn token(&self) -> String {
+        let file = self.server_file().expect("the server wrote its file");
+        file["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// How the cluster's superuser connects to a database.
+    pub(crate) fn superuser_url(&self, database: &str) -> String {
+        let secrets = std::fs::read_to_string(self.data().join("secrets.env")).expect("secrets were made");
+        let password = secrets
+            .lines()
+            .find_map(|line| line.strip_prefix("POSTGRES_SUPERUSER_PASSWORD="))
+            .expect("the superuser has a password");
+        let port = postmaster_file(&self.data()).and_then(|text| text.lines().nth(3).map(str::to_owned));
+        let port = port.expect("PostgreSQL runs");
+        format!("host=127.0.0.1 port={port} user=supabase_admin password='{password}' dbname={database}")
+    }
+
     /// What the server printed so far.
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         self.stdout.lock().expect("no reader panicked").clone()
     }
 
@@ -114,7 +132,7 @@ impl Server {
     }
 
     /// Runs a command of the command line against this server; it has to succeed.
-    pub fn cli(&self, args: &[&str]) -> String {
+    pub(crate) fn cli(&self, args: &[&str]) -> String {
         let output = run(&self.home, args);
         assert!(
             output.status.success(),
@@ -126,13 +144,13 @@ impl Server {
     }
 
     /// As [`Server::cli`] with `--json`, read.
-    pub fn cli_json(&self, args: &[&str]) -> Value {
+    pub(crate) fn cli_json(&self, args: &[&str]) -> Value {
         let text = self.cli(&[args, &["--json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?} printed no JSON ({e}): {text}"))
     }
 
     /// GET with a key; status and body.
-    pub fn get(&self, url: &str, key: &str) -> (u16, Value) {
+    pub(crate) fn get(&self, url: &str, key: &str) -> (u16, Value) {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut answer = agent.get(url).header("apikey", key).call().expect("the server answers");
         let text = answer.body_mut().read_to_string().expect("a body");
@@ -140,13 +158,13 @@ impl Server {
     }
 
     /// Sends a signal to the server alone.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
     }
 
     /// Waits for the end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the process can be asked") {
@@ -158,19 +176,23 @@ impl Server {
     }
 
     /// The process id of the cluster's postmaster, when it runs.
-    pub fn postmaster(&self) -> Option<u32> {
+    pub(crate) fn postmaster(&self) -> Option<u32> {
         postmaster(&self.data())
     }
 }
 
 /// The process id of the postmaster on a data folder, when it runs.
-pub fn postmaster(data: &Path) -> Option<u32> {
-    let mut folders = vec![data.to_owned()];
-    folders.extend(std::fs::read_dir(data).ok()?.flatten().map(|entry| entry.path()));
-    let text = folders.iter().find_map(|folder| std::fs::read_to_string(folder.join("postmaster.pid")).ok())?;
+pub(crate) fn postmaster(data: &Path) -> Option<u32> {
+    let text = postmaster_file(data)?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;
     let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (comm.trim() == "postgres").then_some(pid)
+}
+
+fn postmaster_file(data: &Path) -> Option<String> {
+    let mut folders = vec![data.to_owned()];
+    folders.extend(std::fs::read_dir(data).ok()?.flatten().map(|entry| entry.path()));
+    folders.iter().find_map(|folder| std::fs::read_to_string(folder.join("postmaster.pid")).ok())
 }
 
 impl Drop for Server {

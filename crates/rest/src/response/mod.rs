@@ -138,10 +138,8 @@ fn write(
                 insert(&mut headers, LOCATION, &format!("/{}{}", plan.target.name, query_string(location)));
             }
             insert(&mut headers, CONTENT_RANGE, &content_range(1, 0, total));
-            match rows.inserted {
-                Some(0) if preferences.resolution == Some(PreferResolution::MergeDuplicates) => StatusCode::OK,
-                _ => StatusCode::CREATED,
-            }
+            let merges = preferences.resolution == Some(PreferResolution::MergeDuplicates);
+            if merges && rows.inserted.unwrap_or(0) == 0 { StatusCode::OK } else { StatusCode::CREATED }
         }
         Mutation::Update => {
             insert(&mut headers, CONTENT_RANGE, &content_range(0, rows.page_total - 1, total));
