@@ -1,7 +1,38 @@
 //! The control plane: owners, projects, keys, secrets, settings, provisioning and the audit log.
+//!
+//! [`Platform`] serves `/api/*` and fills the [`base::ProjectTable`] that every service reads. A process that only
+//! serves requests fills its table through [`Directory::start`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+mod api_keys;
+mod attempts;
+mod audit;
 pub mod config;
+mod connection;
+pub mod database;
+mod directory;
+mod error;
+mod openapi;
+mod owners;
+mod password;
+mod platform;
+mod projects;
+pub mod provision;
+mod request;
+mod router;
+pub mod secrets;
+mod settings;
+mod sql;
+mod store;
+#[cfg(test)]
+mod tests;
+mod timestamp;
+mod usage;
 
 pub use config::{Address, PlatformConfig};
+pub use directory::Directory;
+pub use error::{Error, Problem};
+pub use owners::FirstOwner;
+pub use platform::{Platform, StartError};
+pub use timestamp::Timestamp;

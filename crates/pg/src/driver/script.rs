@@ -139,8 +139,9 @@ impl ScriptSession {
             list(&mut types.iter().map(|(_, modifier)| modifier.to_string())),
         ];
         let script = Script {
-            sql: "select pg_catalog.format_type(t.oid, t.modifier) from pg_catalog.unnest($1::pg_catalog.oid[], \
-                  $2::pg_catalog.int4[]) with ordinality t (oid, modifier, n) order by t.n",
+            sql: "select pg_catalog.format_type(t.oid, t.modifier) from rows from \
+                  (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::pg_catalog.int4[])) \
+                  with ordinality t (oid, modifier, n) order by t.n",
             params: Some(&params),
             read_only: false,
             most_rows: types.len(),

@@ -1,0 +1,110 @@
+//! The platform database: made when missing, migrated, and the pool of connections to it.
+
+use std::time::Duration;
+
+use base::project::DatabaseTarget;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use pg::migrate::{self, Ledger, MigrateError, Migration};
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+use tokio_util::task::TaskTracker;
+
+use crate::config::PlatformConfig;
+use crate::store::bootstrap;
+
+/// Connections the control plane keeps to its database at most.
+const MOST_CONNECTIONS: usize = 8;
+/// How long a request waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The platform database's own migrations, in order. A released file never changes.
+pub const MIGRATIONS: &[Migration<'static>] =
+    &[Migration { name: "0001_platform", sql: include_str!("migrations/0001_platform.sql") }];
+
+const LEDGER: Ledger<'static> = Ledger { schema: "launchdb", table: "platform_migrations", refuse_unknown: true };
+
+/// Why the platform database could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error("the administrator's connection to PostgreSQL failed")]
+    Admin(#[source] tokio_postgres::Error),
+    #[error("the platform database cannot be reached")]
+    Connect(#[source] tokio_postgres::Error),
+    #[error("the platform database cannot be migrated")]
+    Migrate(#[source] MigrateError),
+}
+
+/// `target` as `tokio-postgres` reads it.
+pub(crate) fn client_config(target: &DatabaseTarget) -> tokio_postgres::Config {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(&target.host)
+        .port(target.port)
+        .dbname(&target.database)
+        .user(&target.user)
+        .password(target.password.expose())
+        .application_name("launchdb")
+        .connect_timeout(CONNECT_TIMEOUT);
+    config
+}
+
+/// A pool that connects on demand; nothing is opened here.
+pub(crate) fn pool(config: &PlatformConfig) -> Result<Pool, deadpool_postgres::BuildError> {
+    let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(client_config(&config.database), NoTls, manager_config);
+    let timeouts =
+        Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(CONNECT_TIMEOUT) };
+    Pool::builder(manager).max_size(MOST_CONNECTIONS).timeouts(timeouts).runtime(Runtime::Tokio1).build()
+}
+
+/// Opens one connection whose task ends when the client is dropped.
+pub(crate) async fn connect(
+    target: &DatabaseTarget,
+    tasks: &TaskTracker,
+) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    let (client, connection) = client_config(target).connect(NoTls).await?;
+    tasks.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(cause = %error, "a connection of the control plane broke");
+        }
+    });
+    Ok(client)
+}
+
+/// Makes the role and the database of the control plane when they are missing, and applies its migrations. Safe to
+/// run again, and in several processes at once.
+pub async fn prepare(config: &PlatformConfig) -> Result<migrate::Report, PrepareError> {
+    let tasks = TaskTracker::new();
+    let admin = connect(&config.admin, &tasks).await.map_err(PrepareError::Admin)?;
+    let target = &config.database;
+    let exists = bootstrap::role_exists(&admin, &target.user).await.map_err(PrepareError::Admin)?;
+    // With one and the same role for both (a server given by its DSN alone) there is nothing to make of it.
+    if target.user != config.admin.user {
+        match bootstrap::role_put(&admin, &target.user, &target.password, exists).await {
+            Err(error) if !raced(&error) => return Err(PrepareError::Admin(error)),
+            _ => {}
+        }
+    }
+    if !bootstrap::database_exists(&admin, &target.database).await.map_err(PrepareError::Admin)? {
+        match bootstrap::database_create(&admin, &target.database, &target.user).await {
+            Err(error) if !raced(&error) => return Err(PrepareError::Admin(error)),
+            _ => {}
+        }
+    }
+    bootstrap::database_close(&admin, &target.database).await.map_err(PrepareError::Admin)?;
+    drop(admin);
+    let mut owner = connect(&config.direct_database(), &tasks).await.map_err(PrepareError::Connect)?;
+    let report = migrate::run(&mut owner, &LEDGER, MIGRATIONS).await.map_err(PrepareError::Migrate)?;
+    drop(owner);
+    tasks.close();
+    tasks.wait().await;
+    Ok(report)
+}
+
+/// Whether another process did the same at the same moment.
+fn raced(error: &tokio_postgres::Error) -> bool {
+    let codes = [SqlState::DUPLICATE_OBJECT, SqlState::DUPLICATE_DATABASE, SqlState::UNIQUE_VIOLATION];
+    // XX000 "tuple concurrently updated" is what ALTER ROLE of two at once says.
+    error.code().is_some_and(|code| codes.contains(code) || code.code() == "XX000")
+}

@@ -1,0 +1,225 @@
+//! Snapshots of the projects for everything that serves requests, made from the platform database and kept up to date
+//! by its notifications. A process that only serves requests needs this and nothing else of the crate.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::api_key::ApiKeyKind;
+use base::jwt::{JwtKey, JwtKeys};
+use base::project::{ApiKey, DatabaseTarget};
+use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret};
+use deadpool_postgres::Pool;
+use futures_util::StreamExt;
+use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::PlatformConfig;
+use crate::database;
+use crate::error::Error;
+use crate::secrets::{self, kind};
+use crate::settings;
+use crate::store::directory as rows;
+use crate::store::settings::Sections;
+
+const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+
+/// Loads projects into a table. Cheap to clone.
+#[derive(Clone)]
+pub struct Directory {
+    config: Arc<PlatformConfig>,
+    pool: Pool,
+    projects: Arc<ProjectTable>,
+}
+
+/// Everything that is read of some projects.
+struct Loaded {
+    projects: Vec<rows::ProjectRow>,
+    secrets: HashMap<String, HashMap<String, base::sealed::Sealed>>,
+    api_keys: HashMap<String, Vec<ApiKey>>,
+    settings: HashMap<String, Sections>,
+    domains: HashMap<String, Vec<String>>,
+}
+
+impl Directory {
+    pub(crate) fn new(config: &PlatformConfig, pool: Pool, projects: Arc<ProjectTable>) -> Self {
+        Self { config: Arc::new(config.clone()), pool, projects }
+    }
+
+    /// For a process without a control plane: loads every project and follows their changes until `shutdown`.
+    pub async fn start(
+        config: &PlatformConfig,
+        projects: Arc<ProjectTable>,
+        tasks: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Error> {
+        let pool = database::pool(config).map_err(|error| Error::Internal(error.into()))?;
+        let directory = Self::new(config, pool, projects);
+        directory.load().await?;
+        tasks.spawn(directory.clone().follow(tasks.clone(), shutdown));
+        Ok(directory)
+    }
+
+    pub fn projects(&self) -> &Arc<ProjectTable> {
+        &self.projects
+    }
+
+    /// Puts what the platform database has in place of the whole table.
+    pub async fn load(&self) -> Result<(), Error> {
+        let loaded = self.read(None).await?;
+        self.projects.replace_all(self.snapshots(loaded));
+        Ok(())
+    }
+
+    /// Reads one project again; a deleted one leaves the table.
+    pub async fn refresh(&self, project_ref: &ProjectRef) -> Result<(), Error> {
+        let loaded = self.read(Some(project_ref)).await?;
+        match self.snapshots(loaded).pop() {
+            Some(project) => self.projects.replace(project),
+            None => self.projects.remove(project_ref),
+        }
+        Ok(())
+    }
+
+    async fn read(&self, only: Option<&ProjectRef>) -> Result<Loaded, Error> {
+        let mut db = self.pool.get().await?;
+        // One snapshot of the database for all five, so that keys and revision belong together.
+        let tx = db
+            .build_transaction()
+            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await?;
+        let mut loaded = Loaded {
+            projects: rows::project_rows(&*tx, only).await?,
+            secrets: HashMap::new(),
+            api_keys: HashMap::new(),
+            settings: HashMap::new(),
+            domains: HashMap::new(),
+        };
+        for (id, kind, sealed) in rows::secret_rows(&*tx, only).await? {
+            loaded.secrets.entry(id).or_default().insert(kind, sealed);
+        }
+        for (project, id, kind, hash) in rows::api_key_rows(&*tx, only).await? {
+            if let (Some(kind), Ok(hash)) = (ApiKeyKind::from_name(&kind), hash.try_into()) {
+                loaded.api_keys.entry(project).or_default().push(ApiKey { id, kind, hash });
+            }
+        }
+        for (id, section, content) in rows::settings_rows(&*tx, only).await? {
+            loaded.settings.entry(id).or_default().insert(section, content);
+        }
+        for (id, domain) in rows::domain_rows(&*tx, only).await? {
+            loaded.domains.entry(id).or_default().push(domain);
+        }
+        tx.commit().await?;
+        Ok(loaded)
+    }
+
+    /// Projects whose secrets do not open are left out: nothing could be served of them.
+    fn snapshots(&self, mut loaded: Loaded) -> Vec<Project> {
+        let rows = std::mem::take(&mut loaded.projects);
+        rows.into_iter().filter_map(|row| self.snapshot(row, &mut loaded)).collect()
+    }
+
+    fn snapshot(&self, row: rows::ProjectRow, loaded: &mut Loaded) -> Option<Project> {
+        let project_ref = ProjectRef::parse(&row.id).ok()?;
+        let status = ProjectStatus::from_name(&row.status)?;
+        let sealed = loaded.secrets.remove(&row.id).unwrap_or_default();
+        let open = |kind: &str| match secrets::open_kind(&self.config.master_key, &project_ref, &sealed, kind) {
+            Ok(Some(secret)) => Some(secret),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(project.r#ref = %project_ref, secret.kind = kind, cause = %error, "a secret is unusable");
+                None
+            }
+        };
+        let (jwt_secret, password) = (open(kind::JWT_SECRET), open(kind::AUTHENTICATOR_PASSWORD));
+        // While it is being made a project may have none yet.
+        let complete = jwt_secret.is_some() && password.is_some();
+        if !complete && matches!(status, ProjectStatus::Active | ProjectStatus::Suspended) {
+            tracing::error!(project.r#ref = %project_ref, "a project without secrets is left out");
+            return None;
+        }
+        let jwt_keys = jwt_secret.map(|secret| JwtKeys::new(vec![JwtKey::secret(secret.expose().as_bytes())]));
+        let settings = loaded.settings.remove(&row.id).unwrap_or_default();
+        Some(Project {
+            database: DatabaseTarget {
+                host: self.config.admin.host.clone(),
+                port: self.config.admin.port,
+                database: project_ref.database().to_owned(),
+                user: project_ref.authenticator_role(),
+                password: password.unwrap_or_else(|| Secret::new(String::new())),
+            },
+            status,
+            revision: row.revision,
+            jwt_keys: jwt_keys.unwrap_or_default(),
+            api_keys: loaded.api_keys.remove(&row.id).unwrap_or_default(),
+            legacy_keys_enabled: settings::legacy_keys_enabled(&settings),
+            data_api: settings::data_api(&settings),
+            limits: settings::limits(&settings),
+            custom_domains: loaded.domains.remove(&row.id).unwrap_or_default(),
+            project_ref,
+        })
+    }
+
+    /// Listens for changes until `shutdown`. After each new connection everything is loaded again, because
+    /// notifications of the time between are lost.
+    pub(crate) async fn follow(self, tasks: TaskTracker, shutdown: CancellationToken) {
+        let mut backoff = SHORTEST_BACKOFF;
+        while !shutdown.is_cancelled() {
+            let outcome = shutdown.run_until_cancelled(self.listen(&tasks, &mut backoff)).await;
+            let Some(outcome) = outcome else { return };
+            match outcome {
+                Ok(()) => tracing::warn!("the connection that follows projects was closed"),
+                Err(error) => tracing::warn!(cause = %web::error::chain(&error), "projects cannot be followed"),
+            }
+            let _ = shutdown.run_until_cancelled(tokio::time::sleep(backoff)).await;
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+        }
+    }
+
+    async fn listen(&self, tasks: &TaskTracker, backoff: &mut Duration) -> Result<(), FollowError> {
+        let config = database::client_config(&self.config.direct_database());
+        let (client, mut connection) = config.connect(NoTls).await.map_err(FollowError::Connection)?;
+        let (sender, mut changes) = tokio::sync::mpsc::unbounded_channel();
+        // Ends when the client is dropped at the end of this function.
+        tasks.spawn(async move {
+            let mut messages = pin!(futures_util::stream::poll_fn(move |cx| connection.poll_message(cx)));
+            while let Some(Ok(message)) = messages.next().await {
+                if let AsyncMessage::Notification(notification) = message
+                    && sender.send(notification.payload().to_owned()).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        rows::project_listen(&client).await.map_err(FollowError::Connection)?;
+        self.load().await.map_err(FollowError::Load)?;
+        *backoff = SHORTEST_BACKOFF;
+        while let Some(payload) = changes.recv().await {
+            let mut changed = vec![payload];
+            // Many changes of one project at once are one refresh.
+            while let Ok(payload) = changes.try_recv() {
+                changed.push(payload);
+            }
+            changed.sort_unstable();
+            changed.dedup();
+            for project_ref in changed.iter().filter_map(|id| ProjectRef::parse(id).ok()) {
+                self.refresh(&project_ref).await.map_err(FollowError::Load)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why following ended.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error("no connection to listen on")]
+    Connection(#[source] tokio_postgres::Error),
+    #[error("the projects cannot be loaded")]
+    Load(#[source] Error),
+}

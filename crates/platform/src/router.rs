@@ -1,0 +1,323 @@
+//! The routes of the platform API: one table, from which both the router and the OpenAPI document are made.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::{Json, Router};
+use http::Method;
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::openapi::{self, Field, field, required};
+use crate::platform::Platform;
+use crate::request::ProjectCx;
+use crate::{api_keys, audit, connection, owners, projects, settings, sql, usage};
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Everybody,
+    /// Needs an owner's token.
+    Owner,
+}
+
+/// One operation.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    /// Unique; clients are generated with it as the function's name.
+    pub(crate) operation_id: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) access: Access,
+    pub(crate) query: &'static [Field],
+    pub(crate) body: &'static [Field],
+    pub(crate) status: u16,
+    /// Name of the answer's schema; empty for an answer without a body.
+    pub(crate) schema: &'static str,
+    pub(crate) handler: MethodRouter<Platform>,
+}
+
+impl Route {
+    fn new(
+        method: Method,
+        path: &'static str,
+        operation_id: &'static str,
+        summary: &'static str,
+        handler: MethodRouter<Platform>,
+    ) -> Self {
+        let access = Access::Owner;
+        Self { method, path, operation_id, summary, access, query: &[], body: &[], status: 200, schema: "", handler }
+    }
+
+    fn get(path: &'static str, id: &'static str, summary: &'static str, handler: MethodRouter<Platform>) -> Self {
+        Self::new(Method::GET, path, id, summary, handler)
+    }
+
+    fn post(path: &'static str, id: &'static str, summary: &'static str, handler: MethodRouter<Platform>) -> Self {
+        Self::new(Method::POST, path, id, summary, handler)
+    }
+
+    fn open(self) -> Self {
+        Self { access: Access::Everybody, ..self }
+    }
+
+    fn query(self, query: &'static [Field]) -> Self {
+        Self { query, ..self }
+    }
+
+    fn body(self, body: &'static [Field]) -> Self {
+        Self { body, ..self }
+    }
+
+    fn answers(self, status: u16, schema: &'static str) -> Self {
+        Self { status, schema, ..self }
+    }
+}
+
+const CREDENTIALS: &[Field] = &[
+    required("email", "string", "The owner's e-mail address."),
+    required("password", "string", "At least 8 characters for a new owner."),
+];
+
+pub(crate) fn routes() -> Vec<Route> {
+    let mut routes = owner_routes();
+    routes.extend(project_routes());
+    routes.extend(project_part_routes());
+    routes
+}
+
+fn owner_routes() -> Vec<Route> {
+    vec![
+        Route::get("/api/health", "get_health", "Whether the control plane can serve.", get(get_health))
+            .open()
+            .answers(200, "Health"),
+        Route::get("/api/openapi.json", "get_openapi", "This document.", get(get_openapi)).open().answers(200, "Any"),
+        Route::post("/api/owners/signup", "signup_owner", "Sign up, where it is allowed.", post(owners::signup_owner))
+            .open()
+            .body(CREDENTIALS)
+            .answers(201, "Session"),
+        Route::post("/api/owners/login", "login_owner", "Get a token.", post(owners::login_owner))
+            .open()
+            .body(CREDENTIALS)
+            .answers(200, "Session"),
+        Route::post("/api/owners/logout", "logout_owner", "End the token.", post(owners::logout_owner))
+            .answers(204, ""),
+        Route::get("/api/owners/me", "get_me", "The owner of the token.", get(owners::get_me)).answers(200, "Owner"),
+        Route::post("/api/owners", "create_owner", "Make another owner (administrators).", post(owners::create_owner))
+            .body(
+                const {
+                    &[
+                        required("email", "string", "The new owner's e-mail address."),
+                        field("password", "string", "Made and returned once when absent."),
+                        field("is_admin", "boolean", "Whether the new owner is an administrator."),
+                    ]
+                },
+            )
+            .answers(201, "NewOwner"),
+    ]
+}
+
+fn project_routes() -> Vec<Route> {
+    const ID: &str = "/api/projects/{id}";
+    const NAME: &[Field] = &[required("name", "string", "Unique among the owner's projects; at most 100 characters.")];
+    vec![
+        Route::post("/api/projects", "create_project", "Make a project.", post(projects::create_project))
+            .body(
+                const {
+                    &[
+                        required("name", "string", "Unique among the owner's projects; at most 100 characters."),
+                        field(
+                            "id",
+                            "string",
+                            "An id of the operator's choice (administrators), ^proj_[a-z0-9]{3,40}$.",
+                        ),
+                    ]
+                },
+            )
+            .answers(201, "Project"),
+        Route::get(
+            "/api/projects",
+            "list_projects",
+            "The owner's projects, oldest first.",
+            get(projects::list_projects),
+        )
+        .query(
+            const {
+                &[
+                    field("include_deleted", "boolean", "Deleted projects that can still be restored, too."),
+                    field("limit", "integer", "Projects on a page: 1 to 1000."),
+                    field("offset", "integer", "Projects to leave out: next_offset of the page before."),
+                ]
+            },
+        )
+        .answers(200, "Projects"),
+        Route::get(ID, "get_project", "One project.", get(projects::get_project)).answers(200, "Project"),
+        Route::new(Method::PATCH, ID, "update_project", "Rename a project.", patch(projects::update_project))
+            .body(NAME)
+            .answers(200, "Project"),
+        Route::new(
+            Method::DELETE,
+            ID,
+            "delete_project",
+            "Delete a project; it can be restored until purge_after.",
+            delete(projects::delete_project),
+        )
+        .answers(200, "Project"),
+        Route::post(
+            "/api/projects/{id}/suspend",
+            "suspend_project",
+            "Stop serving a project; nothing is lost.",
+            post(projects::suspend_project),
+        )
+        .answers(200, "Project"),
+        Route::post(
+            "/api/projects/{id}/resume",
+            "resume_project",
+            "Serve a suspended project again.",
+            post(projects::resume_project),
+        )
+        .answers(200, "Project"),
+        Route::post(
+            "/api/projects/{id}/restore",
+            "restore_project",
+            "Bring a deleted project back.",
+            post(projects::restore_project),
+        )
+        .answers(200, "Project"),
+    ]
+}
+
+fn project_part_routes() -> Vec<Route> {
+    const KEYS: &str = "/api/projects/{id}/keys";
+    const SETTINGS: &str = "/api/projects/{id}/settings";
+    const MIGRATIONS: &str = "/api/projects/{id}/migrations";
+    const BACKUPS: &str = "/api/projects/{id}/backups";
+    vec![
+        Route::get(
+            "/api/projects/{id}/connection",
+            "get_connection",
+            "URLs, keys and database URIs, whole.",
+            get(connection::get_connection),
+        )
+        .answers(200, "Connection"),
+        Route::get(KEYS, "list_keys", "The project's keys, shortened.", get(api_keys::list_keys)).answers(200, "Keys"),
+        Route::post(KEYS, "create_key", "Make a key; it is shown this once.", post(api_keys::create_key))
+            .body(
+                const {
+                    &[
+                        required("name", "string", "Unique among the project's keys in use."),
+                        required("kind", "string", "\"publishable\" (role anon) or \"secret\" (role service_role)."),
+                    ]
+                },
+            )
+            .answers(201, "NewKey"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/keys/{key_id}",
+            "revoke_key",
+            "Revoke a key; the next request with it is refused.",
+            delete(api_keys::revoke_key),
+        )
+        .answers(200, "Key"),
+        Route::post(
+            "/api/projects/{id}/keys/rotate-jwt-secret",
+            "rotate_jwt_secret",
+            "A new JWT secret and new legacy keys; all tokens of the project's users end.",
+            post(api_keys::rotate_jwt_secret),
+        )
+        .answers(200, "LegacyKeys"),
+        Route::get(SETTINGS, "get_settings", "All settings; secrets are masked.", get(settings::get_settings))
+            .answers(200, "Settings"),
+        Route::new(
+            Method::PATCH,
+            SETTINGS,
+            "update_settings",
+            "Change settings; null puts a default back.",
+            patch(settings::update_settings),
+        )
+        .body(
+            const {
+                &[
+                    field("auth", "object", "Settings of the auth service."),
+                    field("data_api", "object", "Settings of the data API."),
+                    field("storage", "object", "Settings of the storage service."),
+                    field("limits", "object", "Limits of the gateway."),
+                    field("general", "object", "Settings of the whole project."),
+                ]
+            },
+        )
+        .answers(200, "Settings"),
+        Route::post("/api/projects/{id}/sql", "run_sql", "Run SQL as the project's owner role.", post(sql::run_sql))
+            .body(
+                const {
+                    &[
+                        required("query", "string", "One statement, or several without params and read_only."),
+                        field("params", "array", "Values for $1, $2, ..."),
+                        field("read_only", "boolean", "Run in a transaction that cannot write."),
+                        field(
+                            "timeout_ms",
+                            "integer",
+                            "Milliseconds until it is cancelled: 1 to 300000, 30000 by default.",
+                        ),
+                    ]
+                },
+            )
+            .answers(200, "SqlResult"),
+        Route::get(
+            "/api/projects/{id}/audit",
+            "list_audit_entries",
+            "The audit log, newest first.",
+            get(audit::list_audit_entries),
+        )
+        .query(
+            const {
+                &[
+                    field("limit", "integer", "Entries on a page: 1 to 500."),
+                    field("before", "integer", "Only entries older than this: next_before of the page before."),
+                ]
+            },
+        )
+        .answers(200, "AuditEntries"),
+        Route::get(
+            "/api/projects/{id}/usage",
+            "get_usage",
+            "Size and activity of the database.",
+            get(usage::get_usage),
+        )
+        .answers(200, "Usage"),
+        Route::get(MIGRATIONS, "list_migrations", "Not built yet.", get(migrations_not_built)).answers(501, "Error"),
+        Route::post(MIGRATIONS, "apply_migrations", "Not built yet.", post(migrations_not_built)).answers(501, "Error"),
+        Route::get(BACKUPS, "list_backups", "Not built yet.", get(backups_not_built)).answers(501, "Error"),
+        Route::post(BACKUPS, "create_backup", "Not built yet.", post(backups_not_built)).answers(501, "Error"),
+    ]
+}
+
+impl Platform {
+    /// Everything below `/api`.
+    pub fn router(&self) -> Router {
+        let mut router = Router::new();
+        for route in routes() {
+            router = router.route(route.path, route.handler);
+        }
+        router
+            .fallback(|| async { Error::NoSuchRoute })
+            .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
+            .with_state(self.clone())
+    }
+}
+
+async fn get_health(State(platform): State<Platform>) -> Response {
+    web::health::respond(&platform.health().await)
+}
+
+async fn get_openapi(State(platform): State<Platform>) -> Json<Value> {
+    Json(openapi::document(&routes(), &platform.config().public_url))
+}
+
+async fn migrations_not_built(_: ProjectCx) -> Error {
+    Error::NotBuilt("migrations")
+}
+
+async fn backups_not_built(_: ProjectCx) -> Error {
+    Error::NotBuilt("backups")
+}

@@ -1,0 +1,60 @@
+//! A project's secrets in plain form, and the legacy keys made from its JWT secret.
+
+use std::collections::HashMap;
+
+use base::sealed::{MasterKey, SealContext, SealError, Sealed};
+use base::{ProjectRef, RoleName, Secret, jwt};
+use serde_json::json;
+
+/// Kinds of secrets in `platform.secrets`.
+pub mod kind {
+    /// Signs the project's tokens.
+    pub const JWT_SECRET: &str = "jwt_secret";
+    /// Password of the owner's role.
+    pub const DB_PASSWORD: &str = "db_password";
+    /// Password of the authenticator role.
+    pub const AUTHENTICATOR_PASSWORD: &str = "authenticator_password";
+    pub const ANON_KEY: &str = "anon_key";
+    pub const SERVICE_ROLE_KEY: &str = "service_role_key";
+    /// The opaque keys that the connection page shows.
+    pub const PUBLISHABLE_KEY: &str = "publishable_key";
+    pub const SECRET_KEY: &str = "secret_key";
+}
+
+/// How long legacy keys are valid: ten years, in seconds.
+const LEGACY_KEY_TTL: i64 = 10 * 365 * 24 * 3600;
+
+/// The legacy key of a role: a JWT signed with the project's secret. `now` in Unix seconds.
+pub fn legacy_key(jwt_secret: &str, project_ref: &ProjectRef, role: &str, now: i64) -> Secret<String> {
+    let claims = json!({
+        "iss": "supabase",
+        "ref": project_ref,
+        "project_id": project_ref,
+        "role": role,
+        "iat": now,
+        "exp": now + LEGACY_KEY_TTL,
+    });
+    Secret::new(jwt::sign_hs256(jwt_secret.as_bytes(), &claims))
+}
+
+/// Both legacy keys with their kinds.
+pub fn legacy_keys(jwt_secret: &str, project_ref: &ProjectRef, now: i64) -> [(&'static str, Secret<String>); 2] {
+    [(kind::ANON_KEY, RoleName::ANON), (kind::SERVICE_ROLE_KEY, RoleName::SERVICE_ROLE)]
+        .map(|(kind, role)| (kind, legacy_key(jwt_secret, project_ref, role, now)))
+}
+
+/// Opens one secret that is text.
+pub(crate) fn open(key: &MasterKey, owner: &str, kind: &str, sealed: &Sealed) -> Result<Secret<String>, SealError> {
+    let plain = key.open(SealContext { owner, kind }, sealed)?;
+    String::from_utf8(plain.expose().clone()).map(Secret::new).map_err(|_| SealError::DoesNotOpen)
+}
+
+/// Opens one secret of a project's secrets; none when it does not have it.
+pub(crate) fn open_kind(
+    key: &MasterKey,
+    project_ref: &ProjectRef,
+    secrets: &HashMap<String, Sealed>,
+    kind: &str,
+) -> Result<Option<Secret<String>>, SealError> {
+    secrets.get(kind).map(|sealed| open(key, project_ref.as_str(), kind, sealed)).transpose()
+}

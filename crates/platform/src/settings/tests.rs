@@ -1,0 +1,126 @@
+use serde_json::json;
+
+use super::*;
+
+fn object(value: Value) -> Map<String, Value> {
+    let Value::Object(map) = value else { panic!("an object") };
+    map
+}
+
+/// Applies a patch to stored settings, as the handler does.
+fn patched(stored: &Sections, patch: Value) -> Sections {
+    let change = plan(stored, &object(patch)).unwrap();
+    let mut stored = stored.clone();
+    stored.extend(change.sections);
+    stored
+}
+
+#[test]
+fn defaults_are_those_of_the_typed_structs() {
+    let stored = Sections::default();
+    assert_eq!(data_api(&stored), DataApiSettings::default());
+    assert_eq!(limits(&stored), LimitSettings::default());
+    assert!(legacy_keys_enabled(&stored));
+    assert_eq!(
+        section("storage", &stored)["features"],
+        json!({"imageTransformation": {"enabled": false}, "s3Protocol": {"enabled": false}})
+    );
+}
+
+#[test]
+fn every_bad_key_and_value_is_named() {
+    let patch = json!({
+        "auth": {"site_url": "nowhere", "jwt_exp": 1, "no_such_key": true, "mailer_autoconfirm": "yes", "smtp_pass": 7},
+        "data_api": {
+            "db_schema": ["public", "pg_catalog"],
+            "jwt_roles": ["supabase_admin"],
+            "max_rows": 0,
+            "db_tx_end": "maybe",
+            "db_pre_request": "a.b.c",
+            "statement_timeout_ms": {"anon": -1, "robot": 5},
+        },
+        "limits": {"cors_origins": ["https://ok.example", "ok.example/path"], "requests_per_second": 1.5},
+        "storage": 7,
+        "billing": {},
+    });
+    let problems = plan(&Sections::default(), &object(patch)).unwrap_err();
+    let names: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "auth.site_url",
+            "auth.jwt_exp",
+            "auth.no_such_key",
+            "auth.mailer_autoconfirm",
+            "auth.smtp_pass",
+            "data_api.db_schema",
+            "data_api.jwt_roles",
+            "data_api.max_rows",
+            "data_api.db_tx_end",
+            "data_api.db_pre_request",
+            "data_api.statement_timeout_ms.anon",
+            "data_api.statement_timeout_ms.robot",
+            "limits.cors_origins",
+            "limits.requests_per_second",
+            "storage",
+            "billing",
+        ]
+    );
+}
+
+#[test]
+fn a_patch_keeps_what_it_does_not_name() {
+    let stored = patched(
+        &Sections::default(),
+        json!({"data_api": {
+            "db_schema": "public, api", "max_rows": null, "statement_timeout_ms": {"anon": 100}, "db_pool": 3,
+        }}),
+    );
+    let stored = patched(&stored, json!({"data_api": {"db_pool": null, "statement_timeout_ms": {"service_role": 7}}}));
+    let settings = data_api(&stored);
+    assert_eq!(settings.db_schema, ["public", "api"]);
+    assert_eq!(settings.max_rows, None);
+    assert_eq!(settings.db_pool, DataApiSettings::default().db_pool);
+    assert_eq!(settings.statement_timeout_ms.anon, 100);
+    assert_eq!(settings.statement_timeout_ms.authenticated, 8_000);
+    assert_eq!(settings.statement_timeout_ms.service_role, 7);
+}
+
+#[test]
+fn secrets_are_neither_stored_in_the_open_nor_shown() {
+    let change =
+        plan(&Sections::default(), &object(json!({"auth": {"smtp_pass": "hush", "smtp_host": "mx"}}))).unwrap();
+    assert_eq!(change.secrets, [("auth.smtp_pass".to_owned(), Some("hush".to_owned()))]);
+    assert!(!format!("{:?}", change.sections).contains("hush"));
+    let stored: Sections = change.sections.into_iter().collect();
+    let shown = view(&stored, &HashSet::from(["auth.smtp_pass".to_owned()]));
+    assert_eq!(shown["auth"]["smtp_pass"], MASK);
+    assert_eq!(shown["auth"]["smtp_host"], "mx");
+    // The form sends the mask back: nothing changes. Null forgets.
+    let again = plan(&stored, &object(json!({"auth": {"smtp_pass": MASK}}))).unwrap();
+    assert!(again.secrets.is_empty());
+    let forgotten = plan(&stored, &object(json!({"auth": {"smtp_pass": null}}))).unwrap();
+    assert_eq!(forgotten.secrets, [("auth.smtp_pass".to_owned(), None)]);
+}
+
+#[test]
+fn stored_keys_of_another_version_do_no_harm() {
+    let stored = Sections::from([("data_api".to_owned(), object(json!({"from_the_future": 1, "max_rows": 5})))]);
+    assert_eq!(data_api(&stored).max_rows, Some(5));
+}
+
+#[test]
+fn names_are_unique_and_defaults_valid() {
+    for name in SECTIONS {
+        let rules = rules(name).unwrap();
+        let mut seen = HashSet::new();
+        for rule in &rules {
+            assert!(seen.insert(rule.name.clone()), "{name}.{} twice", rule.name);
+            if !rule.default.is_null() {
+                let mut problems = Vec::new();
+                rule.check(&rule.name, &rule.default, &mut problems);
+                assert_eq!(problems, [], "{name}.{}", rule.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! SQL of a project's owner: `POST /api/projects/{id}/sql`.
+//!
+//! Every request is a session of its own that logged in as the project's owner role with that role's password, so that
+//! no SQL can get back to a stronger role (architecture, section 5). Each is bounded in time, rows and bytes, and
+//! cancelled when the client hangs up.
+
+mod value;
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::response::IntoResponse;
+use base::{ProjectRef, Secret, digest};
+use http::header::CONTENT_TYPE;
+use pg::{ConnectConfig, Script, ScriptError, ScriptResult, ScriptSession};
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::request::{Fields, ProjectCx};
+use crate::secrets::{self, kind};
+use crate::store;
+
+/// Sessions of all projects, and of one, at a time.
+const MOST_SESSIONS: usize = 16;
+const MOST_PER_PROJECT: u32 = 4;
+/// Longest text of a script, in characters.
+const LONGEST_QUERY: usize = 2_000_000;
+const DEFAULT_TIMEOUT_MS: i64 = 30_000;
+const LONGEST_TIMEOUT_MS: i64 = 300_000;
+/// Rows of one statement and bytes of all that an answer holds.
+const MOST_ROWS: usize = 10_000;
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long PostgreSQL may take to obey a cancel before the connection is dropped.
+const CANCEL_GRACE: Duration = Duration::from_secs(2);
+
+/// How many sessions are open; owners cannot use up the server's connections.
+pub(crate) struct SqlSessions {
+    all: Arc<Semaphore>,
+    by_project: Arc<Mutex<HashMap<ProjectRef, u32>>>,
+}
+
+/// The right to hold one session; given back when dropped.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    by_project: Arc<Mutex<HashMap<ProjectRef, u32>>>,
+    project_ref: ProjectRef,
+}
+
+impl SqlSessions {
+    pub(crate) fn new() -> Self {
+        Self { all: Arc::new(Semaphore::new(MOST_SESSIONS)), by_project: Arc::default() }
+    }
+
+    fn take(&self, project_ref: &ProjectRef) -> Result<Place, Error> {
+        let permit = self.all.clone().try_acquire_owned().map_err(|_| Error::TooManyRequests(1))?;
+        let mut counts = self.by_project.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(project_ref.clone()).or_default();
+        if *count >= MOST_PER_PROJECT {
+            return Err(Error::TooManyRequests(1));
+        }
+        *count += 1;
+        let by_project = self.by_project.clone();
+        Ok(Place { _permit: permit, by_project, project_ref: project_ref.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.by_project.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.project_ref) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.project_ref);
+            }
+        }
+    }
+}
+
+struct SqlParams {
+    query: String,
+    params: Option<Vec<Option<String>>>,
+    read_only: bool,
+    timeout_ms: u64,
+}
+
+impl SqlParams {
+    fn read(mut fields: Fields) -> Result<Self, Error> {
+        let query = fields.required_text("query", LONGEST_QUERY);
+        let read_only = fields.boolean("read_only").unwrap_or(false);
+        let timeout_ms = fields.integer("timeout_ms", 1, LONGEST_TIMEOUT_MS).unwrap_or(DEFAULT_TIMEOUT_MS);
+        let params = match fields.take("params") {
+            None => None,
+            Some(Value::Array(values)) => Some(values.into_iter().map(text_format).collect::<Vec<_>>()),
+            Some(_) => {
+                fields.refuse("params", "must be an array");
+                None
+            }
+        };
+        if params.iter().flatten().flatten().any(|text| text.contains('\0')) {
+            fields.refuse("params", "must not contain a NUL character");
+        }
+        fields.finish()?;
+        Ok(Self { query, params, read_only, timeout_ms: timeout_ms.unsigned_abs() })
+    }
+}
+
+/// A JSON value as PostgreSQL's text format of whatever type the parameter has.
+fn text_format(value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+pub(crate) async fn run_sql(cx: ProjectCx, fields: Fields) -> Result<impl IntoResponse, Error> {
+    let params = SqlParams::read(fields)?;
+    cx.require_active()?;
+    let place = cx.platform().sql_sessions().take(&cx.project_ref)?;
+    let config = owner_session(&cx, params.timeout_ms, params.read_only).await?;
+    // What ran is named by its digest: the text may hold passwords.
+    let detail = json!({
+        "sha256": digest::sha256_hex(params.query.as_bytes()),
+        "bytes": params.query.len(),
+        "read_only": params.read_only,
+    });
+    let hung_up = CancellationToken::new();
+    let _cancel_when_dropped = hung_up.clone().drop_guard();
+    let started = Instant::now();
+    let outcome = cx
+        .platform()
+        .to_the_end(async move {
+            let outcome = run(config, &params, hung_up).await;
+            drop(place);
+            outcome
+        })
+        .await?;
+    let owner_id = Some(&cx.caller.owner.id);
+    cx.platform().audit(&cx.caller.origin, owner_id, Some(&cx.project_ref), "sql.run", detail).await?;
+    let (result, types) = outcome?;
+    let body = value::render(&result, &types, started.elapsed());
+    Ok(([(CONTENT_TYPE, "application/json")], body))
+}
+
+/// Runs a script of ours as the project's owner.
+pub(crate) async fn run_own(cx: &ProjectCx, script: &str) -> Result<ScriptResult, Error> {
+    let timeout_ms = 10_000;
+    let config = owner_session(cx, timeout_ms, false).await?;
+    let params = SqlParams { query: script.to_owned(), params: None, read_only: false, timeout_ms };
+    run(config, &params, CancellationToken::new()).await.map(|(result, _)| result)
+}
+
+/// How to log in as the project's owner role.
+async fn owner_session(cx: &ProjectCx, timeout_ms: u64, read_only: bool) -> Result<ConnectConfig, Error> {
+    let platform = cx.platform();
+    let config = platform.config();
+    let sealed = {
+        let db = platform.db().await?;
+        store::secret::secret_map(&**db, cx.project_ref.as_str()).await?
+    };
+    let password: Secret<String> = secrets::open_kind(&config.master_key, &cx.project_ref, &sealed, kind::DB_PASSWORD)
+        .map_err(|error| Error::Internal(error.into()))?
+        .ok_or_else(|| Error::Internal("the project has no database password".into()))?;
+    let settings = [
+        ("statement_timeout", timeout_ms.to_string()),
+        ("idle_in_transaction_session_timeout", "60000".to_owned()),
+        // A backend whose client is gone ends its statement.
+        ("client_connection_check_interval", "2000".to_owned()),
+        ("default_transaction_read_only", if read_only { "on" } else { "off" }.to_owned()),
+    ];
+    Ok(ConnectConfig {
+        host: config.admin.host.clone(),
+        port: config.admin.port,
+        database: cx.project_ref.database().to_owned(),
+        user: cx.project_ref.owner_role().to_owned(),
+        password: Some(password),
+        session_settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        connect_timeout: CONNECT_TIMEOUT,
+    })
+}
+
+type TypeNames = HashMap<(u32, i32), String>;
+
+async fn run(
+    config: ConnectConfig,
+    params: &SqlParams,
+    hung_up: CancellationToken,
+) -> Result<(ScriptResult, TypeNames), Error> {
+    let mut session = ScriptSession::open(config).await.map_err(connect_error)?;
+    let canceller = session.canceller();
+    let script = Script {
+        sql: &params.query,
+        params: params.params.as_deref(),
+        read_only: params.read_only,
+        most_rows: MOST_ROWS,
+        most_bytes: MOST_BYTES,
+    };
+    let started = Instant::now();
+    let outcome = {
+        let mut running = pin!(session.run(&script));
+        let finished = tokio::select! {
+            outcome = &mut running => Some(outcome),
+            () = tokio::time::sleep(Duration::from_millis(params.timeout_ms)) => None,
+            () = hung_up.cancelled() => None,
+        };
+        if finished.is_none() {
+            if let Err(error) = canceller.cancel().await {
+                tracing::warn!(cause = %error, "a cancel request could not be sent");
+            }
+            // The session is closed in any case; the wait lets PostgreSQL end the statement in an orderly way.
+            let _ = tokio::time::timeout(CANCEL_GRACE, running).await;
+        }
+        finished
+    };
+    let Some(outcome) = outcome else {
+        session.close().await;
+        return Err(Error::SqlTimeout(params.timeout_ms));
+    };
+    let types = match &outcome {
+        Ok(result) => type_names(&mut session, result).await,
+        Err(_) => TypeNames::new(),
+    };
+    session.close().await;
+    let result = outcome.map_err(|failure| script_error(failure, params.timeout_ms, started.elapsed()))?;
+    Ok((result, types))
+}
+
+/// The SQL names of the result's types; empty when the script left the session unable to tell (an open transaction
+/// that failed).
+async fn type_names(session: &mut ScriptSession, result: &ScriptResult) -> TypeNames {
+    let columns = result.statements.iter().flat_map(|statement| &statement.columns);
+    let mut types: Vec<_> = columns.map(|column| (column.type_oid, column.type_modifier)).collect();
+    types.sort_unstable();
+    types.dedup();
+    if types.is_empty() {
+        return TypeNames::new();
+    }
+    match tokio::time::timeout(CANCEL_GRACE, session.type_names(&types)).await {
+        Ok(Ok(names)) => types.into_iter().zip(names).collect(),
+        _ => TypeNames::new(),
+    }
+}
+
+fn connect_error(error: pg::Error) -> Error {
+    match &error {
+        // Too many connections of the role, the database or the server.
+        pg::Error::Refused(refusal) if refusal.code == "53300" => Error::TooManyRequests(1),
+        _ => Error::ProjectDatabase(error.into()),
+    }
+}
+
+fn script_error(failure: ScriptError, timeout_ms: u64, elapsed: Duration) -> Error {
+    match failure.error {
+        // query_canceled: by the statement timeout, or by somebody else before that.
+        pg::Error::Db(error) if error.code == "57014" && elapsed.as_millis() >= u128::from(timeout_ms) => {
+            Error::SqlTimeout(timeout_ms)
+        }
+        pg::Error::Db(error) => Error::Sql(error, failure.statement),
+        pg::Error::Protocol(problem) => Error::invalid("query", problem),
+        other => Error::ProjectDatabase(other.into()),
+    }
+}

@@ -1,0 +1,51 @@
+//! Making the platform database and the role that owns it, as the cluster's superuser.
+
+use base::Secret;
+use pg::ident::{quote_ident, quote_literal};
+use tokio_postgres::{Error, GenericClient};
+
+/// Whether the platform database answers; for health checks.
+pub(crate) async fn ping(db: &impl GenericClient) -> Result<(), Error> {
+    db.batch_execute("select 1").await
+}
+
+pub(crate) async fn role_exists(db: &impl GenericClient, name: &str) -> Result<bool, Error> {
+    db.query_one("select exists (select from pg_catalog.pg_roles where rolname = $1)", &[&name])
+        .await
+        .map(|row| row.get(0))
+}
+
+pub(crate) async fn database_exists(db: &impl GenericClient, name: &str) -> Result<bool, Error> {
+    db.query_one("select exists (select from pg_catalog.pg_database where datname = $1)", &[&name])
+        .await
+        .map(|row| row.get(0))
+}
+
+/// Makes the role, or gives it this password and takes every privilege away that it must not have.
+pub(crate) async fn role_put(
+    db: &impl GenericClient,
+    name: &str,
+    password: &Secret<String>,
+    exists: bool,
+) -> Result<(), Error> {
+    let verb = if exists { "alter" } else { "create" };
+    // Role statements take no parameters; the password must not reach the server's log when it fails.
+    let sql = format!(
+        "set local log_min_error_statement = panic; set local log_statement = none; \
+         {verb} role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password {}",
+        quote_ident(name),
+        quote_literal(password.expose())
+    );
+    db.batch_execute(&sql).await
+}
+
+/// Makes the database.
+pub(crate) async fn database_create(db: &impl GenericClient, name: &str, owner: &str) -> Result<(), Error> {
+    let (name, owner) = (quote_ident(name), quote_ident(owner));
+    db.batch_execute(&format!("create database {name} owner {owner} template template0 encoding 'UTF8'")).await
+}
+
+/// Lets nobody connect but the database's owner.
+pub(crate) async fn database_close(db: &impl GenericClient, name: &str) -> Result<(), Error> {
+    db.batch_execute(&format!("revoke all on database {} from public", quote_ident(name))).await
+}

@@ -1,0 +1,72 @@
+use super::*;
+
+#[tokio::test]
+async fn settings_are_checked_stored_and_effective_at_once() {
+    let server = Server::start().await;
+    let id = server.project().await;
+    let path = format!("/api/projects/{id}/settings");
+    let defaults = server.ok("GET", &path, Value::Null).await;
+    assert_eq!(defaults["data_api"]["max_rows"], 1000);
+    assert_eq!(defaults["auth"]["mailer_autoconfirm"], false);
+    assert_eq!(defaults["auth"]["smtp_pass"], Value::Null);
+
+    let bad = json!({ "data_api": { "max_rows": "many", "no_such": 1 }, "auth": { "site_url": "x" }, "nope": {} });
+    let refused = server.call("PATCH", &path, bad).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (400, "validation_failed"));
+    assert_eq!(refused.body["error"]["details"].as_array().unwrap().len(), 4, "{}", refused.body);
+    assert_eq!(server.ok("GET", &path, Value::Null).await, defaults);
+
+    let revision = server.snapshot(&id).unwrap().revision;
+    let patch = json!({
+        "data_api": { "max_rows": 5, "db_schema": "public,api" },
+        "limits": { "requests_per_second": 9 },
+        "auth": { "smtp_host": "mail.example.org", "smtp_pass": "hush hush" },
+        "general": { "legacy_keys_enabled": false },
+    });
+    let changed = server.ok("PATCH", &path, patch).await;
+    assert_eq!(changed["auth"]["smtp_pass"], "********");
+    assert_eq!(changed["data_api"]["db_schema"], json!(["public", "api"]));
+    let project = server.snapshot(&id).unwrap();
+    assert_eq!(project.data_api.max_rows, Some(5));
+    assert_eq!(project.limits.requests_per_second, 9);
+    assert!(!project.legacy_keys_enabled);
+    assert!(project.revision > revision);
+    assert!(!server.dump().await.contains("hush hush"));
+
+    // Null puts the default back; what is not named stays.
+    let again = server.ok("PATCH", &path, json!({ "limits": { "requests_per_second": null } })).await;
+    assert_eq!(again["limits"]["requests_per_second"], 0);
+    assert_eq!(again["data_api"]["max_rows"], 5);
+}
+
+#[tokio::test]
+async fn patches_at_once_do_not_undo_each_other() {
+    let server = Server::start().await;
+    let id = server.project().await;
+    let path = format!("/api/projects/{id}/settings");
+    let names = ["mailer_autoconfirm", "disable_signup", "saml_enabled", "sms_autoconfirm", "external_phone_enabled"];
+    let patches = names.map(|name| server.ok("PATCH", &path, json!({ "auth": { name: true } })));
+    futures_util::future::join_all(patches).await;
+    let settings = server.ok("GET", &path, Value::Null).await;
+    for name in names {
+        assert_eq!(settings["auth"][name], true, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn legacy_default_privileges_open_new_tables() {
+    let server = Server::start().await;
+    let id = server.project().await;
+    let granted = async |table: &str| {
+        let query = format!(
+            "create table public.{table} (id int); select has_table_privilege('anon', 'public.{table}', 'select') as ok"
+        );
+        server.ok("POST", &format!("/api/projects/{id}/sql"), json!({ "query": query })).await["rows"][0]["ok"].clone()
+    };
+    assert_eq!(granted("before").await, false);
+    let path = format!("/api/projects/{id}/settings");
+    server.ok("PATCH", &path, json!({ "general": { "legacy_default_privileges": true } })).await;
+    assert_eq!(granted("during").await, true);
+    server.ok("PATCH", &path, json!({ "general": { "legacy_default_privileges": false } })).await;
+    assert_eq!(granted("after").await, false);
+}
