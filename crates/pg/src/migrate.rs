@@ -224,4 +224,46 @@ mod tests {
         assert!(verdict(&lax, &[("0002_b", "b")]).is_err_and(|e| e.contains("comes after it")));
         assert_eq!(verdict(&lax, &[("0000_z", "z"), ("0001_a", "a")]), Ok(()));
     }
+
+    const LEDGER: Ledger<'static> = Ledger { schema: "launchdb", table: "migrations", refuse_unknown: true };
+
+    async fn applied(client: &mut Client, migrations: &[Migration<'_>]) -> Result<Vec<String>, MigrateError> {
+        let report = run(client, &LEDGER, migrations).await?;
+        Ok(report.applied.into_iter().map(|migration| migration.name).collect())
+    }
+
+    #[tokio::test]
+    async fn each_runs_once_whole_or_not_at_all() {
+        let database = test_support::TestCluster::shared().create_database(None).await;
+        let mut client = database.connect().await;
+        let first = Migration { name: "0001_a", sql: "create table a (); create table b ()" };
+        let broken = Migration { name: "0002_c", sql: "create table c (); select 1 / 0" };
+        let cunning = Migration { name: "0002_c", sql: "create table d (); commit" };
+        let second = Migration { name: "0002_c", sql: "create table c ()" };
+        let failure = applied(&mut client, &[first, broken]).await.unwrap_err();
+        assert!(matches!(failure, MigrateError::Failed { name, .. } if name == "0002_c"));
+        let failure = applied(&mut client, &[first, cunning]).await.unwrap_err();
+        assert!(matches!(failure, MigrateError::EndsTransaction { .. }));
+        // What failed is tried again; what ran is not.
+        assert_eq!(applied(&mut client, &[first, second]).await.unwrap(), ["0002_c"]);
+        assert_eq!(applied(&mut client, &[first, second]).await.unwrap(), Vec::<String>::new());
+        let changed = Migration { sql: "create table z ()", ..first };
+        assert!(matches!(applied(&mut client, &[changed, second]).await, Err(MigrateError::Changed { .. })));
+        assert!(matches!(applied(&mut client, &[first]).await, Err(MigrateError::Newer { .. })));
+        assert!(matches!(applied(&mut client, &[second, first]).await, Err(MigrateError::OutOfOrder(_))));
+    }
+
+    #[tokio::test]
+    async fn several_processes_may_migrate_at_once() {
+        let database = test_support::TestCluster::shared().create_database(None).await;
+        let names: Vec<String> = (0..5).map(|n| format!("{n:04}_t")).collect();
+        let texts: Vec<String> = (0..5).map(|n| format!("create table t{n} ()")).collect();
+        let list: Vec<_> = names.iter().zip(&texts).map(|(name, sql)| Migration { name, sql }).collect();
+        let runs = (0..6).map(|_| async {
+            let mut client = database.connect().await;
+            applied(&mut client, &list).await.unwrap().len()
+        });
+        let counts = futures_util::future::join_all(runs).await;
+        assert_eq!(counts.iter().sum::<usize>(), 5, "{counts:?}");
+    }
 }

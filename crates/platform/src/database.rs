@@ -81,7 +81,10 @@ pub async fn prepare(config: &PlatformConfig) -> Result<migrate::Report, Prepare
     let exists = bootstrap::role_exists(&admin, &target.user).await.map_err(PrepareError::Admin)?;
     // With one and the same role for both (a server given by its DSN alone) there is nothing to make of it.
     if target.user != config.admin.user {
-        match bootstrap::role_put(&admin, &target.user, &target.password, exists).await {
+        // A password that works stays: poolers keep copies of the role's verifier, which a new one would make stale.
+        let works = exists && !refuses_password(connect(&config.direct_database(), &tasks).await.err().as_ref());
+        let password = (!works).then_some(&target.password);
+        match bootstrap::role_put(&admin, &target.user, password, exists).await {
             Err(error) if !raced(&error) => return Err(PrepareError::Admin(error)),
             _ => {}
         }
@@ -102,9 +105,51 @@ pub async fn prepare(config: &PlatformConfig) -> Result<migrate::Report, Prepare
     Ok(report)
 }
 
+/// Whether a login failed because of its password. (A missing database is found out only after the password.)
+fn refuses_password(error: Option<&tokio_postgres::Error>) -> bool {
+    let codes = [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION];
+    error.and_then(tokio_postgres::Error::code).is_some_and(|code| codes.contains(code))
+}
+
 /// Whether another process did the same at the same moment.
 fn raced(error: &tokio_postgres::Error) -> bool {
     let codes = [SqlState::DUPLICATE_OBJECT, SqlState::DUPLICATE_DATABASE, SqlState::UNIQUE_VIOLATION];
     // XX000 "tuple concurrently updated" is what ALTER ROLE of two at once says.
     error.code().is_some_and(|code| codes.contains(code) || code.code() == "XX000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::config;
+
+    #[tokio::test]
+    async fn preparing_again_changes_nothing_but_a_wrong_password() {
+        let cluster = test_support::TestCluster::shared();
+        let mut config = config(&cluster);
+        assert_eq!(prepare(&config).await.unwrap().applied.len(), MIGRATIONS.len());
+        let admin = cluster.connect("postgres").await;
+        let user = config.database.user.clone();
+        let verifier = async || -> String {
+            let sql = "select rolpassword from pg_authid where rolname = $1";
+            admin.query_one(sql, &[&user]).await.unwrap().get(0)
+        };
+        let before = verifier().await;
+        assert_eq!(prepare(&config).await.unwrap().applied, []);
+        assert_eq!(verifier().await, before);
+        config.database.password = base::Secret::new(base::random::password());
+        assert_eq!(prepare(&config).await.unwrap().applied, []);
+        // Others stay out.
+        let connect = "select has_database_privilege('public', $1, 'connect')";
+        let open: bool = admin.query_one(connect, &[&config.database.database]).await.unwrap().get(0);
+        assert!(!open);
+    }
+
+    #[tokio::test]
+    async fn several_processes_may_prepare_at_once() {
+        let cluster = test_support::TestCluster::shared();
+        let config = config(&cluster);
+        let all = futures_util::future::join_all((0..4).map(|_| prepare(&config))).await;
+        assert!(all.iter().all(Result::is_ok), "{all:?}");
+    }
 }

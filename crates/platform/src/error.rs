@@ -11,7 +11,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use web::{Protocol, WireError};
+use web::{BodyError, Protocol, WireError};
 
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,8 +38,8 @@ pub enum Error {
     /// The body is no JSON; holds where it stops being it.
     MalformedJson(String),
     UnsupportedMediaType,
-    /// Holds the most bytes allowed.
-    BodyTooLarge(usize),
+    /// The body could not be had.
+    Body(BodyError),
     Unauthorized,
     BadCredentials,
     SignUpClosed,
@@ -86,7 +86,9 @@ impl Error {
             Self::Invalid(_) => (S::BAD_REQUEST, "validation_failed"),
             Self::MalformedJson(_) => (S::BAD_REQUEST, "invalid_json"),
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
-            Self::BodyTooLarge(_) => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::Body(BodyError::TooLarge { .. }) => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::Body(BodyError::TimedOut) => (S::REQUEST_TIMEOUT, "body_timeout"),
+            Self::Body(BodyError::Broken(_)) => (S::BAD_REQUEST, "body_unreadable"),
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized"),
             Self::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),
             Self::SignUpClosed => (S::FORBIDDEN, "signup_closed"),
@@ -116,7 +118,7 @@ impl Error {
         match self {
             Self::Invalid(problems) => json!(problems),
             Self::WrongStatus(status) => json!({ "status": status }),
-            Self::BodyTooLarge(limit) => json!({ "max_bytes": limit }),
+            Self::Body(BodyError::TooLarge { limit }) => json!({ "max_bytes": limit }),
             Self::TooManyRequests(seconds) => json!({ "retry_after_seconds": seconds }),
             Self::SqlTimeout(limit) => json!({ "timeout_ms": limit }),
             Self::Sql(error, statement) => json!({
@@ -151,7 +153,7 @@ impl fmt::Display for Error {
             Self::Invalid(_) => "the request is not valid; see details",
             Self::MalformedJson(place) => return write!(f, "the body is not valid JSON: {place}"),
             Self::UnsupportedMediaType => "the body must be sent as application/json",
-            Self::BodyTooLarge(limit) => return write!(f, "the body is larger than {limit} bytes"),
+            Self::Body(error) => return error.fmt(f),
             Self::Unauthorized => "a valid owner token is needed (Authorization: Bearer ...)",
             Self::BadCredentials => "the e-mail address or the password is wrong",
             Self::SignUpClosed => "signing up is closed on this server",
@@ -183,6 +185,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::ProjectDatabase(cause) | Self::Unavailable(cause) | Self::Internal(cause) => Some(&**cause),
+            Self::Body(BodyError::Broken(cause)) => Some(cause),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::store;
 
 /// Largest body of a request, in bytes.
-pub(crate) const MOST_BODY_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MOST_BODY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Sessions write down their last use at most this often, in seconds.
 const USE_RESOLUTION: i64 = 60;
@@ -148,9 +148,9 @@ impl FromRequest<Platform> for Fields {
         let media_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let essence = media_type.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         let is_json = essence.as_deref().is_none_or(|essence| essence == "application/json");
-        let body = axum::body::to_bytes(request.into_body(), MOST_BODY_BYTES)
-            .await
-            .map_err(|_| Error::BodyTooLarge(MOST_BODY_BYTES))?;
+        let (parts, body) = request.into_parts();
+        let capped = web::limits::cap_body(&parts.headers, body, MOST_BODY_BYTES).map_err(Error::Body)?;
+        let body = web::read_body(capped).await.map_err(Error::Body)?;
         if body.is_empty() {
             return Ok(Self::new(Map::new()));
         }

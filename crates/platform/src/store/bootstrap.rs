@@ -21,21 +21,24 @@ pub(crate) async fn database_exists(db: &impl GenericClient, name: &str) -> Resu
         .map(|row| row.get(0))
 }
 
-/// Makes the role, or gives it this password and takes every privilege away that it must not have.
+/// Makes the role, or takes every privilege away that it must not have; sets the password when one is given.
 pub(crate) async fn role_put(
     db: &impl GenericClient,
     name: &str,
-    password: &Secret<String>,
+    password: Option<&Secret<String>>,
     exists: bool,
 ) -> Result<(), Error> {
     let verb = if exists { "alter" } else { "create" };
-    // Role statements take no parameters; the password must not reach the server's log when it fails.
-    let sql = format!(
+    // Role statements take no parameters; the password must not reach the server's log when they fail.
+    let mut sql = format!(
         "set local log_min_error_statement = panic; set local log_statement = none; \
-         {verb} role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password {}",
-        quote_ident(name),
-        quote_literal(password.expose())
+         {verb} role {} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls",
+        quote_ident(name)
     );
+    if let Some(password) = password {
+        sql.push_str(" password ");
+        sql.push_str(&quote_literal(password.expose()));
+    }
     db.batch_execute(&sql).await
 }
 

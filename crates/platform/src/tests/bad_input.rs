@@ -41,7 +41,7 @@ async fn every_problem_is_named_precisely() {
 async fn bodies_that_are_no_json_are_refused_in_our_shape() {
     let server = Server::start().await;
     let nested = "[".repeat(100_000);
-    let large = vec![b' '; crate::request::MOST_BODY_BYTES + 1];
+    let large = vec![b' '; usize::try_from(crate::request::MOST_BODY_BYTES).unwrap() + 1];
     let cases: [(&[u8], &str, u16, &str); 7] = [
         (b"{", "application/json", 400, "invalid_json"),
         (b"{\"name\": \"\xff\xfe\"}", "application/json", 400, "invalid_json"),

@@ -52,7 +52,7 @@ impl Answer {
     }
 }
 
-async fn config(cluster: &TestCluster) -> PlatformConfig {
+pub(crate) fn config(cluster: &TestCluster) -> PlatformConfig {
     let name = format!("platform_{}", random::hex::<6>());
     let target = |database: &str, user: &str, password: &str| DatabaseTarget {
         host: "127.0.0.1".into(),
@@ -82,7 +82,7 @@ impl Server {
 
     async fn start_with(change: impl FnOnce(&mut PlatformConfig)) -> Self {
         let cluster = TestCluster::shared();
-        let mut config = config(&cluster).await;
+        let mut config = config(&cluster);
         change(&mut config);
         let clock = config.clock.clone();
         let projects = Arc::new(ProjectTable::new());
