@@ -27,15 +27,19 @@ pub(super) struct Rule<'a, T> {
 
 /// Parses the start of `input` by a rule. `what` and `shown` are for the message: `failed to parse <what> (<shown>)`.
 pub(super) fn parse<'a, T>(what: &str, shown: &str, input: &'a str, rule: Rule<'a, T>) -> Result<T, Error> {
-    (rule.quick)(&mut Parser::new(input)).or_else(|Fail| {
-        let mut parser = Parser::<true>::new(input);
-        (rule.recording)(&mut parser).map_err(|Fail| {
-            let (line, column) = line_and_column(input, parser.error.pos);
-            Error::QueryParam(Box::new(QueryParamError {
-                message: format!("\"failed to parse {what} ({shown})\" (line {line}, column {column})"),
-                details: parser.error.describe(),
-            }))
-        })
+    if let Ok(value) = (rule.quick)(&mut Parser::new(input, None)) {
+        return Ok(value);
+    }
+    // First where the error is, then what is expected there: texts for all other places would be made in vain.
+    let mut parser = Parser::<true>::new(input, None);
+    let _ = (rule.recording)(&mut parser);
+    let mut parser = Parser::<true>::new(input, Some(parser.error.pos));
+    (rule.recording)(&mut parser).map_err(|Fail| {
+        let (line, column) = line_and_column(input, parser.error.pos);
+        Error::QueryParam(Box::new(QueryParamError {
+            message: format!("\"failed to parse {what} ({shown})\" (line {line}, column {column})"),
+            details: parser.error.describe(),
+        }))
     })
 }
 
@@ -43,6 +47,8 @@ pub(super) fn parse<'a, T>(what: &str, shown: &str, input: &'a str, rule: Rule<'
 #[derive(Clone, Debug, Default)]
 struct Expectation {
     pos: usize,
+    /// Whether there are messages, be they kept or not.
+    known: bool,
     messages: Vec<Message>,
 }
 
@@ -59,10 +65,10 @@ enum Message {
 impl Expectation {
     /// The one that got further; both when they are at the same place.
     fn merge(self, other: Self) -> Self {
-        if other.messages.is_empty() {
+        if !other.known {
             return self;
         }
-        if self.messages.is_empty() {
+        if !self.known {
             return other;
         }
         match self.pos.cmp(&other.pos) {
@@ -76,9 +82,12 @@ impl Expectation {
         }
     }
 
-    fn expect_only(&mut self, what: &'static str) {
-        self.messages.retain(|message| !matches!(message, Message::Expected(_)));
-        self.messages.insert(0, Message::Expected(Cow::Borrowed(what)));
+    fn expect_only(&mut self, what: &'static str, kept: bool) {
+        self.known = true;
+        if kept {
+            self.messages.retain(|message| !matches!(message, Message::Expected(_)));
+            self.messages.insert(0, Message::Expected(Cow::Borrowed(what)));
+        }
     }
 
     /// `unexpected "x" expecting a, b or c`
@@ -153,13 +162,15 @@ pub(super) struct Parser<'a, const RECORD: bool> {
     input: &'a str,
     pos: usize,
     error: Expectation,
+    /// The only position for which messages are kept.
+    keep_at: Option<usize>,
     depth: u32,
     nodes: usize,
 }
 
 impl<'a, const RECORD: bool> Parser<'a, RECORD> {
-    fn new(input: &'a str) -> Self {
-        Self { input, pos: 0, error: Expectation::default(), depth: 0, nodes: 0 }
+    fn new(input: &'a str, keep_at: Option<usize>) -> Self {
+        Self { input, pos: 0, error: Expectation::default(), keep_at, depth: 0, nodes: 0 }
     }
 
     pub(super) fn rest(&self) -> &'a str {
@@ -184,8 +195,9 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
 
     fn note(&mut self, pos: usize, messages: impl FnOnce() -> Vec<Message>) {
         if RECORD {
+            let messages = if self.keep_at == Some(pos) { messages() } else { Vec::new() };
             let before = std::mem::take(&mut self.error);
-            self.error = before.merge(Expectation { pos, messages: messages() });
+            self.error = before.merge(Expectation { pos, known: true, messages });
         }
     }
 
@@ -206,7 +218,7 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
     /// Fails with words of our own alone: what could have been parsed instead is of no interest.
     fn refuse<T>(&mut self, words: String) -> Parsed<T> {
         if RECORD {
-            self.error = Expectation { pos: self.pos, messages: vec![Message::Other(words)] };
+            self.error = Expectation { pos: self.pos, known: true, messages: vec![Message::Other(words)] };
         }
         Err(Fail)
     }
@@ -404,11 +416,12 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
         let result = rule(self);
         if self.pos == start {
             let mut after = std::mem::take(&mut self.error);
-            if after.messages.is_empty() {
+            if !after.known {
                 after.pos = start;
             }
-            if result.is_err() || !after.messages.is_empty() {
-                after.expect_only(name);
+            if result.is_err() || after.known {
+                let kept = self.keep_at == Some(after.pos);
+                after.expect_only(name, kept);
             }
             self.error = before.merge(after);
         }

@@ -1,7 +1,7 @@
 //! The query string: `select`, `order`, `limit`, filters and logic trees (PostgREST `ApiRequest.QueryParams`).
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::parser::{Rule, parse};
 use super::types::{EmbedPath, Filter, LogicTree, OpExpr, OrderTerm, SelectTree};
@@ -64,8 +64,6 @@ impl Kind {
 /// `limit` and `offset` of one level as they were written.
 #[derive(Default)]
 struct LevelRange<'a> {
-    /// The name without its last part: empty, or `clients.projects.`.
-    prefix: &'a str,
     limit: Option<&'a str>,
     offset: Option<&'a str>,
 }
@@ -105,42 +103,46 @@ impl QueryParams {
     /// Parses the query string, and the top level's range. `is_rpc_read`: a function is called by GET or HEAD, so
     /// that parameters which are no filters are arguments.
     pub(super) fn parse(query: &str, is_rpc_read: bool) -> Result<(Self, Bounds), Error> {
-        let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> =
-            url::pairs(query).filter_map(|(name, value)| Some((name, value?))).collect();
-        // A parameter that is to come once counts where it comes first, even without a value there.
-        let once = |wanted: &str| {
-            let (_, value) = url::pairs(query).find(|(name, _)| name == wanted)?;
-            value
-        };
+        let pairs: Vec<(Cow<'_, str>, Option<Cow<'_, str>>)> = url::pairs(query).collect();
         let mut params = Self { raw: query.to_owned(), ..Self::default() };
+        // Parameters that are to come once count where they come first, even without a value there.
         let mut select = None;
         let mut columns = None;
         let mut on_conflict = None;
-        let mut levels: Vec<LevelRange<'_>> = Vec::new();
+        let mut levels: BTreeMap<&str, LevelRange<'_>> = BTreeMap::new();
         let mut logic = Vec::new();
         let mut filters = Vec::new();
         for (name, value) in &pairs {
-            match Kind::of(name) {
-                Kind::Limit => level(&mut levels, &name[..name.len() - "limit".len()]).limit = Some(value),
-                Kind::Offset => level(&mut levels, &name[..name.len() - "offset".len()]).offset = Some(value),
-                Kind::Order => params.order.push(order(name, value)?),
-                Kind::Logic => logic.push((name, value)),
-                Kind::Select => select = once("select"),
-                Kind::Columns => columns = once("columns"),
-                Kind::OnConflict => on_conflict = once("on_conflict"),
-                Kind::Filter => filters.push((name, value)),
-            }
+            let kind = Kind::of(name);
+            let once = match kind {
+                Kind::Select => &mut select,
+                Kind::Columns => &mut columns,
+                Kind::OnConflict => &mut on_conflict,
+                _ => {
+                    let Some(value) = value else { continue };
+                    match kind {
+                        Kind::Limit => levels.entry(level(name)).or_default().limit = Some(value),
+                        Kind::Offset => levels.entry(level(name)).or_default().offset = Some(value),
+                        Kind::Order => params.order.push(order(name, value)?),
+                        Kind::Logic => logic.push((name, value)),
+                        _ => filters.push((name, value)),
+                    }
+                    continue;
+                }
+            };
+            once.get_or_insert(value.as_deref());
         }
+        let (columns, on_conflict) = (columns.flatten(), on_conflict.flatten());
+        let select = select.flatten().unwrap_or("*");
         // This is the order in which errors are found.
         for (name, value) in logic {
             params.logic.push(logic_tree(name, value)?);
         }
         if let Some(text) = columns {
-            let columns = parse("columns parameter", &text, &text, rule!(columns))?;
+            let columns = parse("columns parameter", text, text, rule!(columns))?;
             params.columns = Some(columns.into_iter().collect());
         }
-        let select = select.unwrap_or(Cow::Borrowed("*"));
-        params.select = parse("select parameter", &select, &select, rule!(select))?;
+        params.select = parse("select parameter", select, select, rule!(select))?;
         for (name, value) in filters {
             let (path, filter) = filter(name, value, is_rpc_read)?;
             match filter.op {
@@ -149,19 +151,19 @@ impl QueryParams {
             }
         }
         if let Some(text) = on_conflict {
-            params.on_conflict = Some(parse("on_conflict parameter", &text, &text, rule!(columns))?);
+            params.on_conflict = Some(parse("on_conflict parameter", text, text, rule!(columns))?);
         }
         let mut top = Bounds::ALL;
-        for level in &levels {
-            let bounds = level.bounds();
-            if level.prefix.is_empty() {
+        for (name, range) in levels {
+            let bounds = range.bounds();
+            if name.is_empty() {
                 top = bounds;
                 continue;
             }
-            if level.limit.and_then(integer).is_some_and(|limit| limit < 0) {
+            if range.limit.and_then(integer).is_some_and(|limit| limit < 0) {
                 return Err(Error::InvalidRange(RangeError::NegativeLimit));
             }
-            params.ranges.push((range_path(level.prefix)?, bounds.to_rows()));
+            params.ranges.push((range_path(name)?, bounds.to_rows()));
         }
         Ok((params, top))
     }
@@ -190,18 +192,14 @@ impl QueryParams {
     }
 }
 
-fn level<'l, 'a>(levels: &'l mut Vec<LevelRange<'a>>, prefix: &'a str) -> &'l mut LevelRange<'a> {
-    let at = levels.iter().position(|level| level.prefix == prefix).unwrap_or_else(|| {
-        levels.push(LevelRange { prefix, ..LevelRange::default() });
-        levels.len() - 1
-    });
-    &mut levels[at]
+/// The name without its last part: empty, or `clients.projects`.
+fn level(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(level, _)| level)
 }
 
-/// `clients.projects.` as a path.
-fn range_path(prefix: &str) -> Result<EmbedPath, Error> {
-    let name = prefix.strip_suffix('.').unwrap_or(prefix);
-    let (mut path, field) = parse("tree path", &format!("{prefix}limit"), name, rule!(tree_path))?;
+/// `clients.projects` as a path.
+fn range_path(level: &str) -> Result<EmbedPath, Error> {
+    let (mut path, field) = parse("tree path", &format!("{level}.limit"), level, rule!(tree_path))?;
     path.push(field.name);
     Ok(path)
 }
