@@ -133,8 +133,8 @@ pub struct DatabaseConfig {
     pub bin_dir: Option<PathBuf>,
     /// Loopback port of the embedded cluster; none lets the data folder's choice stand.
     pub port: Option<u16>,
-    /// Most connections all projects may hold together; none derives it from `max_connections`.
-    pub connection_budget: Option<u32>,
+    /// Most connections the data APIs of all projects may hold together.
+    pub connection_budget: u32,
     /// A connection of a project is closed when it was idle for this long.
     pub idle: Duration,
 }
@@ -148,7 +148,7 @@ pub struct PlatformConfig {
     pub owner_email: String,
     pub owner_password: Option<Secret<String>>,
     /// How many complete projects are kept ready.
-    pub spares: u32,
+    pub spares: usize,
     /// How long a deleted project can be restored.
     pub retention: Duration,
 }
@@ -195,7 +195,8 @@ pub enum LogFormat {
 /// The whole configuration of a server, without secrets that may have to be generated first.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub data: PathBuf,
+    /// The data folder; with a given database none is used unless it was named.
+    pub data: Option<PathBuf>,
     pub listen: ListenConfig,
     pub database: DatabaseConfig,
     pub platform: PlatformConfig,
@@ -292,7 +293,7 @@ impl Config {
                 .data
                 .clone()
                 .or_else(|| reader.text("LAUNCHDB_DATA").map(PathBuf::from))
-                .unwrap_or_else(|| PathBuf::from(DATA_FOLDER_NAME)),
+                .or_else(|| database.url.is_none().then(|| default_data_folder(invocation))),
             platform: platform(&mut reader),
             mail: mail(&mut reader),
             limits: limits(&mut reader),
@@ -338,6 +339,12 @@ impl Config {
     pub fn is_embedded(&self) -> bool {
         self.database.url.is_none()
     }
+}
+
+/// A server for others that root starts keeps its data where such servers do; everything else in the working folder.
+fn default_data_folder(invocation: &Invocation) -> PathBuf {
+    let system = invocation.serve && rustix::process::geteuid().is_root();
+    PathBuf::from(if system { SYSTEM_DATA_FOLDER } else { DATA_FOLDER_NAME })
 }
 
 fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
@@ -429,7 +436,8 @@ fn database(reader: &mut Reader<'_>) -> DatabaseConfig {
             .unwrap_or_else(|| "supabase_admin".to_owned()),
         bin_dir: reader.text("LAUNCHDB_POSTGRES_BIN").map(PathBuf::from),
         port: reader.parsed_opt("LAUNCHDB_POSTGRES_PORT", "a port from 1 to 65535", |n| *n > 0),
-        connection_budget: reader.parsed_opt("LAUNCHDB_DB_CONNECTIONS", "a number of connections above 0", |n| *n > 0),
+        // Under PostgreSQL's default max_connections of 100, with room for owners' own connections.
+        connection_budget: reader.parsed("LAUNCHDB_DB_CONNECTIONS", 60, "a number of connections above 0", |n| *n > 0),
         idle: Duration::from_secs(
             reader.parsed("LAUNCHDB_DB_IDLE_SECONDS", 30, "a number of seconds above 0", |n| *n > 0),
         ),

@@ -25,8 +25,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     // A file called `postgrest` is the data API alone, so that it can be put in postgrest's place.
     let called = args.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
     let result = if called == "postgrest" {
-        let rest = args.into_iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-        source().and_then(|source| run::dropin(&source, rest))
+        let rest = args.into_iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
+        source().and_then(|source| run::dropin::run(&source, &rest))
     } else {
         dispatch(Cli::parse_from(args))
     };
@@ -60,6 +60,6 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Status(reach) => cli::status::run(&source, &reach),
         Command::Doctor(args) => cli::doctor::run(&source, &args),
         Command::Mail(args) => cli::status::mail(&source, &args),
-        Command::Rest(args) => run::dropin(&source, args.args),
+        Command::Rest(args) => run::dropin::run(&source, &args.args),
     }
 }

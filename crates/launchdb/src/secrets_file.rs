@@ -19,8 +19,8 @@ pub fn path(data: &Path) -> PathBuf {
 
 /// Puts the given secrets and those of the file together, and makes what is missing.
 ///
-/// Given ones win, but a master key must not differ from the file's: nothing sealed would open. `first_start` says that
-/// nothing was sealed yet, so that a master key may be made.
+/// Given ones win, but those that the folder is bound to (the master key that seals everything in it, the password of
+/// its superuser) must not differ from the file's. `first_start` says that nothing is bound yet, so that they may be made.
 pub fn complete(data: &Path, given: &GivenSecrets, first_start: bool) -> Result<PlatformSecrets, Exit> {
     let path = path(data);
     let stored = read(&path)?;
@@ -29,22 +29,22 @@ pub fn complete(data: &Path, given: &GivenSecrets, first_start: bool) -> Result<
     let mut to_store = stored.clone();
     for kind in SECRET_KINDS {
         let value = match (given.get(kind.name), stored.get(kind.name)) {
-            (Some(given), Some(stored)) if given != stored && kind.name == "LAUNCHDB_MASTER_KEY" => {
+            (Some(given), Some(stored)) if given != stored && kind.is_bound => {
                 problems.push(Problem::new(
                     kind.name,
-                    &format!("is not the key in {}, with which this data folder is sealed", path.display()),
-                    "unset it, so that the file's key is used",
+                    &format!("is not the value in {}, to which this data folder is bound", path.display()),
+                    "unset it, so that the file's value is used",
                 ));
                 continue;
             }
             (Some(given), _) => given.clone(),
             (None, Some(stored)) => stored.clone(),
             (None, None) if given.must_exist() => continue,
-            (None, None) if kind.name == "LAUNCHDB_MASTER_KEY" && !first_start => {
+            (None, None) if kind.is_bound && !first_start => {
                 problems.push(Problem::new(
                     kind.name,
-                    &format!("is neither given nor in {}, and this data folder is sealed with it", path.display()),
-                    "put back the file, or set the key that was given at the first start",
+                    &format!("is neither given nor in {}, and this data folder is bound to it", path.display()),
+                    "put back the file, or set the value that was given at the first start",
                 ));
                 continue;
             }
@@ -163,7 +163,7 @@ mod tests {
         complete(data.path(), &given(&[]), true).unwrap();
         let other = SECRET_KINDS[0].generate();
         let error = complete(data.path(), &given(&[("LAUNCHDB_MASTER_KEY", other.expose())]), false).unwrap_err();
-        assert!(format!("{:#}", error.error).contains("sealed"), "{:#}", error.error);
+        assert!(format!("{:#}", error.error).contains("bound"), "{:#}", error.error);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use procs::binaries::{Binaries, Search};
+use procs::data_dir::FORMAT;
 use procs::unprivileged::RunAs;
 use serde::Serialize;
 
@@ -160,6 +161,20 @@ fn check_data(findings: &mut Findings, data: Option<&Path>) {
             }
         }
     }
+    match std::fs::read_to_string(data.join("LAUNCHDB_VERSION")).map(|text| text.trim().parse::<u32>()) {
+        Ok(Ok(format)) if (1..=FORMAT).contains(&format) => {}
+        Ok(Ok(format)) => findings.fault(
+            "data folder",
+            format!("its format is {format}, and this program knows {FORMAT}"),
+            "start the newer LaunchDB that wrote it",
+        ),
+        Ok(Err(_)) => findings.fault("data folder", "its format cannot be read", "put LAUNCHDB_VERSION back"),
+        Err(_) => findings.warning(
+            "data folder",
+            format!("{shown} has no LAUNCHDB_VERSION, so no LaunchDB made it"),
+            "name another folder with --data DIR",
+        ),
+    }
     check_private(findings, "secrets", &secrets_file::path(data), true);
     check_private(findings, "server file", &discovery::server_file(data), false);
 }
@@ -196,14 +211,18 @@ fn check_private(findings: &mut Findings, check: &'static str, path: &Path, need
 fn check_binaries(findings: &mut Findings, source: &Source, data: Option<&Path>) {
     let search =
         Search { bin_dir: source.get("LAUNCHDB_POSTGRES_BIN").map(Into::into), path: source::executable_path() };
-    let found = Binaries::find(&search);
+    let version_file = data.map(|data| data.join("postgres").join("data").join("PG_VERSION"));
+    let major = version_file.and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
+    let found = match major {
+        Some(major) => Binaries::find_major(&search, major),
+        None => Binaries::find(&search),
+    };
     match found {
         Err(e) => findings.fault("PostgreSQL", e.to_string(), "apt-get install postgresql"),
         Ok(binaries) => {
             findings.ok("PostgreSQL", format!("{} in {}", binaries.version(), binaries.dir().display()));
         }
     }
-    let _ = data;
 }
 
 fn check_disk(findings: &mut Findings, data: Option<&Path>) {

@@ -15,11 +15,8 @@ pub fn run(source: &Source, command: OwnerCommand) -> Result<(), Exit> {
     let OwnerCommand::Create { email, generate, reach } = command;
     let client = discovery::connect(source, &reach)?;
     // Without a password the server makes one and answers it, this one time.
-    let body = if generate {
-        json!({ "email": email })
-    } else {
-        json!({ "email": email, "password": read_password()? })
-    };
+    let body =
+        if generate { json!({ "email": email }) } else { json!({ "email": email, "password": read_password()? }) };
     let answer = client.post("/api/owners", &body)?;
     if reach.json {
         return print(&answer.text);

@@ -17,7 +17,10 @@ pub fn run(source: &Source, reach: &ReachArgs) -> Result<(), Exit> {
         let json: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         let mut rows = vec![("server", client.url().to_owned())];
         for (name, value) in json.as_object().into_iter().flatten() {
-            rows.push((name.as_str(), cell(value)));
+            match value.as_object() {
+                Some(parts) => rows.extend(parts.iter().map(|(part, state)| (part.as_str(), cell(state)))),
+                None => rows.push((name.as_str(), cell(value))),
+            }
         }
         print(&pairs(rows))?;
     }

@@ -21,6 +21,8 @@ pub struct SecretKind {
     required: bool,
     min_chars: usize,
     is_master_key: bool,
+    /// Whether the data folder is bound to the value of its first start.
+    pub is_bound: bool,
 }
 
 /// Password of the role that owns the platform database of an embedded cluster; ours, not the specification's.
@@ -34,17 +36,18 @@ pub const SECRET_KINDS: &[SecretKind] = &[
         required: true,
         min_chars: 43,
         is_master_key: true,
+        is_bound: true,
     },
     kind("PLATFORM_JWT_SECRET", "openssl rand -base64 32", true, 32),
     kind("INTERNAL_API_KEY", "openssl rand -hex 32", false, 24),
     kind("POSTGREST_ADMIN_KEY", "openssl rand -hex 32", false, 24),
     kind("BACKUP_ENCRYPTION_KEY", "openssl rand -base64 32", false, 24),
-    kind("POSTGRES_SUPERUSER_PASSWORD", "openssl rand -hex 24", false, 16),
+    SecretKind { is_bound: true, ..kind("POSTGRES_SUPERUSER_PASSWORD", "openssl rand -hex 24", false, 16) },
     kind(PLATFORM_DB_PASSWORD, "openssl rand -hex 24", false, 16),
 ];
 
 const fn kind(name: &'static str, command: &'static str, required: bool, min_chars: usize) -> SecretKind {
-    SecretKind { name, command, required, min_chars, is_master_key: false }
+    SecretKind { name, command, required, min_chars, is_master_key: false, is_bound: false }
 }
 
 impl SecretKind {

@@ -130,6 +130,35 @@ pub fn executable_path() -> Option<std::ffi::OsString> {
     std::env::var_os("PATH")
 }
 
+/// One variable of the environment alone, not of a file.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Variables of the environment alone, also empty ones: what `postgrest` reads.
+pub fn variables_with_prefix(prefix: &str) -> Vec<(String, String)> {
+    let own = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok().filter(|name| name.starts_with(prefix))?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(own).collect()
+}
+
+/// Reads PostgREST's configuration file (its docs, "Configuration"): `key = value` lines, texts in double quotes with
+/// `\"`, `\\`, `\n` and `\t` as escapes, `#` comments.
+pub fn parse_postgrest_file(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
+    let mut values = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let fail = |what| EnvFileError { line: index + 1, what };
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (key, value) = line.split_once('=').ok_or_else(|| fail("there is no \"=\""))?;
+        values.push((key.trim().to_owned(), env_value(value.trim_start()).map_err(fail)?));
+    }
+    Ok(values)
+}
+
 /// Why a `.env` file was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}: {what}")]
@@ -142,7 +171,7 @@ pub struct EnvFileError {
 /// Reads `KEY=value` lines.
 ///
 /// Blank lines and lines starting with `#` are skipped; `export ` before a key is allowed. A value is taken as it is,
-/// up to ` #`; in double quotes `\n`, `\"`, `\\` and `\$` are escapes; in single quotes nothing is. Nothing is expanded.
+/// up to ` #`; in double quotes `\n`, `\t`, `\"`, `\\` and `\$` are escapes; in single quotes nothing is. Nothing is expanded.
 pub fn parse_env_file(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
     let mut values = Vec::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -176,6 +205,7 @@ fn env_value(rest: &str) -> Result<String, &'static str> {
                 (at, '"') => break at + 1,
                 (_, '\\') => match chars.next().ok_or("a double quote is not closed")?.1 {
                     'n' => value.push('\n'),
+                    't' => value.push('\t'),
                     c @ ('"' | '\\' | '$') => value.push(c),
                     c => value.extend(['\\', c]),
                 },

@@ -15,7 +15,7 @@ fn problem_names(result: Result<Config, InvalidConfig>) -> Vec<String> {
 fn nothing_set_is_a_working_dev_configuration() {
     let config = dev(&[]).unwrap();
     assert_eq!(config.listen.public.to_string(), "127.0.0.1:8000");
-    assert_eq!(config.data, PathBuf::from(".launchdb"));
+    assert_eq!(config.data, Some(PathBuf::from(".launchdb")));
     assert_eq!(config.listen.status_port, Some(3001));
     assert!(config.is_embedded() && !config.platform.signup_enabled && config.mail.is_none());
     assert_eq!(config.database.superuser, "supabase_admin");
@@ -26,10 +26,10 @@ fn nothing_set_is_a_working_dev_configuration() {
 fn the_command_line_wins_over_the_source() {
     let source = Source::from_pairs([("LAUNCHDB_PORT", "9001"), ("PORT", "9002"), ("LAUNCHDB_DATA", "/a")]);
     let config = Config::load(&source, &Invocation::default()).unwrap();
-    assert_eq!((config.listen.public.port(), config.data), (9001, PathBuf::from("/a")));
+    assert_eq!((config.listen.public.port(), config.data), (9001, Some(PathBuf::from("/a"))));
     let invocation = Invocation { port: Some(7), data: Some("/b".into()), ..Invocation::default() };
     let config = Config::load(&source, &invocation).unwrap();
-    assert_eq!((config.listen.public.port(), config.data), (7, PathBuf::from("/b")));
+    assert_eq!((config.listen.public.port(), config.data), (7, Some(PathBuf::from("/b"))));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_given_database_needs_a_public_url_and_secrets() {
     assert_eq!(problem_names(dev(&[url])), ["DOMAIN"]);
     let config = dev(&[url, ("DOMAIN", "db.acme.org")]).unwrap();
     assert_eq!(config.listen.public_url, "https://db.acme.org");
-    assert!(config.secrets.must_exist());
+    assert!(config.secrets.must_exist() && config.data.is_none());
     let alias = ("PLATFORM_DB_DSN", url.1);
     assert!(!dev(&[alias, ("LAUNCHDB_PUBLIC_URL", "http://10.0.0.1:8000/")]).unwrap().is_embedded());
 }

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
+use web::health::HealthPart;
 
 /// What the page shows.
 #[derive(Clone, Debug)]
 pub struct StatusView<'a> {
-    /// Parts of the server and what is wrong with each; none when it works.
-    pub parts: &'a [(&'static str, Option<String>)],
+    pub parts: &'a [HealthPart],
     pub public_url: &'a str,
     pub version: &'a str,
     /// Seconds since the start.
@@ -19,7 +19,7 @@ pub struct StatusView<'a> {
 
 impl StatusView<'_> {
     fn is_healthy(&self) -> bool {
-        self.parts.iter().all(|(_, fault)| fault.is_none())
+        self.parts.iter().all(|part| part.problem.is_none())
     }
 }
 
@@ -43,12 +43,12 @@ pub fn respond(view: &StatusView<'_>) -> Response {
 
 fn render(view: &StatusView<'_>) -> String {
     let mut rows = String::new();
-    for (part, fault) in view.parts {
-        let (class, text) = match fault {
+    for part in view.parts {
+        let (class, text) = match &part.problem {
             None => ("ok", "works"),
-            Some(fault) => ("bad", fault.as_str()),
+            Some(problem) => ("bad", problem.as_str()),
         };
-        let _ = write!(rows, "<tr><th>{}</th><td class={class}>{}</td></tr>", escape(part), escape(text));
+        let _ = write!(rows, "<tr><th>{}</th><td class={class}>{}</td></tr>", escape(part.name), escape(text));
     }
     let url = escape(view.public_url);
     format!(
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_page_says_what_does_not_work_and_escapes_it() {
-        let parts = [("platform", None), ("postgres", Some("<down>".to_owned()))];
+        let parts = [HealthPart::ok("platform"), HealthPart::failing("postgres", "<down>")];
         let view = StatusView {
             parts: &parts,
             public_url: "http://127.0.0.1:8000",

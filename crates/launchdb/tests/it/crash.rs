@@ -141,7 +141,11 @@ fn every_project_is_whole(server: &mut Server, acknowledged: &[String]) {
         assert_eq!((status, body["code"].as_str()), (404, Some("PGRST205")), "{id}: {body}");
         let db_uri = field("db_uri");
         block_on(async {
-            test_support::connect(&db_uri).await.batch_execute("create table t (); drop table t").await.expect("usable");
+            test_support::connect(&db_uri)
+                .await
+                .batch_execute("create table t (); drop table t")
+                .await
+                .expect("usable");
         });
     }
     let orphans = server.until("no orphan is left", |server| {

@@ -66,7 +66,10 @@ fn a_newer_folder_is_left_alone() {
 fn without_postgresql_nothing_is_made() {
     let home = ScratchDir::new();
     let mut command = launchdb(home.path());
-    command.args(["dev", "--port", "0"]).env("LAUNCHDB_POSTGRES_BIN", "/nowhere/bin").env("LAUNCHDB_STATUS_PORT", "off");
+    command
+        .args(["dev", "--port", "0"])
+        .env("LAUNCHDB_POSTGRES_BIN", "/nowhere/bin")
+        .env("LAUNCHDB_STATUS_PORT", "off");
     let (code, text) = refused(&command.output().expect("the binary runs"));
     assert!(code == 14 && text.contains("/nowhere/bin"), "{code}: {text}");
     assert_eq!(contents(home.path()), []);

@@ -49,7 +49,8 @@ impl Project<'_> {
 fn the_next_request_sees_every_schema_change() {
     let home = ScratchDir::new();
     let server = Server::start(home.path(), &[]);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     server.cli(&["project", "create", "changes"]);
     let connection = server.cli_json(&["project", "connection", "changes"]);
     let field = |name: &str| connection[name].as_str().expect("a text").to_owned();
@@ -97,7 +98,11 @@ async fn change_ten_times(project: &Project<'_>, round: u32) {
     project.ask(&format!("{t}?select=id"), missing("PGRST205"), "nothing");
     project.check(&make, &format!("{t}?select=id,n"), ok(json!([{"id": 1, "n": 5}]))).await;
     project
-        .check(&format!("alter table {t} add added text default 'x'"), &format!("{t}?select=added"), ok(json!([{"added": "x"}])))
+        .check(
+            &format!("alter table {t} add added text default 'x'"),
+            &format!("{t}?select=added"),
+            ok(json!([{"added": "x"}])),
+        )
         .await;
     project
         .check(&format!("alter table {t} alter n type text"), &format!("{t}?select=n"), ok(json!([{"n": "5"}])))
@@ -114,7 +119,11 @@ async fn change_ten_times(project: &Project<'_>, round: u32) {
     project.check(&format!("alter table {t} drop constraint {t}_parent"), &embed, bad("PGRST200")).await;
     let f = format!("f{round}");
     project
-        .check(&format!("create function {f}() returns int language sql stable as 'select 1'"), &format!("rpc/{f}"), ok(json!(1)))
+        .check(
+            &format!("create function {f}() returns int language sql stable as 'select 1'"),
+            &format!("rpc/{f}"),
+            ok(json!(1)),
+        )
         .await;
     project
         .check(
@@ -125,7 +134,9 @@ async fn change_ten_times(project: &Project<'_>, round: u32) {
         .await;
     project.check(&format!("drop function {f}()"), &format!("rpc/{f}"), missing("PGRST202")).await;
     project.check(&format!("alter table {t} drop added"), &format!("{t}?select=added"), bad("42703")).await;
-    project.check(&format!("drop table {t}; drop function {f}(int)"), &format!("{t}?select=id"), missing("PGRST205")).await;
+    project
+        .check(&format!("drop table {t}; drop function {f}(int)"), &format!("{t}?select=id"), missing("PGRST205"))
+        .await;
 }
 
 async fn open_transactions_block_nobody(project: &Project<'_>, db_uri: &str) {

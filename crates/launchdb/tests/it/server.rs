@@ -58,8 +58,7 @@ impl Server {
             .expect("the binary starts");
         let stdout = collect(child.stdout.take().expect("piped"));
         let stderr = collect(child.stderr.take().expect("piped"));
-        let mut server =
-            Self { child, home: home.to_owned(), stdout, stderr, healthy_after: Duration::ZERO };
+        let mut server = Self { child, home: home.to_owned(), stdout, stderr, healthy_after: Duration::ZERO };
         server.until("healthy", |server| {
             let url = server.try_url()?;
             let answer = ureq::get(format!("{url}/health")).call().ok()?;
@@ -134,12 +133,7 @@ impl Server {
     /// Runs a command of the command line against this server; it has to succeed.
     pub(crate) fn cli(&self, args: &[&str]) -> String {
         let output = run(&self.home, args);
-        assert!(
-            output.status.success(),
-            "{args:?}: {}\n{}",
-            String::from_utf8_lossy(&output.stderr),
-            self.output()
-        );
+        assert!(output.status.success(), "{args:?}: {}\n{}", String::from_utf8_lossy(&output.stderr), self.output());
         String::from_utf8(output.stdout).expect("output is UTF-8")
     }
 

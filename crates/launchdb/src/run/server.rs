@@ -1,0 +1,325 @@
+//! A server from its first listener to the end of PostgreSQL.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::{MethodRouter, get};
+use base::ProjectTable;
+use pg::Budget;
+use platform::Platform;
+use procs::postgres::Cluster;
+use prometheus_client::registry::Registry;
+use rest::{Engine, Shared};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use web::metrics::HttpMetrics;
+use web::{ServeConfig, health};
+
+use super::bind::{self, Listeners};
+use super::cli_session::CliSession;
+use super::front;
+use super::health::HealthBoard;
+use super::metrics::ProcessCollector;
+use super::signals::Signals;
+use super::starter;
+use super::status_page::{self, StatusView};
+use super::storage::Storage;
+use super::welcome::Welcome;
+use crate::config::{Config, Service};
+use crate::exit::{self, Exit, ResultExt as _};
+
+/// Between two looks after what has to be looked after.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How long the control plane's own tasks may take to end.
+const TASKS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a start is asked for.
+pub(super) struct Start {
+    pub(super) config: Config,
+    pub(super) only: Option<Service>,
+    /// `serve` rather than `dev`.
+    pub(super) serve: bool,
+    pub(super) demo: bool,
+    pub(super) started: Instant,
+}
+
+/// Runs until a signal, then ends in order.
+pub(super) async fn run(start: Start) -> Result<(), Exit> {
+    let mut signals = Signals::new()?;
+    let listeners = bind::bind(&start.config.listen)?;
+    let storage = {
+        let opening = Storage::open(&start.config);
+        tokio::pin!(opening);
+        tokio::select! {
+            opened = &mut opening => opened?,
+            signal = signals.next() => {
+                tracing::info!(signal, "ending as soon as PostgreSQL can be stopped; once more ends at once");
+                tokio::select! {
+                    opened = &mut opening => opened?.close().await,
+                    _ = signals.next() => {}
+                }
+                return Ok(());
+            }
+        }
+    };
+    let result = run_services(&start, &storage, listeners, &mut signals).await;
+    // Also when a service did not start: PostgreSQL must not be left behind.
+    tokio::select! {
+        () = storage.close() => {}
+        _ = signals.next() => tracing::warn!("PostgreSQL may still be running; the next start takes it over"),
+    }
+    result
+}
+
+/// URLs of this server.
+struct Urls {
+    /// What is handed out.
+    public: String,
+    /// Reachable from this machine whatever the public URL is.
+    local: String,
+}
+
+impl Urls {
+    fn new(config: &Config, bound: SocketAddr) -> Self {
+        let ip = match bound.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let local = format!("http://{}", SocketAddr::new(ip, bound.port()));
+        let public = match config.listen.public_url.as_str() {
+            "" => local.clone(),
+            given => given.to_owned(),
+        };
+        Self { public, local }
+    }
+}
+
+/// Everything that answers, and what it needs.
+pub(super) struct Services {
+    pub(super) platform: Platform,
+    pub(super) engine: Arc<Engine>,
+    pub(super) projects: Arc<ProjectTable>,
+    pub(super) board: HealthBoard,
+}
+
+async fn run_services(
+    start: &Start,
+    storage: &Storage,
+    listeners: Listeners,
+    signals: &mut Signals,
+) -> Result<(), Exit> {
+    let config = &start.config;
+    let urls = Urls::new(config, listeners.public.local_addr().exit(exit::FAILURE)?);
+    let projects = Arc::new(ProjectTable::new());
+    let platform_config = storage.platform_config(config, &urls.public)?;
+    let platform = Platform::start(platform_config, projects.clone()).await.exit(exit::POSTGRES)?;
+
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let budget = Budget::new(usize::try_from(config.database.connection_budget).unwrap_or(usize::MAX));
+    let engine = Engine::new(Shared {
+        budget: budget.clone(),
+        tasks: tasks.clone(),
+        connect_timeout: Duration::from_secs(5),
+        interleaved: 2,
+    });
+    let mut registry = Registry::default();
+    let http_metrics = HttpMetrics::register(&mut registry);
+    let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
+    registry.register_collector(Box::new(process));
+
+    // Loops that end at the shutdown only: one that ends before takes the server with it.
+    let mut loops = JoinSet::new();
+    let (idle, until) = (config.database.idle, shutdown.clone());
+    loops.spawn(async move { budget.sweep(idle, until).await });
+    let board = HealthBoard::default();
+    let asked = platform.clone();
+    let ask = move || {
+        let platform = asked.clone();
+        async move { platform.health().await }
+    };
+    let postmaster = storage.cluster.as_ref().map(Cluster::health);
+    loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
+
+    let services = Services { platform: platform.clone(), engine, projects, board };
+    let result =
+        serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
+
+    shutdown.cancel();
+    tasks.close();
+    let end = async {
+        platform.shutdown().await;
+        tasks.wait().await;
+        while loops.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(TASKS_DEADLINE, end).await.is_err() {
+        tracing::warn!("some background tasks did not end in time");
+    }
+    result
+}
+
+/// Answers requests until a signal, then lets those under way end.
+#[expect(clippy::too_many_arguments, reason = "the two halves of one function, cut where the clean-up begins")]
+async fn serve(
+    start: &Start,
+    storage: &Storage,
+    services: &Services,
+    listeners: Listeners,
+    urls: &Urls,
+    (registry, http_metrics): (Registry, HttpMetrics),
+    signals: &mut Signals,
+    loops: &mut JoinSet<()>,
+) -> Result<(), Exit> {
+    let drain = CancellationToken::new();
+    let mut serving = JoinSet::new();
+    let settings = ServeConfig { drain_deadline: start.config.listen.drain, ..ServeConfig::default() };
+    let page = status_page(start, services, urls);
+    let front = front::front(start, services, &urls.public, page.clone(), http_metrics.clone())?;
+    let (status_url, admin_url) = (local_address(listeners.status.as_ref()), local_address(Some(&listeners.admin)));
+    let public = tokio_listener(listeners.public)?;
+    serving.spawn(web::serve(public, Arc::new(front), settings, http_metrics, drain.clone()));
+    if let Some(status) = listeners.status {
+        let router = Arc::new(page.route("/health", health_route(&services.board)));
+        serving.spawn(web::serve(tokio_listener(status)?, router, settings, HttpMetrics::default(), drain.clone()));
+    }
+    let admin = Arc::new(admin_router(&services.board, registry));
+    serving.spawn(web::serve(tokio_listener(listeners.admin)?, admin, settings, HttpMetrics::default(), drain.clone()));
+    tracing::info!(url = urls.public, ready_ms = milliseconds(start.started), "serving");
+
+    let settings = &start.config.platform;
+    let first_owner = services
+        .platform
+        .ensure_first_owner(&settings.owner_email, settings.owner_password.clone())
+        .await
+        .exit(exit::FAILURE)?;
+    let session = CliSession::open(&services.platform, &urls.local, storage.data_path()).await?;
+    let mut welcoming = JoinSet::new();
+    let welcome = Welcome {
+        public_url: urls.public.clone(),
+        status_url,
+        admin_url: admin_url.map(|url| format!("{url}/metrics")),
+        data: storage.data_path().map(|path| path.display().to_string()),
+        database: storage.database_text(),
+        first_owner,
+        project: None,
+        notes: listeners.notes,
+        ready_ms: milliseconds(start.started),
+    };
+    welcoming.spawn_blocking(greet(start, session.as_ref(), welcome)?);
+
+    let result = until_signal(storage, services, signals, loops, &mut serving).await;
+    drain.cancel();
+    tokio::select! {
+        () = async { while serving.join_next().await.is_some() {} } => {}
+        _ = signals.next() => {
+            tracing::warn!("requests under way are cut off");
+            serving.abort_all();
+        }
+    }
+    if let Some(session) = session {
+        session.close(storage.data_path()).await;
+    }
+    result
+}
+
+/// Looks after everything until a signal, or until something ended that must not.
+async fn until_signal(
+    storage: &Storage,
+    services: &Services,
+    signals: &mut Signals,
+    loops: &mut JoinSet<()>,
+    serving: &mut JoinSet<()>,
+) -> Result<(), Exit> {
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            signal = signals.next() => {
+                tracing::info!(signal, "ending: requests under way may finish");
+                return Ok(());
+            }
+            _ = loops.join_next() => return Err(Exit::message(exit::FAILURE, "a background task ended unexpectedly")),
+            _ = serving.join_next() => return Err(Exit::message(exit::FAILURE, "a listener ended unexpectedly")),
+            _ = housekeeping.tick() => {
+                services.engine.forget_inactive(&services.projects);
+                if let Some(cluster) = &storage.cluster {
+                    let databases = u32::try_from(services.projects.len()).unwrap_or(u32::MAX);
+                    if let Err(error) = cluster.set_databases(databases).await {
+                        tracing::warn!(%error, "PostgreSQL's settings cannot be fitted to the number of projects");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Makes the first projects and prints the welcome; runs beside the requests, which it makes itself.
+fn greet(
+    start: &Start,
+    session: Option<&CliSession>,
+    mut welcome: Welcome,
+) -> Result<impl FnOnce() + Send + 'static, Exit> {
+    let client = session.map(CliSession::client).transpose()?;
+    // A folder's first start is known by its first owner.
+    let (demo, first) = (start.demo, !start.serve && !start.demo && welcome.first_owner.is_some());
+    let wanted = !start.serve;
+    Ok(move || {
+        if let (Some(client), true) = (client, wanted) {
+            let made = match (demo, first) {
+                (true, _) => starter::ensure_demo(&client),
+                (false, true) => starter::ensure_first(&client),
+                (false, false) => Ok(()),
+            };
+            match made.and_then(|()| starter::ready_project(&client)) {
+                Ok(project) => welcome.project = project,
+                Err(exit) => tracing::warn!("no project is ready for the welcome: {:#}", exit.error),
+            }
+        }
+        // A closed standard output is no reason to stop serving.
+        let _ = crate::cli::output::print(&welcome.text());
+    })
+}
+
+fn status_page(start: &Start, services: &Services, urls: &Urls) -> Router {
+    let (board, projects) = (services.board.clone(), services.projects.clone());
+    let (public_url, started) = (urls.public.clone(), start.started);
+    let page = move || {
+        let view = StatusView {
+            parts: &board.parts(),
+            public_url: &public_url,
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: started.elapsed().as_secs(),
+            projects: projects.len(),
+        };
+        std::future::ready(status_page::respond(&view))
+    };
+    Router::new().route("/", get(page))
+}
+
+fn admin_router(board: &HealthBoard, registry: Registry) -> Router {
+    let registry = Arc::new(registry);
+    let metrics = move || std::future::ready(web::metrics::respond(&registry));
+    Router::new().route("/metrics", get(metrics)).route("/health", health_route(board))
+}
+
+fn health_route(board: &HealthBoard) -> MethodRouter {
+    let board = board.clone();
+    get(move || std::future::ready(health::respond(&board.parts())))
+}
+
+fn local_address(listener: Option<&std::net::TcpListener>) -> Option<String> {
+    Some(format!("http://{}", listener?.local_addr().ok()?))
+}
+
+fn tokio_listener(listener: std::net::TcpListener) -> Result<TcpListener, Exit> {
+    listener.set_nonblocking(true).exit(exit::FAILURE)?;
+    TcpListener::from_std(listener).exit(exit::FAILURE)
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

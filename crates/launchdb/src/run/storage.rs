@@ -1,0 +1,156 @@
+//! What a server stands on: data folder, secrets and PostgreSQL, opened in the order in which a refusal touches nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use base::project::DatabaseTarget;
+use base::{Clock, Secret};
+use platform::{Address, PlatformConfig};
+use procs::binaries::{Binaries, Search};
+use procs::data_dir::{DataDir, DataDirError};
+use procs::postgres::{Cluster, ClusterConfig, ClusterError};
+
+use crate::config::secrets::{PLATFORM_DB_PASSWORD, PlatformSecrets};
+use crate::config::{Config, source};
+use crate::exit::{self, Exit, ResultExt as _};
+use crate::secrets_file;
+
+/// Name of the platform database of an embedded cluster, and of the role that owns it.
+const PLATFORM_DATABASE: &str = "platform";
+
+/// Data folder and PostgreSQL, held until the server's end.
+pub struct Storage {
+    /// Locked for this process; none with a given database and no folder.
+    pub data: Option<DataDir>,
+    /// None when PostgreSQL is not ours.
+    pub cluster: Option<Cluster>,
+    pub secrets: PlatformSecrets,
+}
+
+impl Storage {
+    /// Takes the data folder, reads or makes the secrets, starts PostgreSQL.
+    pub async fn open(config: &Config) -> Result<Self, Exit> {
+        if !config.is_embedded() {
+            let data = config.data.as_deref().map(open_data).transpose()?;
+            let secrets = match &data {
+                Some(data) => secrets_file::complete(data.path(), &config.secrets, false)?,
+                None => {
+                    PlatformSecrets::new(config.secrets.iter().map(|(name, value)| (name, value.clone())).collect())
+                        .exit(exit::CONFIG)?
+                }
+            };
+            return Ok(Self { data, cluster: None, secrets });
+        }
+        let path = config.data.clone().unwrap_or_else(|| PathBuf::from(crate::config::DATA_FOLDER_NAME));
+        let search = Search { bin_dir: config.database.bin_dir.clone(), path: source::executable_path() };
+        // Without PostgreSQL not even the folder is made.
+        if !path.exists() {
+            Binaries::find(&search).exit(exit::POSTGRES)?;
+        }
+        let data = open_data(&path)?;
+        let first_start = !data.postgres_dir().join("data").exists();
+        let secrets = secrets_file::complete(data.path(), &config.secrets, first_start)?;
+        // Checked before anything is sealed with it.
+        secrets.master_key().exit(exit::CONFIG)?;
+        let password = secret(&secrets, "POSTGRES_SUPERUSER_PASSWORD")?;
+        if first_start {
+            tracing::info!(data = %data.path().display(), "making a new PostgreSQL cluster");
+        }
+        let cluster_config = ClusterConfig {
+            superuser: config.database.superuser.clone(),
+            port: config.database.port,
+            ..ClusterConfig::new(data.postgres_dir(), data.run_as().clone(), search, password)
+        };
+        let cluster = Cluster::open(cluster_config).await.map_err(cluster_refused)?;
+        Ok(Self { data: Some(data), cluster: Some(cluster), secrets })
+    }
+
+    /// What the control plane has to know.
+    pub fn platform_config(&self, config: &Config, public_url: &str) -> Result<PlatformConfig, Exit> {
+        let (database, admin, own_address) = match (&self.cluster, &config.database.url) {
+            (Some(cluster), _) => {
+                let target = |user: &str, password: Secret<String>, database: &str| DatabaseTarget {
+                    host: cluster.socket_dir().display().to_string(),
+                    port: cluster.port(),
+                    database: database.to_owned(),
+                    user: user.to_owned(),
+                    password,
+                };
+                let own = secret(&self.secrets, PLATFORM_DB_PASSWORD)?;
+                let superuser = secret(&self.secrets, "POSTGRES_SUPERUSER_PASSWORD")?;
+                (
+                    target(PLATFORM_DATABASE, own, PLATFORM_DATABASE),
+                    target(cluster.superuser(), superuser, "postgres"),
+                    Address { host: "127.0.0.1".to_owned(), port: cluster.port() },
+                )
+            }
+            (None, Some(database)) => {
+                let admin = config.database.admin_url.clone().unwrap_or_else(|| database.clone());
+                let address = Address { host: admin.host.clone(), port: admin.port };
+                (database.clone(), admin, address)
+            }
+            (None, None) => return Err(Exit::message(exit::CONFIG, "there is neither a cluster nor DATABASE_URL")),
+        };
+        let address = |given: &Option<(String, u16)>| given.clone().map(|(host, port)| Address { host, port });
+        Ok(PlatformConfig {
+            database,
+            admin,
+            master_key: Arc::new(self.secrets.master_key().exit(exit::CONFIG)?),
+            public_url: public_url.to_owned(),
+            sign_up_allowed: config.platform.signup_enabled,
+            retention: config.platform.retention,
+            spare_count: config.platform.spares,
+            database_address: address(&config.database.public_address).unwrap_or(own_address),
+            pooler_address: address(&config.database.pooler_address),
+            clock: Clock::system(),
+        })
+    }
+
+    pub fn data_path(&self) -> Option<&Path> {
+        self.data.as_ref().map(DataDir::path)
+    }
+
+    /// Where PostgreSQL is, for people.
+    pub fn database_text(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => {
+                format!("{} on 127.0.0.1:{} (private)", cluster.binaries().version(), cluster.port())
+            }
+            None => "the server of DATABASE_URL".to_owned(),
+        }
+    }
+
+    /// Stops PostgreSQL, when it is ours, and lets the data folder go.
+    pub async fn close(self) {
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await;
+        }
+        drop(self.data);
+    }
+}
+
+fn secret(secrets: &PlatformSecrets, name: &str) -> Result<Secret<String>, Exit> {
+    secrets.get(name).cloned().with_context(|| format!("{name} is missing")).exit(exit::CONFIG)
+}
+
+fn open_data(path: &Path) -> Result<DataDir, Exit> {
+    DataDir::open(path).map_err(|error| {
+        let code = match &error {
+            DataDirError::Locked { .. } => exit::DATA_LOCKED,
+            DataDirError::Io { .. } => exit::FAILURE,
+            _ => exit::DATA_REFUSED,
+        };
+        Exit::new(code, error)
+    })
+}
+
+fn cluster_refused(error: ClusterError) -> Exit {
+    let code = match &error {
+        ClusterError::PortTaken { .. } => exit::PORT_USED,
+        ClusterError::Access(_) | ClusterError::Owner { .. } | ClusterError::Damaged { .. } => exit::DATA_REFUSED,
+        ClusterError::Io { .. } => exit::FAILURE,
+        _ => exit::POSTGRES,
+    };
+    Exit::new(code, error)
+}
