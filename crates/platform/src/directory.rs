@@ -15,12 +15,14 @@ use futures_util::StreamExt;
 use tokio_postgres::{AsyncMessage, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use web::health::HealthPart;
 
 use crate::config::PlatformConfig;
 use crate::database;
 use crate::error::Error;
 use crate::secrets::{self, kind};
 use crate::settings;
+use crate::store;
 use crate::store::directory as rows;
 use crate::store::settings::Sections;
 
@@ -65,6 +67,24 @@ impl Directory {
 
     pub fn projects(&self) -> &Arc<ProjectTable> {
         &self.projects
+    }
+
+    /// Whether the platform database answers, for a process without a control plane.
+    pub async fn health(&self) -> Vec<HealthPart> {
+        const PART: &str = "platform_database";
+        let database = async { Ok::<_, Error>(store::bootstrap::ping(&**self.pool.get().await?).await?) };
+        match database.await {
+            Ok(()) => vec![HealthPart::ok(PART)],
+            Err(error) => vec![HealthPart::failing(PART, error.to_string())],
+        }
+    }
+
+    /// As [`crate::Platform::record_api_key_uses`], for a process without a control plane.
+    pub async fn record_api_key_uses(&self, uses: &[(i64, i64)]) -> Result<(), Error> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        Ok(store::api_key::api_key_used(&**self.pool.get().await?, uses).await?)
     }
 
     /// Puts what the platform database has in place of the whole table.

@@ -15,5 +15,5 @@ pub(super) fn front(
 ) -> Result<Router, Exit> {
     let board = services.board.clone();
     let health = axum::routing::get(move || std::future::ready(web::health::respond(&board.parts())));
-    Ok(page.merge(services.platform.router()).route("/health", health))
+    Ok(page.merge(services.platform.as_ref().map(|p| p.router()).unwrap_or_default()).route("/health", health))
 }

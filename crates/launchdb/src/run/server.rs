@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::{MethodRouter, get};
 use base::ProjectTable;
 use pg::Budget;
-use platform::Platform;
+use platform::{Directory, Platform};
 use procs::postgres::Cluster;
 use prometheus_client::registry::Registry;
 use rest::{Engine, Shared};
@@ -101,7 +101,9 @@ impl Urls {
 
 /// Everything that answers, and what it needs.
 pub(super) struct Services {
-    pub(super) platform: Platform,
+    /// None in a process that only serves requests.
+    pub(super) platform: Option<Platform>,
+    pub(super) directory: Directory,
     pub(super) engine: Arc<Engine>,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
@@ -117,10 +119,17 @@ async fn run_services(
     let urls = Urls::new(config, listeners.public.local_addr().exit(exit::FAILURE)?);
     let projects = Arc::new(ProjectTable::new());
     let platform_config = storage.platform_config(config, &urls.public)?;
-    let platform = Platform::start(platform_config, projects.clone()).await.exit(exit::POSTGRES)?;
-
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
+    let (platform, directory) = if start.only == Some(Service::Rest) {
+        let directory = Directory::start(&platform_config, projects.clone(), &tasks, shutdown.clone());
+        (None, directory.await.exit(exit::POSTGRES)?)
+    } else {
+        let platform = Platform::start(platform_config, projects.clone()).await.exit(exit::POSTGRES)?;
+        let directory = platform.directory().clone();
+        (Some(platform), directory)
+    };
+
     let budget = Budget::new(usize::try_from(config.database.connection_budget).unwrap_or(usize::MAX));
     let engine = Engine::new(Shared {
         budget: budget.clone(),
@@ -138,22 +147,24 @@ async fn run_services(
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
     let board = HealthBoard::default();
-    let asked = platform.clone();
+    let asked = directory.clone();
     let ask = move || {
-        let platform = asked.clone();
-        async move { platform.health().await }
+        let directory = asked.clone();
+        async move { directory.health().await }
     };
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 
-    let services = Services { platform: platform.clone(), engine, projects, board };
+    let services = Services { platform: platform.clone(), directory, engine, projects, board };
     let result =
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
 
     shutdown.cancel();
     tasks.close();
     let end = async {
-        platform.shutdown().await;
+        if let Some(platform) = platform {
+            platform.shutdown().await;
+        }
         tasks.wait().await;
         while loops.join_next().await.is_some() {}
     };
@@ -191,13 +202,13 @@ async fn serve(
     serving.spawn(web::serve(tokio_listener(listeners.admin)?, admin, settings, HttpMetrics::default(), drain.clone()));
     tracing::info!(url = urls.public, ready_ms = milliseconds(start.started), "serving");
 
-    let settings = &start.config.platform;
-    let first_owner = services
-        .platform
-        .ensure_first_owner(&settings.owner_email, settings.owner_password.clone())
-        .await
-        .exit(exit::FAILURE)?;
-    let session = CliSession::open(&services.platform, &urls.local, storage.data_path()).await?;
+    let (mut first_owner, mut session) = (None, None);
+    if let Some(platform) = &services.platform {
+        let settings = &start.config.platform;
+        let made = platform.ensure_first_owner(&settings.owner_email, settings.owner_password.clone());
+        first_owner = made.await.exit(exit::FAILURE)?;
+        session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
+    }
     let mut welcoming = JoinSet::new();
     let welcome = Welcome {
         public_url: urls.public.clone(),
