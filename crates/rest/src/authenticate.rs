@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use base::jwt::{JwtError, check_times};
 use base::claims::Claims;
+use base::jwt::{JwtError, check_times};
 use base::{Caller, Credential, RoleName};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;

@@ -15,19 +15,19 @@ use crate::schema_cache::{self, SchemaCache};
 const MANY_VERSION_ROWS: i64 = 64;
 
 #[derive(Default)]
-pub struct CacheSlot {
+pub(crate) struct CacheSlot {
     current: ArcSwapOption<SchemaCache>,
     loading: Mutex<()>,
 }
 
 impl CacheSlot {
     /// The cache as it is, without a look at the database.
-    pub fn peek(&self) -> Option<Arc<SchemaCache>> {
+    pub(crate) fn peek(&self) -> Option<Arc<SchemaCache>> {
         self.current.load_full()
     }
 
     /// The cache, loaded when there is none yet.
-    pub async fn get(&self, source: &Source<'_>) -> Result<Arc<SchemaCache>, Error> {
+    pub(crate) async fn get(&self, source: &Source<'_>) -> Result<Arc<SchemaCache>, Error> {
         match self.peek() {
             Some(cache) => Ok(cache),
             None => self.renew(None, source).await,
@@ -35,7 +35,7 @@ impl CacheSlot {
     }
 
     /// A cache that is not `stale`. Whoever comes first loads it; the others wait and take what came.
-    pub async fn renew(
+    pub(crate) async fn renew(
         &self,
         stale: Option<&Arc<SchemaCache>>,
         source: &Source<'_>,
@@ -54,11 +54,11 @@ impl CacheSlot {
 }
 
 /// Where a schema cache is read from.
-pub struct Source<'a> {
-    pub pool: &'a Pool,
-    pub config: &'a Config,
+pub(crate) struct Source<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) config: &'a Config,
     /// Whether the database records schema versions (LaunchDB's own do; a drop-in's do not).
-    pub versioned: bool,
+    pub(crate) versioned: bool,
 }
 
 impl Source<'_> {

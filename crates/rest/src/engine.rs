@@ -111,7 +111,11 @@ pub(crate) async fn collect(body: Body) -> Result<Bytes, Error> {
 pub(crate) fn into_http(response: Response) -> HttpResponse {
     let measured = response.headers.contains_key(CONTENT_LENGTH) || response.status == StatusCode::NO_CONTENT;
     // Without a length from us (HEAD), the HTTP server must not make one of the body that is not there.
-    let body = if measured { Body::from(response.body) } else { Body::new(StreamBody::new(futures_util::stream::empty::<Result<Frame<Bytes>, Infallible>>())) };
+    let body = if measured {
+        Body::from(response.body)
+    } else {
+        Body::new(StreamBody::new(futures_util::stream::empty::<Result<Frame<Bytes>, Infallible>>()))
+    };
     let mut http = HttpResponse::new(body);
     *http.status_mut() = response.status;
     *http.headers_mut() = response.headers;

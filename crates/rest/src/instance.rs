@@ -78,8 +78,7 @@ impl Instance {
             None => Pool::new(connect.clone(), pool_config.clone(), shared.budget.clone(), shared.tasks.clone()),
         };
         let same_cache = before.filter(|old| {
-            old.config.db_schemas == config.db_schemas
-                && old.config.db_extra_search_path == config.db_extra_search_path
+            old.config.db_schemas == config.db_schemas && old.config.db_extra_search_path == config.db_extra_search_path
         });
         Self {
             pool,
@@ -116,7 +115,8 @@ impl Instance {
 
     /// Gives up the connections, unless a newer instance works with them.
     pub(crate) fn retire(&self, successor: Option<&Self>) {
-        let taken_over = successor.is_some_and(|new| new.connect == self.connect && new.pool_config == self.pool_config);
+        let taken_over =
+            successor.is_some_and(|new| new.connect == self.connect && new.pool_config == self.pool_config);
         if !taken_over {
             self.pool.close();
         }

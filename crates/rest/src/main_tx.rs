@@ -20,7 +20,7 @@ use crate::schema_cache::{IsolationLevel, SchemaCache};
 
 /// What came back from the database.
 #[derive(Debug)]
-pub enum DbResult {
+pub(crate) enum DbResult {
     /// Nothing was asked.
     None,
     Rows(ResultSet),
@@ -31,41 +31,46 @@ pub enum DbResult {
 
 /// The one row that the main statement gives, see [`column`].
 #[derive(Debug, Default)]
-pub struct ResultSet {
-    pub total: Option<i64>,
-    pub page_total: i64,
+pub(crate) struct ResultSet {
+    pub(crate) total: Option<i64>,
+    pub(crate) page_total: i64,
     /// A JSON array of `name=eq.value`.
-    pub location: Option<String>,
-    pub body: Bytes,
-    pub response_headers: Option<String>,
-    pub response_status: Option<String>,
-    pub inserted: Option<i64>,
+    pub(crate) location: Option<String>,
+    pub(crate) body: Bytes,
+    pub(crate) response_headers: Option<String>,
+    pub(crate) response_status: Option<String>,
+    pub(crate) inserted: Option<i64>,
 }
 
 /// What the caller may see of a schema.
 #[derive(Debug)]
-pub struct OpenApiRows {
-    pub tables: Rows,
-    pub functions: Rows,
-    pub description: Option<String>,
+pub(crate) struct OpenApiRows {
+    pub(crate) tables: Rows,
+    pub(crate) functions: Rows,
+    pub(crate) description: Option<String>,
 }
 
 /// What a transaction runs against.
-pub struct MainTx<'a> {
-    pub pool: &'a Pool,
-    pub config: &'a Config,
-    pub caller: &'a Caller,
-    pub cache: &'a SchemaCache,
+pub(crate) struct MainTx<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) config: &'a Config,
+    pub(crate) caller: &'a Caller,
+    pub(crate) cache: &'a SchemaCache,
     /// Whether the schema version is compared inside the exchange.
-    pub versioned: bool,
+    pub(crate) versioned: bool,
     /// The `search_path` that the pool's sessions start with; it is not set again.
-    pub session_search_path: &'a str,
+    pub(crate) session_search_path: &'a str,
     /// `statement_timeout` of the caller's role when it is another than the session's, in milliseconds.
-    pub statement_timeout_ms: Option<u32>,
+    pub(crate) statement_timeout_ms: Option<u32>,
 }
 
 impl MainTx<'_> {
-    pub async fn run(&self, plan: &ActionPlan, request: &ApiRequest, query: MainQuery) -> Result<DbResult, Error> {
+    pub(crate) async fn run(
+        &self,
+        plan: &ActionPlan,
+        request: &ApiRequest,
+        query: MainQuery,
+    ) -> Result<DbResult, Error> {
         let read_only = query.read_only;
         let rollback = !read_only && should_rollback(self.config, request);
         let check = if let ActionPlan::Crud(plan) = plan { Check::of(plan, request) } else { Check::default() };
@@ -81,7 +86,11 @@ impl MainTx<'_> {
                 transaction.rollback().await?;
                 return Err(error);
             }
-            if rollback { transaction.rollback().await? } else { transaction.commit().await? }
+            if rollback {
+                transaction.rollback().await?
+            } else {
+                transaction.commit().await?
+            }
             results
         } else {
             let results = self.pool.run(&exchange).await?;

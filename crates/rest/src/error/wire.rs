@@ -35,8 +35,7 @@ pub fn payload(error: &Error) -> Bytes {
         hint: Option<Cow<'a, str>>,
         message: Cow<'a, str>,
     }
-    let body =
-        Body { code: error.code(), details: error.details(), hint: error.hint(), message: error.message() };
+    let body = Body { code: error.code(), details: error.details(), hint: error.hint(), message: error.message() };
     // Writing plain text to memory does not fail.
     Bytes::from(serde_json::to_vec(&body).unwrap_or_default())
 }
@@ -69,9 +68,7 @@ impl Error {
             | Self::Client(_)
             | Self::SchemaCacheUnavailable
             | Self::SchemaMoved
-            | Self::Overloaded => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::AcquireTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::InvalidRpcMethod(_) | Self::InvalidFilters | Self::UnsupportedMethod(_) => {
                 StatusCode::METHOD_NOT_ALLOWED
@@ -144,11 +141,7 @@ impl Error {
             Self::JwtSecretMissing => "PGRST300",
             Self::EmptyJwt => "PGRST301",
             Self::Jwt(
-                JwtError::Parts(_)
-                | JwtError::Header
-                | JwtError::Algorithm
-                | JwtError::NoKey
-                | JwtError::Signature,
+                JwtError::Parts(_) | JwtError::Header | JwtError::Algorithm | JwtError::NoKey | JwtError::Signature,
             ) => "PGRST301",
             Self::JwtTokenRequired => "PGRST302",
             Self::Jwt(_) => "PGRST303",
@@ -165,16 +158,16 @@ impl Error {
         Cow::Borrowed(match self {
             Self::Connection(_) => "Database connection error. Retrying the connection.",
             Self::Client(_) => "Database client error. Retrying the connection.",
-            Self::SchemaCacheUnavailable | Self::SchemaMoved => "Could not query the database for the schema cache. Retrying.",
+            Self::SchemaCacheUnavailable | Self::SchemaMoved => {
+                "Could not query the database for the schema cache. Retrying."
+            }
             Self::AcquireTimeout => "Timed out acquiring connection from connection pool.",
             Self::Overloaded => "Too many requests are waiting for a connection.",
             Self::QueryParam(error) => &error.message,
             Self::InvalidRpcMethod(method) => return format!("Cannot use the {method} method on RPC").into(),
             Self::InvalidBody(message) => message,
             Self::InvalidRange(_) => "Requested range not satisfiable",
-            Self::InvalidFilters => {
-                "Filters must include all and only primary key columns with 'eq' operators"
-            }
+            Self::InvalidFilters => "Filters must include all and only primary key columns with 'eq' operators",
             Self::UnacceptableSchema { schema, .. } => return format!("Invalid schema: {schema}").into(),
             Self::MediaType(types) => {
                 return format!("None of these media types are available: {}", types.join(", ")).into();
@@ -261,9 +254,7 @@ impl Error {
                 "Only is null or not is null filters are allowed on embedded resources".into()
             }
             Self::Raise(error) => raise_details(error).into(),
-            Self::InvalidPreferences(preferences) => {
-                format!("Invalid preferences: {}", preferences.join(", ")).into()
-            }
+            Self::InvalidPreferences(preferences) => format!("Invalid preferences: {}", preferences.join(", ")).into(),
             Self::MaxAffectedViolation(rows) => format!("The query affects {rows} rows").into(),
             Self::NotImplemented(details) => details.into(),
             Self::NoRelBetween(rel) => {

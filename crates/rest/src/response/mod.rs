@@ -20,21 +20,21 @@ use crate::plan::{ActionPlan, CrudKind, CrudPlan, InfoPlan, MutatePlan};
 use crate::range_query::{content_range, range_status};
 use crate::schema_cache::{SchemaCache, Volatility};
 
-pub use server_timing::{ServerTiming, Stage};
+pub(crate) use server_timing::{ServerTiming, Stage};
 
 const CONTENT_PROFILE: HeaderName = HeaderName::from_static("content-profile");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// An answer before it meets the HTTP server.
 #[derive(Debug)]
-pub struct Response {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// The answer to a request that went through.
-pub fn action_response(
+pub(crate) fn action_response(
     plan: &ActionPlan,
     request: &ApiRequest,
     result: DbResult,
@@ -121,13 +121,7 @@ fn page(
     with_body(status, headers, body)
 }
 
-fn write(
-    plan: &CrudPlan,
-    mutation: Mutation,
-    mutate: &MutatePlan,
-    request: &ApiRequest,
-    rows: ResultSet,
-) -> Response {
+fn write(plan: &CrudPlan, mutation: Mutation, mutate: &MutatePlan, request: &ApiRequest, rows: ResultSet) -> Response {
     let preferences = &request.preferences;
     let full = preferences.representation == Some(PreferRepresentation::Full);
     let total = preferences.should_count().then_some(rows.page_total);

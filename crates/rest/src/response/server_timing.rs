@@ -8,14 +8,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// The durations of a request's stages; measures nothing when it is off.
-pub struct ServerTiming {
+pub(crate) struct ServerTiming {
     last: Option<Instant>,
     stages: [Option<Duration>; 5],
 }
 
 /// The stages in the order in which the header names them.
 #[derive(Clone, Copy)]
-pub enum Stage {
+pub(crate) enum Stage {
     Jwt = 0,
     Parse = 1,
     Plan = 2,
@@ -26,12 +26,12 @@ pub enum Stage {
 const NAMES: [&str; 5] = ["jwt", "parse", "plan", "transaction", "response"];
 
 impl ServerTiming {
-    pub fn start(enabled: bool) -> Self {
+    pub(crate) fn start(enabled: bool) -> Self {
         Self { last: enabled.then(Instant::now), stages: [None; 5] }
     }
 
     /// The stage ends now; it began where the one before ended.
-    pub fn end(&mut self, stage: Stage) {
+    pub(crate) fn end(&mut self, stage: Stage) {
         if let Some(last) = &mut self.last {
             let now = Instant::now();
             self.stages[stage as usize] = Some(now - *last);
@@ -39,7 +39,7 @@ impl ServerTiming {
         }
     }
 
-    pub fn add_header(&self, headers: &mut HeaderMap) {
+    pub(crate) fn add_header(&self, headers: &mut HeaderMap) {
         if self.last.is_none() {
             return;
         }
