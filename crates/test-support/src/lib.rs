@@ -9,6 +9,7 @@ mod scratch_cluster;
 mod scratch_dir;
 mod test_cluster;
 mod wait;
+mod watcher;
 
 pub use scratch_dir::ScratchDir;
 pub use test_cluster::{TestCluster, TestDatabase, connect};

@@ -7,9 +7,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use base::Secret;
@@ -18,29 +17,13 @@ use procs::initdb::Initdb;
 use procs::postgres_conf::{PostgresConf, render_hba};
 use procs::unprivileged::RunAs;
 
+use crate::watcher::{Watched, start_time};
+
 /// The superuser's name in scratch clusters, as in LaunchDB's own.
 pub(crate) const SUPERUSER: &str = "supabase_admin";
 
 /// The longest that a cluster may take to come up, with the machine busy building.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-
-/// Waits for the parent's end, then stops PostgreSQL and removes the folder. `$1` folder, `$2` pid and `$3` start time of
-/// the parent. Only shell built-ins run while waiting.
-const WATCHER: &str = r#"
-same_process() {
-    wanted=$2
-    { read -r line < "/proc/$1/stat"; } 2>/dev/null || return 1
-    set -- ${line##*) }
-    [ "${20}" = "$wanted" ]
-}
-while same_process "$2" "$3"; do sleep 0.5; done
-if { read -r postmaster < "$1/data/postmaster.pid"; } 2>/dev/null; then
-    kill -QUIT "$postmaster" 2>/dev/null
-    tries=0
-    while kill -0 "$postmaster" 2>/dev/null && [ "$tries" -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
-fi
-rm -rf "$1" "$1.lock"
-"#;
 
 /// Where a running scratch cluster is.
 #[derive(Clone, Debug)]
@@ -54,7 +37,7 @@ pub(crate) struct Located {
 pub(crate) fn locate() -> Result<Located, String> {
     let run_as = RunAs::for_this_process().map_err(|e| e.to_string())?;
     let root = root_dir(&run_as)?;
-    let parent = Parent::of_this_process()?;
+    let parent = Watched::parent()?;
     let dir = root.join(format!("{}-{}", parent.pid, parent.started));
     // Held while starting; every process of the run takes it once.
     let lock_path = root.join(format!("{}-{}.lock", parent.pid, parent.started));
@@ -71,27 +54,6 @@ pub(crate) fn locate() -> Result<Located, String> {
     }
     sweep(&root);
     start(&dir, &parent, &run_as)
-}
-
-/// The process whose end is the end of the test run.
-struct Parent {
-    pid: u32,
-    /// Start time in clock ticks since boot; with it a pid that was given out again is not mistaken.
-    started: String,
-}
-
-impl Parent {
-    fn of_this_process() -> Result<Self, String> {
-        let pid = std::os::unix::process::parent_id();
-        let started = start_time(pid).ok_or_else(|| format!("cannot read /proc/{pid}/stat; is /proc mounted?"))?;
-        Ok(Self { pid, started })
-    }
-}
-
-fn start_time(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name in parentheses and may hold anything; field 22 is the start time.
-    Some(stat.rsplit_once(") ")?.1.split(' ').nth(19)?.to_owned())
 }
 
 fn root_dir(run_as: &RunAs) -> Result<PathBuf, String> {
@@ -142,7 +104,7 @@ fn postmaster_ready(data: &Path, port: u16) -> bool {
         && lines.first().is_some_and(|pid| Path::new("/proc").join(pid).exists())
 }
 
-fn start(dir: &Path, parent: &Parent, run_as: &RunAs) -> Result<Located, String> {
+fn start(dir: &Path, parent: &Watched, run_as: &RunAs) -> Result<Located, String> {
     if dir.exists() {
         fs::remove_dir_all(dir).map_err(|e| format!("cannot remove {}: {e}", dir.display()))?;
     }
@@ -177,7 +139,7 @@ fn start(dir: &Path, parent: &Parent, run_as: &RunAs) -> Result<Located, String>
         .stderr(log)
         .spawn()
         .map_err(|e| format!("cannot start {}: {e}", program.display()))?;
-    watch(dir, parent)?;
+    parent.watch(dir)?;
     let deadline = Instant::now() + START_DEADLINE;
     while !postmaster_ready(&data, port) {
         if Instant::now() > deadline {
@@ -188,22 +150,6 @@ fn start(dir: &Path, parent: &Parent, run_as: &RunAs) -> Result<Located, String>
     }
     write(&dir.join("ready"), &format!("{port} {}", password.expose()), run_as)?;
     Ok(Located { dir: dir.to_owned(), port, password: password.expose().clone() })
-}
-
-fn watch(dir: &Path, parent: &Parent) -> Result<(), String> {
-    Command::new("/bin/sh")
-        .args(["-c", WATCHER, "launchdb-test-watcher"])
-        .arg(dir)
-        .args([parent.pid.to_string(), parent.started.clone()])
-        .current_dir("/")
-        // Out of the terminal's process group, so that a Ctrl-C that ends the run leaves the watcher to clean up.
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(|_| ())
-        .map_err(|e| format!("cannot start the watcher of the scratch cluster: {e}"))
 }
 
 fn write(path: &Path, text: &str, run_as: &RunAs) -> Result<(), String> {

@@ -32,3 +32,12 @@ async fn everyone_needs_a_password() {
     let error = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map(|_| ()).unwrap_err();
     assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("28P01"));
 }
+
+#[test]
+fn a_scratch_folder_goes_with_its_value() {
+    let dir = crate::ScratchDir::new();
+    let path = dir.path().to_owned();
+    std::fs::write(path.join("file"), "text").unwrap();
+    drop(dir);
+    assert!(!path.exists());
+}
