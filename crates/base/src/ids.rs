@@ -1,5 +1,6 @@
 //! Identifiers that must not be swapped for one another.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,6 +59,13 @@ impl ProjectRef {
     /// The role as which the services connect (`<id>_authenticator`).
     pub fn authenticator_role(&self) -> String {
         format!("{}_authenticator", self.0)
+    }
+}
+
+/// Lets a table keyed by ids be read with a plain text, without making an id of it first.
+impl Borrow<str> for ProjectRef {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

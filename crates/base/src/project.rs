@@ -108,6 +108,11 @@ impl ProjectTable {
         self.snapshot.load().by_ref.get(project_ref).cloned()
     }
 
+    /// Like [`ProjectTable::get`] by the text of an id, which need not be a valid one.
+    pub fn find(&self, id: &str) -> Option<Arc<Project>> {
+        self.snapshot.load().by_ref.get(id).cloned()
+    }
+
     /// The project a custom domain belongs to; `host` in lower case without port.
     pub fn by_domain(&self, host: &str) -> Option<Arc<Project>> {
         let snapshot = self.snapshot.load();

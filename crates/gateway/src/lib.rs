@@ -1,1 +1,288 @@
-//! gateway
+//! The public front door: from host and path to project and service, with key check, limits, CORS, log and metrics.
+//!
+//! It knows no service: the binary hands it [`HttpService`]s. One plain async function is the whole path of a request.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod answer;
+pub mod route;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::response::Response;
+use base::{Caller, Clock, Project, ProjectStatus, ProjectTable};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri, header};
+use web::client_ip::{TrustedProxies, client_ip};
+use web::cors;
+use web::health::HealthSource;
+use web::limits::{HeadLimits, cap_body, check_head};
+use web::metrics::HttpMetrics;
+use web::overload::{InFlight, ProjectGates};
+use web::rate_limit::{IpRateLimiter, Rate};
+use web::request_id::RequestIds;
+use web::{ApiKeyCheck, ClientIp, HttpService, OriginalPath, Rejection, ServiceKind};
+
+use crate::answer::Answer;
+use crate::route::{Locator, Target, host_name, route};
+
+/// Addresses whose rates are remembered.
+const REMEMBERED_ADDRESSES: usize = 65_536;
+
+/// What the front needs to know.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The server's own domain, below which projects have names of their own.
+    pub domain: Option<String>,
+    /// Whether clients reach the server over TLS.
+    pub https: bool,
+    pub trusted_proxies: TrustedProxies,
+    pub head_limits: HeadLimits,
+    /// Requests in work at once, of all projects and of one.
+    pub max_in_flight: usize,
+    pub max_in_flight_per_project: usize,
+    /// Requests of one client address; none is no limit.
+    pub ip_rate: Option<Rate>,
+    /// Largest body for the control plane, in bytes.
+    pub platform_body_bytes: u64,
+    /// Origins that browsers may call the control plane from.
+    pub platform_origins: Vec<String>,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            domain: None,
+            https: false,
+            trusted_proxies: TrustedProxies::default(),
+            head_limits: HeadLimits::default(),
+            max_in_flight: 4_096,
+            max_in_flight_per_project: 1_024,
+            ip_rate: None,
+            platform_body_bytes: 10 * 1024 * 1024,
+            platform_origins: Vec::new(),
+        }
+    }
+}
+
+/// The services of this process. One that is not here answers 404 and says so; one that does not exist yet 501.
+#[derive(Clone, Default)]
+pub struct Services {
+    pub rest: Option<HttpService>,
+    pub platform: Option<HttpService>,
+    pub pages: Option<HttpService>,
+}
+
+/// The front of one process.
+pub struct Gateway {
+    config: GatewayConfig,
+    projects: Arc<ProjectTable>,
+    services: Services,
+    health: HealthSource,
+    metrics: HttpMetrics,
+    clock: Clock,
+    keys: Arc<ApiKeyCheck>,
+    ids: RequestIds,
+    in_flight: InFlight,
+    gates: ProjectGates,
+    ip_limiter: Option<IpRateLimiter>,
+}
+
+impl Gateway {
+    /// `keys` is shared with whoever records the last use of opaque keys.
+    pub fn new(
+        config: GatewayConfig,
+        projects: Arc<ProjectTable>,
+        services: Services,
+        health: HealthSource,
+        metrics: HttpMetrics,
+        keys: Arc<ApiKeyCheck>,
+        clock: Clock,
+    ) -> Self {
+        let start = Instant::now();
+        Self {
+            in_flight: InFlight::new(config.max_in_flight, metrics.in_flight.clone()),
+            gates: ProjectGates::new(config.max_in_flight_per_project, start),
+            ip_limiter: config.ip_rate.map(|rate| IpRateLimiter::new(rate, REMEMBERED_ADDRESSES, start)),
+            ids: RequestIds::new(),
+            config,
+            projects,
+            services,
+            health,
+            metrics,
+            clock,
+            keys,
+        }
+    }
+
+    /// The whole way of a request.
+    pub async fn handle(&self, request: Request, peer: SocketAddr) -> Response {
+        let start = Instant::now();
+        let id = self.ids.accept_or_make(request.headers());
+        let ip = client_ip(peer.ip(), request.headers(), &self.config.trusted_proxies);
+        let mut answer = Answer::new(&self.metrics, &request, id, ip, start, self.config.https);
+        let result = self.dispatch(request, ClientIp(ip), start, &mut answer).await;
+        answer.finish(result)
+    }
+
+    async fn dispatch(
+        &self,
+        request: Request,
+        ip: ClientIp,
+        now: Instant,
+        answer: &mut Answer<'_>,
+    ) -> Result<Response, Rejection> {
+        let host = host_of(request.uri(), request.headers());
+        let uri = request.uri().clone();
+        let target = route(host.as_deref(), uri.path(), self.config.domain.as_deref(), |host| {
+            self.projects.by_domain(host).is_some()
+        });
+        // Health comes first: it must answer when everything else is refused.
+        if target == Target::Health {
+            return match *request.method() {
+                Method::GET | Method::HEAD => Ok(web::health::respond(&(self.health)())),
+                _ => Err(Rejection::MethodNotAllowed { allow: "GET" }),
+            };
+        }
+        if let Target::Project { service, .. } = target {
+            answer.service = service;
+        }
+        let _permit = self.in_flight.enter()?;
+        check_head(&uri, request.headers(), self.config.head_limits)?;
+        if let Some(limiter) = &self.ip_limiter {
+            limiter.take(ip.0, now)?;
+        }
+        match target {
+            Target::Project { project, service, path } => {
+                self.to_project(request, &project, service, path, &uri, ip, now, answer).await
+            }
+            Target::Platform => {
+                answer.service = ServiceKind::Platform;
+                answer.origin = cors::allowed_origin(request.headers(), &self.config.platform_origins);
+                if cors::is_preflight(request.method(), request.headers()) {
+                    return Ok(cors::preflight(request.headers(), &answer.origin));
+                }
+                self.to_own(self.services.platform.as_ref(), "platform", request, &uri, ip, answer).await
+            }
+            Target::Pages => {
+                answer.service = ServiceKind::Pages;
+                self.to_own(self.services.pages.as_ref(), "status page", request, &uri, ip, answer).await
+            }
+            Target::Health | Target::Nowhere => Err(Rejection::NotFound),
+        }
+    }
+
+    /// A service of the server itself, which gets the request as it came.
+    async fn to_own(
+        &self,
+        service: Option<&HttpService>,
+        name: &'static str,
+        request: Request,
+        uri: &Uri,
+        ip: ClientIp,
+        answer: &Answer<'_>,
+    ) -> Result<Response, Rejection> {
+        let service = service.ok_or(Rejection::NotHere { service: name })?;
+        let (mut parts, body) = request.into_parts();
+        let body = cap_body(&parts.headers, body, self.config.platform_body_bytes)?;
+        parts.extensions.insert(OriginalPath(uri.clone()));
+        parts.extensions.insert(ip);
+        parts.extensions.insert(answer.id.clone());
+        service.call(Request::from_parts(parts, body)).await.ok_or(Rejection::Internal)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the second half of one function")]
+    async fn to_project(
+        &self,
+        request: Request,
+        locator: &Locator<'_>,
+        kind: ServiceKind,
+        path: &str,
+        uri: &Uri,
+        ip: ClientIp,
+        now: Instant,
+        answer: &mut Answer<'_>,
+    ) -> Result<Response, Rejection> {
+        let project = match locator {
+            Locator::Id(id) => self.projects.get(id),
+            Locator::Domain(domain) => self.projects.by_domain(domain),
+            Locator::Malformed => None,
+        };
+        let project = project.filter(|project| project.status != ProjectStatus::Deleted);
+        let project = project.ok_or(Rejection::UnknownProject)?;
+        answer.project = Some(project.clone());
+        answer.origin = cors::allowed_origin(request.headers(), &project.limits.cors_origins);
+        if cors::is_preflight(request.method(), request.headers()) {
+            return Ok(cors::preflight(request.headers(), &answer.origin));
+        }
+        let gate = self.gates.gate(&project.project_ref, &self.projects);
+        self.gates.check_rate(&gate, &project, now)?;
+        match project.status {
+            ProjectStatus::Active => {}
+            ProjectStatus::Suspended => return Err(Rejection::ProjectSuspended),
+            ProjectStatus::Provisioning | ProjectStatus::Failed | ProjectStatus::Deleted => {
+                return Err(Rejection::ProjectNotReady);
+            }
+        }
+        let service = match kind {
+            ServiceKind::Rest => self.services.rest.as_ref().ok_or(Rejection::NotHere { service: kind.name() })?,
+            _ => return Err(Rejection::NotBuilt { service: kind.name() }),
+        };
+        let _permit = gate.in_flight.enter()?;
+        let caller = self.keys.authenticate(&project, request.headers(), uri.query(), self.clock.unix_seconds())?;
+        let request = for_service(request, path, uri, project, caller, ip, answer)?;
+        service.call(request).await.ok_or(Rejection::Internal)
+    }
+}
+
+impl web::Handler for Gateway {
+    async fn handle(&self, request: Request, peer: SocketAddr) -> Response {
+        Gateway::handle(self, request, peer).await
+    }
+}
+
+/// The request as the service sees it: below its base, without the key in the query, with who and where it is for.
+fn for_service(
+    request: Request,
+    path: &str,
+    uri: &Uri,
+    project: Arc<Project>,
+    caller: Caller,
+    ip: ClientIp,
+    answer: &Answer<'_>,
+) -> Result<Request, Rejection> {
+    let (mut parts, body) = request.into_parts();
+    let body = cap_body(&parts.headers, body, project.limits.max_body_bytes)?;
+    let path = if path.is_empty() { "/" } else { path };
+    let relative = match uri.query().map(web::api_key::query_without_api_key) {
+        Some(query) if !query.is_empty() => {
+            let mut text = String::with_capacity(path.len() + query.len() + 1);
+            text.push_str(path);
+            text.push('?');
+            text.push_str(&query);
+            PathAndQuery::try_from(text)
+        }
+        _ => PathAndQuery::try_from(path),
+    };
+    parts.uri = Uri::from(relative.map_err(|_| Rejection::NotFound)?);
+    parts.extensions.insert(OriginalPath(uri.clone()));
+    parts.extensions.insert(ip);
+    parts.extensions.insert(answer.id.clone());
+    parts.extensions.insert(project);
+    parts.extensions.insert(caller);
+    Ok(Request::from_parts(parts, body))
+}
+
+/// The host a request names, from an absolute URI or the Host header.
+fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let host = match uri.host() {
+        Some(host) => host,
+        None => headers.get(header::HOST)?.to_str().ok()?,
+    };
+    host_name(host)
+}

@@ -1,0 +1,181 @@
+//! Route, credential and status as one table, against a table of projects made by hand.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::response::Response;
+use base::api_key::{self, ApiKeyKind};
+use base::jwt::{JwtKey, JwtKeys, sign_hs256};
+use base::project::{ApiKey, DatabaseTarget};
+use base::settings::{DataApiSettings, LimitSettings};
+use base::{Caller, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, Secret};
+use serde_json::{Value, json};
+use web::metrics::HttpMetrics;
+use web::{ApiKeyCheck, HttpService};
+
+use crate::{Gateway, GatewayConfig, Services};
+
+const SECRET_A: &[u8] = b"the secret of project a, 32 bytes";
+const SECRET_B: &[u8] = b"the secret of project b, 32 bytes";
+
+fn project(id: &str, secret: &[u8], status: ProjectStatus) -> (Project, Secret<String>) {
+    let opaque = api_key::generate(ApiKeyKind::Publishable);
+    let project = Project {
+        project_ref: ProjectRef::parse(id).unwrap(),
+        status,
+        revision: 1,
+        database: DatabaseTarget {
+            host: "127.0.0.1".into(),
+            port: 1,
+            database: id.into(),
+            user: id.into(),
+            password: Secret::new(String::new()),
+        },
+        jwt_keys: JwtKeys::new(vec![JwtKey::secret(secret)]),
+        api_keys: vec![ApiKey { id: 1, kind: ApiKeyKind::Publishable, hash: api_key::hash(opaque.expose()) }],
+        legacy_keys_enabled: true,
+        data_api: DataApiSettings::default(),
+        limits: LimitSettings { max_body_bytes: 100, ..LimitSettings::default() },
+        custom_domains: vec![],
+    };
+    (project, opaque)
+}
+
+struct Fixture {
+    gateway: Gateway,
+    opaque: Secret<String>,
+}
+
+fn fixture(limits: impl FnOnce(&mut LimitSettings)) -> Fixture {
+    let table = Arc::new(ProjectTable::new());
+    let (mut a, opaque) = project("proj_aaa", SECRET_A, ProjectStatus::Active);
+    limits(&mut a.limits);
+    let (b, _) = project("proj_bbb", SECRET_B, ProjectStatus::Active);
+    let (suspended, _) = project("proj_sss", SECRET_A, ProjectStatus::Suspended);
+    let (deleted, _) = project("proj_ddd", SECRET_A, ProjectStatus::Deleted);
+    table.replace_all(vec![a, b, suspended, deleted]);
+    // Says what it was asked and for whom.
+    let rest = HttpService::from_fn(async |request: Request| {
+        let caller = request.extensions().get::<Caller>().unwrap();
+        let project = request.extensions().get::<Arc<Project>>().unwrap();
+        let text = format!("{} {} {}", project.project_ref, caller.role, request.uri());
+        if request.uri().path() == "/panic" {
+            panic!("a fault of the service");
+        }
+        Response::new(Body::from(text))
+    });
+    let own = |name: &'static str| HttpService::from_fn(move |_| std::future::ready(Response::new(Body::from(name))));
+    let services = Services { rest: Some(rest), platform: Some(own("platform")), pages: Some(own("pages")) };
+    let config = GatewayConfig { domain: Some("base.example".into()), ..GatewayConfig::default() };
+    let (keys, metrics) = (Arc::new(ApiKeyCheck::new()), HttpMetrics::default());
+    let health = web::health::always_healthy();
+    let gateway = Gateway::new(config, table, services, health, metrics, keys, Clock::system());
+    Fixture { gateway, opaque }
+}
+
+async fn ask(
+    gateway: &Gateway,
+    method: &str,
+    uri: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (Response<()>, String) {
+    let mut request = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::from(body.to_owned())).unwrap();
+    let (parts, body) = gateway.handle(request, "127.0.0.1:9".parse().unwrap()).await.into_parts();
+    let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
+    (Response::from_parts(parts, ()), text)
+}
+
+#[tokio::test]
+async fn who_may_go_where() {
+    let Fixture { gateway, opaque } = fixture(|_| {});
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon", "ref": "proj_aaa"}));
+    let service = sign_hs256(SECRET_A, &json!({"role": "service_role", "ref": "proj_aaa"}));
+    let user = sign_hs256(SECRET_A, &json!({"role": "authenticated", "sub": "u"}));
+    let foreign = sign_hs256(SECRET_B, &json!({"role": "anon"}));
+    let expired = sign_hs256(SECRET_A, &json!({"role": "authenticated", "sub": "u", "exp": 1}));
+    let owner = sign_hs256(SECRET_A, &json!({"role": "postgres", "sub": "u"}));
+    let bearer = |token: &str| format!("Bearer {token}");
+    let check = async |uri: &str, headers: &[(&str, &str)], status: u16, expected: &str| {
+        let (response, text) = ask(&gateway, "GET", uri, headers, "").await;
+        assert_eq!(response.status().as_u16(), status, "{uri} {headers:?}: {text}");
+        assert!(text.contains(expected), "{uri} {headers:?}: {text}");
+        assert!(response.headers().contains_key("x-request-id"));
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    };
+    let items = "http://base.example/p/proj_aaa/rest/v1/items?id=eq.1";
+    check(items, &[("apikey", &anon)], 200, "proj_aaa anon /items?id=eq.1").await;
+    check(items, &[("apikey", &service)], 200, "proj_aaa service_role").await;
+    check(items, &[("apikey", opaque.expose())], 200, "proj_aaa anon").await;
+    check(items, &[("authorization", &bearer(&anon))], 200, "proj_aaa anon").await;
+    check(items, &[("apikey", &anon), ("authorization", &bearer(&user))], 200, "proj_aaa authenticated").await;
+    check(&format!("{items}&apikey={anon}"), &[], 200, "/items?id=eq.1").await;
+    check("http://proj-aaa.base.example/rest/v1/items", &[("apikey", &anon)], 200, "proj_aaa anon /items").await;
+    check("http://base.example/db/proj_aaa/items", &[("apikey", &anon)], 200, "proj_aaa anon /items").await;
+    for (headers, code) in [
+        (vec![], "No API key found in request"),
+        (vec![("apikey", foreign.as_str())], "PGRST30"),
+        (vec![("apikey", "sb_publishable_nonsense")], "Invalid API key"),
+        (vec![("apikey", user.as_str())], "Invalid API key"),
+        (vec![("apikey", "nonsense")], "PGRST30"),
+    ] {
+        check(items, &headers, 401, code).await;
+    }
+    for token in [&foreign, &expired, &owner] {
+        check(items, &[("apikey", &anon), ("authorization", &bearer(token))], 401, "PGRST30").await;
+    }
+    check("http://base.example/p/proj_bbb/rest/v1/items", &[("apikey", &anon)], 401, "PGRST30").await;
+    check("http://base.example/p/proj_sss/rest/v1/items", &[("apikey", &anon)], 403, "suspended").await;
+    for unknown in ["proj_ddd", "proj_zzz", "nonsense", "proj_aaa%00"] {
+        check(&format!("http://base.example/p/{unknown}/rest/v1/items"), &[("apikey", &anon)], 404, "No such project")
+            .await;
+    }
+    check("http://base.example/p/proj_aaa/auth/v1/signup", &[("apikey", &anon)], 501, "error_code").await;
+    check("http://base.example/p/proj_aaa/storage/v1/bucket", &[("apikey", &anon)], 501, "statusCode").await;
+    check("http://base.example/api/projects", &[], 200, "platform").await;
+    check("http://base.example/", &[], 200, "pages").await;
+    check("http://base.example/health", &[], 200, "ok").await;
+    check("http://base.example/nowhere", &[], 404, "Nothing is served").await;
+    check("http://base.example/p/proj_aaa/rest/v1/panic", &[("apikey", &anon)], 500, "The request failed").await;
+}
+
+#[tokio::test]
+async fn preflights_need_no_key_and_bodies_have_a_limit() {
+    let Fixture { gateway, .. } = fixture(|_| {});
+    let items = "http://base.example/p/proj_aaa/rest/v1/items";
+    let preflight = [("origin", "https://app.example"), ("access-control-request-method", "POST")];
+    let (response, _) = ask(&gateway, "OPTIONS", items, &preflight, "").await;
+    assert_eq!(response.status(), 204);
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let headers = [("apikey", anon.as_str()), ("content-length", "101"), ("origin", "https://app.example")];
+    let (response, text) = ask(&gateway, "POST", items, &headers, &"x".repeat(101)).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(response.headers()["access-control-allow-origin"], "*", "also on errors");
+    let body: Value = serde_json::from_str(&text).unwrap();
+    assert!(["code", "message", "details", "hint"].iter().all(|key| body.get(key).is_some()), "{text}");
+}
+
+#[tokio::test]
+async fn a_project_has_a_rate() {
+    let Fixture { gateway, .. } = fixture(|limits| {
+        limits.requests_per_second = 1;
+        limits.request_burst = 1;
+    });
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let uri = "http://base.example/p/proj_aaa/rest/v1/items";
+        let (response, _) = ask(&gateway, "GET", uri, &[("apikey", &anon)], "").await;
+        statuses.push((response.status().as_u16(), response.headers().contains_key("retry-after")));
+    }
+    assert_eq!(statuses, [(200, false), (200, false), (429, true)]);
+    let foreign = sign_hs256(SECRET_B, &json!({"role": "anon"}));
+    let uri = "http://base.example/p/proj_bbb/rest/v1/items";
+    assert_eq!(ask(&gateway, "GET", uri, &[("apikey", &foreign)], "").await.0.status(), 200, "a neighbour is unharmed");
+}

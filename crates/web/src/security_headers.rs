@@ -1,0 +1,78 @@
+//! Headers that keep a browser from being turned against the server's other pages (invariant 15).
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox");
+
+/// For every answer under a project's base: what a project serves shares an origin with the dashboard, so that its HTML
+/// must not run. A service's own policy stays when it is a sandbox too.
+pub fn project(headers: &mut HeaderMap) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    let own = headers.get(header::CONTENT_SECURITY_POLICY);
+    if !own.is_some_and(|policy| is_bare_sandbox(policy.as_bytes())) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
+    }
+}
+
+/// Whether a policy has a `sandbox` directive that gives nothing back (`allow-scripts`, `allow-same-origin`, ...).
+fn is_bare_sandbox(policy: &[u8]) -> bool {
+    policy.split(|b| *b == b';').any(|directive| directive.trim_ascii().eq_ignore_ascii_case(b"sandbox"))
+}
+
+/// For the control plane: JSON that nobody frames or stores.
+pub fn platform(headers: &mut HeaderMap, https: bool) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if_absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    if_absent(headers, header::CACHE_CONTROL, "no-store");
+    strict_transport(headers, https);
+}
+
+/// For the dashboard and the status page.
+pub fn pages(headers: &mut HeaderMap, https: bool) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if_absent(
+        headers,
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; \
+         base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    );
+    if_absent(headers, header::X_FRAME_OPTIONS, "DENY");
+    if_absent(headers, header::REFERRER_POLICY, "same-origin");
+    if_absent(headers, HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    if_absent(headers, HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()");
+    strict_transport(headers, https);
+}
+
+/// Only where the public URL is https: a plain-http installation would lock itself out.
+fn strict_transport(headers: &mut HeaderMap, https: bool) {
+    if https {
+        if_absent(headers, header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+}
+
+fn if_absent(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
+    headers.entry(name).or_insert(HeaderValue::from_static(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projects_policy_is_a_sandbox() {
+        let check = |own: Option<&str>, expected: &str| {
+            let mut headers = HeaderMap::new();
+            if let Some(own) = own {
+                headers.insert(header::CONTENT_SECURITY_POLICY, own.parse().unwrap());
+            }
+            project(&mut headers);
+            assert_eq!(headers["content-security-policy"], expected);
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+        };
+        check(None, "sandbox");
+        check(Some("default-src 'none'; sandbox"), "default-src 'none'; sandbox");
+        check(Some("default-src *"), "sandbox");
+        check(Some("sandbox allow-scripts allow-same-origin"), "sandbox");
+    }
+}
