@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::identifier::QualifiedIdentifier;
 use crate::schema_cache::{Routine, SchemaCache};
 
 /// For names of tables and functions, which not everybody needs to be told.
@@ -27,10 +28,9 @@ pub(super) fn for_table(cache: &SchemaCache, schema: &str, name: &str) -> Option
 
 /// Suggests another origin when that has no relationships at all, otherwise another target.
 pub(super) fn for_relationship(cache: &SchemaCache, schema: &Arc<str>, origin: &str, target: &str) -> Option<String> {
-    let from = |key: &crate::identifier::QualifiedIdentifier| key.schema == *schema && *key.name == *origin;
-    let found = cache.relationships.iter().find(|((table, to), _)| from(table) && to == schema);
-    let (wrong, right) = match found {
-        Some((_, relationships)) => {
+    let origin_table = QualifiedIdentifier { schema: schema.clone(), name: origin.into() };
+    let (wrong, right) = match cache.relationships.get(&(origin_table, schema.clone())) {
+        Some(relationships) => {
             let names = relationships.iter().map(|r| &*r.foreign_table().name).collect();
             let (score, best) = nearest(names, target, MIN_SCORE_WITHIN)?;
             // The target is there: it is the hint that fits nothing.

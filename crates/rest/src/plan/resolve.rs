@@ -67,7 +67,8 @@ impl<'a> Resolver<'a> {
     fn filter_field(&self, field: &Field, op: &OpExpr) -> TypedField {
         let mut typed = self.typed(field);
         if let OpExpr::Op { operation: Operation::Fts { language, .. }, .. } = op
-            && &*typed.base_type != "tsvector"
+            // What is not a column may well be a function that gives a vector.
+            && !matches!(&*typed.base_type, "" | "tsvector")
         {
             typed.to_tsvector = Some(language.clone());
         }

@@ -17,16 +17,16 @@ pub mod column {
     pub const TOTAL: usize = 0;
     /// int8: rows in the result.
     pub const PAGE_TOTAL: usize = 1;
-    /// text: a JSON array of the `Location`'s parameters, `["id=eq.1"]`; NULL when there is none.
-    pub const LOCATION: usize = 2;
     /// json, text, or bytea: the body; NULL is an empty one.
-    pub const BODY: usize = 3;
+    pub const BODY: usize = 2;
     /// text: the setting `response.headers`, or NULL.
-    pub const RESPONSE_HEADERS: usize = 4;
+    pub const RESPONSE_HEADERS: usize = 3;
     /// text: the setting `response.status`, or NULL.
-    pub const RESPONSE_STATUS: usize = 5;
+    pub const RESPONSE_STATUS: usize = 4;
     /// int8: of an upsert, the rows that were inserted; NULL otherwise.
-    pub const INSERTED: usize = 6;
+    pub const INSERTED: usize = 5;
+    /// text: a JSON array of the `Location`'s parameters, `["id=eq.1"]`; NULL when there is none.
+    pub const LOCATION: usize = 6;
 }
 
 #[derive(Clone, Debug)]

@@ -193,13 +193,6 @@ fn select(
         s.sql(") _)");
     }
     s.sql(" AS total_result_set, ").sql(page_total).sql(" AS page_total, ");
-    match location {
-        Some(pk_columns) => location_parameters(s, pk_columns),
-        None => {
-            s.sql("null::text");
-        }
-    }
-    s.sql(" AS header, ");
     body(s, summary.routine, summary.handler);
     s.sql(" AS body, ");
     s.sql(if summary.response_settings {
@@ -208,7 +201,14 @@ fn select(
     } else {
         "null::text AS response_headers, null::text AS response_status, "
     });
-    s.sql(inserted.unwrap_or("null::int8")).sql(" AS response_inserted");
+    s.sql(inserted.unwrap_or("null::int8")).sql(" AS response_inserted, ");
+    match location {
+        Some(pk_columns) => location_parameters(s, pk_columns),
+        None => {
+            s.sql("null::text");
+        }
+    }
+    s.sql(" AS header");
 }
 
 /// `["key=eq.value"]` of the only row.

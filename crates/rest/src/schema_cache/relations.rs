@@ -105,15 +105,25 @@ pub(super) fn build(
     }
 
     let mut relationships = foreign_key_relationships(&keys, &shown);
-    relationships.retain(|r| exposed(&r.table().schema) && exposed(&r.foreign_table().schema));
-    add_many_to_many(&mut relationships, &tables);
+    relationships.retain(|r| exposed(&r.foreign_table().schema));
+    let private_keys = private_primary_keys(&keys, &exposed);
+    let (joined, hidden): (Vec<_>, Vec<_>) = many_to_many(&relationships, |table| match tables.get(table) {
+        Some(table) => &table.pk_columns,
+        None => private_keys.get(table).map(Vec::as_slice).unwrap_or_default(),
+    })
+    .into_iter()
+    .partition(|r| exposed(&junction(r).schema));
+    relationships.retain(|r| exposed(&r.table().schema));
+    relationships.extend(joined);
     add_inverses(&mut relationships);
-    let computed = rows
-        .computed
-        .into_iter()
-        .map(|row| computed(&row, names))
-        .filter(|r| exposed(&r.table().schema) && exposed(&r.foreign_table().schema));
-    let map = index(relationships, computed.collect());
+    let computed = rows.computed.into_iter().map(|row| computed(&row, names)).filter(|r| {
+        exposed(&r.table().schema) && exposed(&r.foreign_table().schema)
+    });
+    let mut map = index(relationships, computed.collect());
+    // What is joined by a table nobody may see has relationships all the same, only none to offer.
+    for relationship in hidden {
+        map.entry((relationship.table().clone(), relationship.foreign_table().schema.clone())).or_default();
+    }
     (tables, map)
 }
 
@@ -241,53 +251,87 @@ fn combinations(choices: &[&Vec<Arc<str>>]) -> Vec<Vec<Arc<str>>> {
     all
 }
 
-/// One foreign key of a junction: which relationship it is, constraint and columns.
-type Side<'a> = (usize, &'a Arc<str>, &'a ColumnPairs);
+/// One foreign key of a junction and the relation it leads to.
+struct Side<'a> {
+    table: &'a QualifiedIdentifier,
+    is_view: bool,
+    constraint: &'a Arc<str>,
+    columns: &'a ColumnPairs,
+}
 
 /// A table whose primary key contains two foreign keys joins what they refer to.
-fn add_many_to_many(relationships: &mut Vec<Relationship>, tables: &Tables) {
+fn many_to_many<'a>(
+    relationships: &'a [Relationship],
+    pk_columns: impl Fn(&QualifiedIdentifier) -> &'a [Arc<str>],
+) -> Vec<Relationship> {
     let mut by_table: HashMap<&QualifiedIdentifier, Vec<Side<'_>>> = HashMap::new();
-    for (i, relationship) in relationships.iter().enumerate() {
-        let Relationship::ForeignKey { table, cardinality: Cardinality::ManyToOne { constraint, columns }, .. } =
-            relationship
+    for relationship in relationships {
+        let Relationship::ForeignKey {
+            table,
+            foreign_table,
+            cardinality: Cardinality::ManyToOne { constraint, columns },
+            foreign_table_is_view,
+            ..
+        } = relationship
         else {
             continue;
         };
         // Only what is part of the key can take part.
-        let pk_columns = tables.get(table).map(|t| &*t.pk_columns).unwrap_or_default();
+        let pk_columns = pk_columns(table);
         if columns.iter().all(|(column, _)| pk_columns.contains(column)) {
-            by_table.entry(table).or_default().push((i, constraint, columns));
+            by_table.entry(table).or_default().push(Side {
+                table: foreign_table,
+                is_view: *foreign_table_is_view,
+                constraint,
+                columns,
+            });
         }
     }
     let swap = |columns: &ColumnPairs| -> ColumnPairs { columns.iter().map(|(a, b)| (b.clone(), a.clone())).collect() };
-    let is_view = |i: usize| matches!(&relationships[i], Relationship::ForeignKey { foreign_table_is_view: true, .. });
     let mut found = Vec::new();
     for (junction, sides) in &by_table {
-        for (source, source_constraint, source_columns) in sides {
-            for (target, target_constraint, target_columns) in sides {
-                if source_constraint == target_constraint {
-                    continue;
-                }
-                let (table, foreign_table) =
-                    (relationships[*source].foreign_table(), relationships[*target].foreign_table());
+        for source in sides {
+            for target in sides.iter().filter(|target| target.constraint != source.constraint) {
                 found.push(Relationship::ForeignKey {
-                    table: table.clone(),
-                    foreign_table: foreign_table.clone(),
-                    is_self: table == foreign_table,
+                    table: source.table.clone(),
+                    foreign_table: target.table.clone(),
+                    is_self: source.table == target.table,
                     cardinality: Cardinality::ManyToMany(Junction {
                         table: (*junction).clone(),
-                        source_constraint: (*source_constraint).clone(),
-                        target_constraint: (*target_constraint).clone(),
-                        source_columns: swap(source_columns),
-                        target_columns: swap(target_columns),
+                        source_constraint: source.constraint.clone(),
+                        target_constraint: target.constraint.clone(),
+                        source_columns: swap(source.columns),
+                        target_columns: swap(target.columns),
                     }),
-                    table_is_view: is_view(*source),
-                    foreign_table_is_view: is_view(*target),
+                    table_is_view: source.is_view,
+                    foreign_table_is_view: target.is_view,
                 });
             }
         }
     }
-    relationships.extend(found);
+    found
+}
+
+/// The junction of a many-to-many relationship; the table itself for others.
+fn junction(relationship: &Relationship) -> &QualifiedIdentifier {
+    match relationship {
+        Relationship::ForeignKey { cardinality: Cardinality::ManyToMany(junction), .. } => &junction.table,
+        other => other.table(),
+    }
+}
+
+/// Primary keys of tables that are not exposed but refer to others.
+fn private_primary_keys(
+    keys: &Keys,
+    exposed: impl Fn(&str) -> bool,
+) -> HashMap<QualifiedIdentifier, Vec<Arc<str>>> {
+    let private = keys.foreign.iter().filter(|key| !exposed(&key.table.schema));
+    private
+        .filter_map(|key| {
+            let columns = keys.primary.get(&key.oid)?;
+            Some((key.table.clone(), columns.iter().map(|(_, name)| name.clone()).collect()))
+        })
+        .collect()
 }
 
 fn add_inverses(relationships: &mut Vec<Relationship>) {
