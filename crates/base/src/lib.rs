@@ -14,6 +14,7 @@ pub mod role;
 pub mod sealed;
 pub mod secret;
 pub mod settings;
+pub mod write_gate;
 
 pub use claims::{Caller, Credential};
 pub use clock::Clock;
@@ -21,3 +22,4 @@ pub use ids::{OwnerId, ProjectRef};
 pub use project::{Project, ProjectStatus, ProjectTable};
 pub use role::RoleName;
 pub use secret::Secret;
+pub use write_gate::WriteGate;

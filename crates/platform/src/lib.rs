@@ -8,6 +8,7 @@
 mod api_keys;
 mod attempts;
 mod audit;
+mod baseline;
 pub mod config;
 mod connection;
 pub mod database;

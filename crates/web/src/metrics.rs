@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use crate::service::ServiceKind;
 
 /// Upper bounds of the latency buckets, in seconds.
-const BOUNDS: [f64; 11] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, f64::MAX];
+const BOUNDS: [f64; 11] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, f64::INFINITY];
 const BOUNDS_MICROS: [u64; 10] = [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 2_500_000];
 
 /// The reasons of [`crate::Rejection::reason`].

@@ -32,7 +32,8 @@ pub(super) fn front(
         platform_origins: config.listen.cors_origins.clone(),
         ..GatewayConfig::default()
     };
-    let here = |service: Service| start.only.is_none() || start.only == Some(service) || start.only == Some(Service::Gateway);
+    let here =
+        |service: Service| start.only.is_none() || start.only == Some(service) || start.only == Some(Service::Gateway);
     let platform = services.platform.as_ref().filter(|_| here(Service::PlatformApi));
     let behind = gateway::Services {
         rest: here(Service::Rest).then(|| services.engine.router().into()),

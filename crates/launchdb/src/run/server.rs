@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::metrics::HttpMetrics;
-use web::{ServeConfig, health};
+use web::{ApiKeyCheck, ServeConfig, health};
 
 use super::bind::{self, Listeners};
 use super::cli_session::CliSession;
@@ -107,6 +107,8 @@ pub(super) struct Services {
     pub(super) engine: Arc<Engine>,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
+    /// Remembers verified keys, and when opaque ones were used last.
+    pub(super) keys: Arc<ApiKeyCheck>,
 }
 
 async fn run_services(
@@ -126,6 +128,11 @@ async fn run_services(
         (None, directory.await.exit(exit::POSTGRES)?)
     } else {
         let platform = Platform::start(platform_config, projects.clone()).await.exit(exit::POSTGRES)?;
+        platform.provisioner().prepare().await.exit(exit::POSTGRES)?;
+        // A gateway leaves upgrades and spares to the control plane's own process.
+        if start.only != Some(Service::Gateway) {
+            platform.provisioner().start();
+        }
         let directory = platform.directory().clone();
         (Some(platform), directory)
     };
@@ -155,7 +162,8 @@ async fn run_services(
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 
-    let services = Services { platform: platform.clone(), directory, engine, projects, board };
+    let services =
+        Services { platform: platform.clone(), directory, engine, projects, board, keys: Arc::new(ApiKeyCheck::new()) };
     let result =
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
 
@@ -257,6 +265,12 @@ async fn until_signal(
             _ = serving.join_next() => return Err(Exit::message(exit::FAILURE, "a listener ended unexpectedly")),
             _ = housekeeping.tick() => {
                 services.engine.forget_inactive(&services.projects);
+                let uses = services.keys.take_last_uses();
+                if !uses.is_empty()
+                    && let Err(error) = services.directory.record_api_key_uses(&uses).await
+                {
+                    tracing::warn!(%error, "the last use of API keys could not be recorded");
+                }
                 if let Some(cluster) = &storage.cluster {
                     let databases = u32::try_from(services.projects.len()).unwrap_or(u32::MAX);
                     if let Err(error) = cluster.set_databases(databases).await {

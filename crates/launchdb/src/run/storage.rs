@@ -86,7 +86,9 @@ impl Storage {
                 )
             }
             (None, Some(database)) => {
-                let admin = config.database.admin_url.clone().unwrap_or_else(|| database.clone());
+                // The platform's own database may have to be made yet, so the way in is the one that always exists.
+                let fallback = || DatabaseTarget { database: "postgres".to_owned(), ..database.clone() };
+                let admin = config.database.admin_url.clone().unwrap_or_else(fallback);
                 let address = Address { host: admin.host.clone(), port: admin.port };
                 (database.clone(), admin, address)
             }

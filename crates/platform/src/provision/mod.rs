@@ -1,15 +1,43 @@
-//! Placeholder for the interface agreed between the API and provisioning; provisioning replaces this file.
+//! Provisioning: from a row in `platform.projects` to a database, its roles and secrets, and back to nothing.
+//!
+//! Every step is idempotent, so whatever a crash left is finished or undone by [`Provisioner::reconcile`]. Ownership is
+//! written on the objects themselves: a comment on each database and role names this installation, and nothing without
+//! it is ever dropped, because a cluster may hold databases of others.
+//!
+//! Work on one project is serialized by an advisory lock in the platform database, which no project can connect to.
+
+mod build;
+mod cluster;
+mod lifecycle;
+mod reconcile;
+mod spares;
+mod store;
+mod template;
+#[cfg(test)]
+mod tests;
+mod upgrade;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use base::{OwnerId, ProjectRef, ProjectStatus};
+use base::project::DatabaseTarget;
+use base::{OwnerId, ProjectRef, ProjectStatus, WriteGate};
 use deadpool_postgres::Pool;
+use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::baseline::{self, BaselineFile};
 use crate::config::PlatformConfig;
+use crate::database;
+
+pub use cluster::PrepareReport;
+pub use reconcile::ReconcileReport;
+use cluster::Cluster;
 
 /// A project to be made.
+#[derive(Clone, Debug)]
 pub struct NewProject {
     pub owner_id: OwnerId,
     pub name: String,
@@ -17,54 +45,165 @@ pub struct NewProject {
     pub id: Option<ProjectRef>,
 }
 
+/// Why a change of a project did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
     #[error("the name is taken")]
     NameTaken,
+    /// Also when a database or a role of that name exists that is not ours.
     #[error("the id is taken")]
     IdTaken,
     #[error("no such project")]
     NotFound,
     #[error("the project is {}", .status.name())]
     WrongStatus { status: ProjectStatus },
+    /// PostgreSQL failed or cannot be reached; trying again may help.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server is not one that projects can safely be made on; the text says what to change.
     #[error("{0}")]
     Unsupported(String),
 }
 
-#[derive(Clone)]
-pub struct Provisioner {
-    _config: Arc<PlatformConfig>,
+impl ProvisionError {
+    fn database(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Database(cause.into())
+    }
 }
 
-fn not_here<T>() -> Result<T, ProvisionError> {
-    Err(ProvisionError::Unsupported("projects cannot be provisioned by this build".to_owned()))
+// Every statement of provisioning can fail in this one way; the exceptions are mapped where they are known.
+impl From<tokio_postgres::Error> for ProvisionError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::database(error)
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for ProvisionError {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        Self::database(error)
+    }
+}
+
+/// Connections a project may have; more are refused by PostgreSQL (SQLSTATE 53300).
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Sessions of the owner's role.
+    pub owner: i32,
+    /// Sessions of the services.
+    pub authenticator: i32,
+    /// Both together.
+    pub database: i32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { owner: 20, authenticator: 40, database: 50 }
+    }
+}
+
+/// CREATE DATABASE at the same time; more only fight over the disk.
+const CREATIONS_AT_ONCE: usize = 2;
+/// Superuser connections of provisioning at the same time.
+const ADMIN_CONNECTIONS: usize = 4;
+
+/// Makes, changes and removes projects. Cheap to clone.
+#[derive(Clone)]
+pub struct Provisioner(Arc<Inner>);
+
+struct Inner {
+    config: PlatformConfig,
+    pool: Pool,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    files: &'static [BaselineFile],
+    limits: ConnectionLimits,
+    /// Known once the cluster is prepared.
+    cluster: OnceCell<Cluster>,
+    admin_connections: Arc<Semaphore>,
+    creations: Semaphore,
+    /// Requests that build a database themselves; spares wait for them.
+    building_for_requests: AtomicUsize,
+    refill: Notify,
+    /// Closed by the watchdog while the disk is nearly full.
+    write_gate: WriteGate,
+}
+
+/// A superuser's connection to the platform database. Dropping it ends the session with its locks.
+struct Admin {
+    client: Client,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Provisioner {
-    pub fn new(config: PlatformConfig, _pool: Pool, _tasks: TaskTracker, _shutdown: CancellationToken) -> Self {
-        Self { _config: Arc::new(config) }
+    /// Connects to nothing yet; see [`Provisioner::prepare`] and [`Provisioner::start`].
+    pub fn new(config: PlatformConfig, pool: Pool, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
+        Self::with_files(config, pool, tasks, shutdown, baseline::FILES)
     }
 
-    pub async fn create(&self, new: NewProject) -> Result<ProjectRef, ProvisionError> {
-        let NewProject { owner_id: _, name: _, id: _ } = new;
-        not_here()
+    /// As [`Provisioner::new`] with a baseline of the caller's, which begins with the released one.
+    pub fn with_files(
+        config: PlatformConfig,
+        pool: Pool,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+        files: &'static [BaselineFile],
+    ) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            pool,
+            tasks,
+            shutdown,
+            files,
+            limits: ConnectionLimits::default(),
+            cluster: OnceCell::new(),
+            admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            creations: Semaphore::new(CREATIONS_AT_ONCE),
+            building_for_requests: AtomicUsize::new(0),
+            refill: Notify::new(),
+            write_gate: WriteGate::default(),
+        }))
     }
 
-    pub async fn suspend(&self, _: &ProjectRef) -> Result<(), ProvisionError> {
-        not_here()
+    /// Whether anything may be written; the watchdog closes it, the services ask it.
+    pub fn write_gate(&self) -> &WriteGate {
+        &self.0.write_gate
     }
 
-    pub async fn resume(&self, _: &ProjectRef) -> Result<(), ProvisionError> {
-        not_here()
+    /// Starts what runs beside the requests until shutdown: reconciling, upgrading and keeping spares.
+    pub fn start(&self) {
+        self.0.tasks.spawn(self.clone().reconcile_periodically());
+        self.0.tasks.spawn(self.clone().keep_spares());
     }
 
-    pub async fn delete(&self, _: &ProjectRef) -> Result<(), ProvisionError> {
-        not_here()
+    /// The version of the baseline that new projects have.
+    fn baseline_version(&self) -> i32 {
+        baseline::version(self.0.files)
     }
 
-    pub async fn restore(&self, _: &ProjectRef) -> Result<(), ProvisionError> {
-        not_here()
+    fn admin_target(&self, database: &str) -> DatabaseTarget {
+        DatabaseTarget { database: database.to_owned(), ..self.0.config.admin.clone() }
+    }
+
+    /// Opens a superuser's session in the platform database.
+    async fn admin(&self) -> Result<Admin, ProvisionError> {
+        let permit = Arc::clone(&self.0.admin_connections)
+            .acquire_owned()
+            .await
+            .map_err(ProvisionError::database)?;
+        let target = self.admin_target(&self.0.config.database.database);
+        // The low-disk guard makes databases read-only; removing projects is what frees the disk.
+        let options = "-c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off";
+        Ok(Admin { client: self.connect(&target, options).await?, _permit: permit })
+    }
+
+    /// A session whose task ends with the client.
+    async fn connect(&self, target: &DatabaseTarget, options: &str) -> Result<Client, tokio_postgres::Error> {
+        let (client, connection) = database::client_config(target).options(options).connect(NoTls).await?;
+        self.0.tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(cause = %error, "a connection of provisioning broke");
+            }
+        });
+        Ok(client)
     }
 }

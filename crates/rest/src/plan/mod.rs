@@ -14,6 +14,9 @@ mod read_tree;
 mod resolve;
 mod select;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 pub use action_plan::{ActionPlan, CrudKind, CrudPlan, InfoPlan, InspectPlan};

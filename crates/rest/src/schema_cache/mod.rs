@@ -1,6 +1,8 @@
 //! What the engine knows of a project's database: relations, relationships, routines, representations and media
 //! handlers (PostgREST `SchemaCache`). Loaded from the catalog by [`queries`] and [`SchemaCache::load`]; immutable.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod load;
 mod media_handler;
 mod readers;
@@ -9,6 +11,9 @@ mod relationship;
 mod routine;
 mod table;
 mod view;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};

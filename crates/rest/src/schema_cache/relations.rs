@@ -116,9 +116,11 @@ pub(super) fn build(
     relationships.retain(|r| exposed(&r.table().schema));
     relationships.extend(joined);
     add_inverses(&mut relationships);
-    let computed = rows.computed.into_iter().map(|row| computed(&row, names)).filter(|r| {
-        exposed(&r.table().schema) && exposed(&r.foreign_table().schema)
-    });
+    let computed = rows
+        .computed
+        .into_iter()
+        .map(|row| computed(&row, names))
+        .filter(|r| exposed(&r.table().schema) && exposed(&r.foreign_table().schema));
     let mut map = index(relationships, computed.collect());
     // What is joined by a table nobody may see has relationships all the same, only none to offer.
     for relationship in hidden {
@@ -321,10 +323,7 @@ fn junction(relationship: &Relationship) -> &QualifiedIdentifier {
 }
 
 /// Primary keys of tables that are not exposed but refer to others.
-fn private_primary_keys(
-    keys: &Keys,
-    exposed: impl Fn(&str) -> bool,
-) -> HashMap<QualifiedIdentifier, Vec<Arc<str>>> {
+fn private_primary_keys(keys: &Keys, exposed: impl Fn(&str) -> bool) -> HashMap<QualifiedIdentifier, Vec<Arc<str>>> {
     let private = keys.foreign.iter().filter(|key| !exposed(&key.table.schema));
     private
         .filter_map(|key| {

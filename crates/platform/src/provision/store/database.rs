@@ -1,0 +1,173 @@
+//! Databases: of projects and of the template.
+
+use base::ProjectRef;
+use pg::ident::{quote_ident, quote_literal};
+use tokio_postgres::{Error, GenericClient};
+
+/// A database of the cluster.
+#[derive(Clone, Debug)]
+pub(in crate::provision) struct Database {
+    pub(in crate::provision) name: String,
+    pub(in crate::provision) comment: Option<String>,
+    pub(in crate::provision) allows_connections: bool,
+}
+
+const SELECT: &str =
+    "select datname::text, shobj_description(oid, 'pg_database'), datallowconn from pg_database where ";
+
+fn read(row: &tokio_postgres::Row) -> Database {
+    Database { name: row.get(0), comment: row.get(1), allows_connections: row.get(2) }
+}
+
+pub(in crate::provision) async fn database_get(db: &impl GenericClient, name: &str) -> Result<Option<Database>, Error> {
+    Ok(db.query_opt(&format!("{SELECT} datname = $1"), &[&name]).await?.as_ref().map(read))
+}
+
+/// Databases whose comment begins with `marker`.
+pub(in crate::provision) async fn databases_marked(
+    db: &impl GenericClient,
+    marker: &str,
+) -> Result<Vec<Database>, Error> {
+    let sql = format!("{SELECT} starts_with(shobj_description(oid, 'pg_database'), $1)");
+    Ok(db.query(&sql, &[&marker]).await?.iter().map(read).collect())
+}
+
+/// How CREATE DATABASE copies the template.
+///
+/// Measured with this baseline, 300 in a row on two cores: `WAL_LOG` takes 50-65 ms each and leaves 5-10 MB of WAL to
+/// replay, and thousands of files to sync, at a crash; `FILE_COPY` takes 130 ms because it makes a checkpoint, and
+/// leaves nothing (healthy 0.4 s after kill -9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::provision) enum Strategy {
+    WalLog,
+    FileCopy,
+}
+
+/// Makes a project's database, closed to everybody until [`database_open_in_tx`].
+pub(in crate::provision) async fn database_create(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+    template: &str,
+    strategy: Strategy,
+    connection_limit: i32,
+) -> Result<(), Error> {
+    let strategy = match strategy {
+        Strategy::WalLog => "wal_log",
+        Strategy::FileCopy => "file_copy",
+    };
+    let sql = format!(
+        "create database {} template {} strategy {strategy} allow_connections false connection limit {connection_limit}",
+        quote_ident(id.database()),
+        quote_ident(template),
+    );
+    db.batch_execute(&sql).await
+}
+
+/// Gives a fresh database its privileges and settings, none of which a copy takes over from the template, and opens it.
+pub(in crate::provision) async fn database_open_in_tx(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+    owner_role: &str,
+    comment: &str,
+) -> Result<(), Error> {
+    let (database, owner) = (quote_ident(id.database()), quote_ident(id.owner_role()));
+    let (authenticator, owner_role) = (quote_ident(&id.authenticator_role()), quote_ident(owner_role));
+    let sql = format!(
+        "revoke all on database {database} from public;
+         grant temporary on database {database} to public;
+         grant connect on database {database} to {owner}, {authenticator};
+         grant create on database {database} to {owner}, {owner_role};
+         alter database {database} set search_path to \"$user\", public, extensions;
+         alter role {owner} in database {database} set role to {owner_role};
+         comment on database {database} is {};
+         alter database {database} with allow_connections true",
+        quote_literal(comment)
+    );
+    db.batch_execute(&sql).await
+}
+
+pub(in crate::provision) async fn database_comment(
+    db: &impl GenericClient,
+    name: &str,
+    comment: &str,
+) -> Result<(), Error> {
+    db.batch_execute(&format!("comment on database {} is {}", quote_ident(name), quote_literal(comment))).await
+}
+
+/// Lets the project's roles connect, or no longer. The superuser still can: for backups and upgrades.
+pub(in crate::provision) async fn connect_allow_in_tx(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+    allowed: bool,
+) -> Result<(), Error> {
+    let database = quote_ident(id.database());
+    let roles = format!("{}, {}", quote_ident(id.owner_role()), quote_ident(&id.authenticator_role()));
+    let sql = if allowed {
+        format!("grant connect on database {database} to {roles}")
+    } else {
+        format!("revoke connect on database {database} from {roles}")
+    };
+    db.batch_execute(&sql).await
+}
+
+/// Ends every session in a database.
+pub(in crate::provision) async fn sessions_end(db: &impl GenericClient, database: &str) -> Result<(), Error> {
+    const SQL: &str =
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()";
+    db.query(SQL, &[&database]).await.map(drop)
+}
+
+/// Ends what reads a database's replication slots and drops them: they would keep the database and its WAL.
+pub(in crate::provision) async fn slots_drop(db: &impl GenericClient, database: &str) -> Result<(), Error> {
+    const END: &str = "select pg_terminate_backend(active_pid, 5000) from pg_replication_slots
+        where database = $1 and active_pid is not null";
+    db.query(END, &[&database]).await?;
+    db.query("select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = $1", &[&database])
+        .await
+        .map(drop)
+}
+
+pub(in crate::provision) async fn database_drop(db: &impl GenericClient, name: &str) -> Result<(), Error> {
+    db.batch_execute(&format!("drop database if exists {} with (force)", quote_ident(name))).await
+}
+
+/// An empty database in which the template is made.
+pub(in crate::provision) async fn template_begin(db: &impl GenericClient, name: &str) -> Result<(), Error> {
+    let name = quote_ident(name);
+    db.batch_execute(&format!("create database {name} template template0 encoding 'UTF8'")).await?;
+    db.batch_execute(&format!("revoke all on database {name} from public")).await
+}
+
+/// Freezes every row, so that copies need no vacuum against wraparound for a long time. In the template itself.
+pub(in crate::provision) async fn template_freeze(db: &impl GenericClient) -> Result<(), Error> {
+    db.batch_execute("vacuum (freeze, analyze)").await
+}
+
+/// Closes the template that is made in `from` and gives it its name.
+pub(in crate::provision) async fn template_finish_in_tx(
+    db: &impl GenericClient,
+    from: &str,
+    name: &str,
+    comment: &str,
+) -> Result<(), Error> {
+    let (from, name) = (quote_ident(from), quote_ident(name));
+    let sql = format!(
+        "alter database {from} with allow_connections false is_template true;
+         comment on database {from} is {};
+         alter database {from} rename to {name}",
+        quote_literal(comment)
+    );
+    db.batch_execute(&sql).await
+}
+
+pub(in crate::provision) async fn template_drop(db: &impl GenericClient, name: &str) -> Result<(), Error> {
+    db.batch_execute(&format!("alter database {} with is_template false", quote_ident(name))).await?;
+    database_drop(db, name).await
+}
+
+/// Ends every session in a database and waits until none is left.
+pub(in crate::provision) async fn sessions_end_and_wait(db: &impl GenericClient, database: &str) -> Result<(), Error> {
+    const SQL: &str =
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()";
+    db.query(SQL, &[&database]).await.map(drop)
+}

@@ -1,0 +1,58 @@
+//! Brings databases of an older baseline up to the present one.
+
+use base::project::DatabaseTarget;
+use base::{ProjectRef, ProjectStatus};
+use postgres_protocol::password::scram_sha_256;
+
+use super::store;
+use super::store::project;
+use super::{ProvisionError, Provisioner};
+use crate::baseline::{self, RunAs};
+use crate::secrets::{self, kind};
+use crate::store::secret::secret_map;
+
+impl Provisioner {
+    /// Applies the baseline files that a project's database lacks; does nothing when it has them all. Can be stopped
+    /// anywhere and done again: each file and its line in the ledger are one transaction.
+    ///
+    /// # Errors
+    /// [`ProvisionError::Database`] also when a file cannot get its locks within a few seconds because the owner's own
+    /// sessions hold them; the reconciler tries again.
+    pub async fn upgrade(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
+        let cluster = self.cluster().await?;
+        let admin = self.locked(id).await?;
+        let now = self.0.config.clock.unix_seconds();
+        let row = project::project_row(&admin.client, id, now).await?.ok_or(ProvisionError::NotFound)?;
+        let version = self.baseline_version();
+        let open = [ProjectStatus::Active, ProjectStatus::Suspended, ProjectStatus::Deleted];
+        if row.baseline_version == version || !open.contains(&row.status) {
+            return Ok(());
+        }
+        let options = format!("{} -c lock_timeout=5s -c statement_timeout=60s", baseline::session_options(&cluster.owner_role));
+        let mut superuser = self.connect(&self.admin_target(id.database()), &options).await?;
+        let needs_owner = self
+            .0
+            .files
+            .iter()
+            .any(|file| file.version > row.baseline_version && file.run_as() == RunAs::Owner);
+        let owner = if needs_owner {
+            let sealed = secret_map(&admin.client, id.as_str()).await?;
+            let password = secrets::open_kind(&self.0.config.master_key, id, &sealed, kind::DB_PASSWORD)
+                .map_err(ProvisionError::database)?
+                .ok_or_else(|| ProvisionError::database("the project has no database password"))?;
+            // The owner may have given its role another password; ours is the one that is shown and kept.
+            let verifier = scram_sha_256(password.expose().as_bytes());
+            store::role::role_password_put(&admin.client, id.owner_role(), &verifier).await?;
+            let target = DatabaseTarget { user: id.owner_role().to_owned(), password, ..self.admin_target(id.database()) };
+            Some(self.connect(&target, &options).await?)
+        } else {
+            None
+        };
+        let applied = baseline::apply(&mut superuser, owner.as_ref(), false, self.0.files)
+            .await
+            .map_err(ProvisionError::database)?;
+        project::baseline_version_put(&admin.client, id, version).await?;
+        tracing::info!(project.ref = %id, applied, version, "the project's database has the present baseline");
+        Ok(())
+    }
+}
