@@ -50,9 +50,10 @@ marks as (
     body ~* 'request\.path' as path,
     body ~* 'response\.' as response,
     -- What is left of current_setting when the calls that name their setting are taken away.
-    regexp_replace(body, 'current_setting\s*\(\s*''[^'']*''(::text)?\s*[,)]', '', 'gi')
+    -- PostgreSQL prints their columns' names too.
+    regexp_replace(body, 'current_setting\s*\(\s*''[^'']*''(::text)?\s*[,)]|\mas current_setting\M', '', 'gi')
       ~* 'current_setting|pg_settings|show_all_settings' as any_read,
-    regexp_replace(body, 'set_config\s*\(\s*''[^'']*''(::text)?\s*,', '', 'gi') ~* 'set_config' as any_write
+    regexp_replace(body, 'set_config\s*\(\s*''[^'']*''(::text)?\s*,|\mas set_config\M', '', 'gi') ~* 'set_config' as any_write
   from definitions
   where body is not null
   union all
