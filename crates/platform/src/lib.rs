@@ -8,7 +8,7 @@
 mod api_keys;
 mod attempts;
 mod audit;
-mod baseline;
+pub mod baseline;
 pub mod config;
 mod connection;
 pub mod database;
@@ -30,6 +30,7 @@ mod store;
 mod tests;
 mod timestamp;
 mod usage;
+pub mod watchdog;
 
 pub use config::{Address, PlatformConfig};
 pub use directory::Directory;

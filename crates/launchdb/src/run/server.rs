@@ -168,6 +168,8 @@ async fn run_services(
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
 
     shutdown.cancel();
+    // Without any project every pool is given up, and with it the connections whose tasks are awaited below.
+    services.engine.forget_inactive(&ProjectTable::new());
     tasks.close();
     let end = async {
         if let Some(platform) = platform {

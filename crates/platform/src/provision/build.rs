@@ -14,6 +14,7 @@ use super::store::project::{self, step};
 use super::store::role::Login;
 use super::store::{self, violated};
 use super::{NewProject, ProvisionError, Provisioner};
+use crate::api_keys::shown_prefix;
 use crate::secrets::{self, kind};
 use crate::store::api_key::{NewApiKey, api_key_insert};
 use crate::store::secret::secret_map;
@@ -21,9 +22,6 @@ use crate::store::secret::secret_map;
 /// WAL that may wait for a checkpoint before databases are copied as files, which makes one. Bounds the time that
 /// PostgreSQL needs to be up again after a crash.
 const MOST_WAL: i64 = 64 * 1024 * 1024;
-
-/// Characters of a key behind its prefix that lists show.
-const SHOWN_OF_KEY: usize = 6;
 
 /// What a database's marker says once it was handed out.
 pub(super) const STATE_PROJECT: &str = "project";
@@ -121,7 +119,7 @@ impl Provisioner {
                 // Names are unique among the keys of a project.
                 name: if key_kind == ApiKeyKind::Publishable { "default" } else { "default_secret" },
                 kind: key_kind,
-                prefix: &key.expose()[..key_kind.prefix().len() + SHOWN_OF_KEY],
+                prefix: shown_prefix(key.expose(), key_kind),
                 hash: &api_key::hash(key.expose()),
             };
             api_key_insert(&*tx, &new).await?;

@@ -196,6 +196,13 @@ impl Provisioner {
         Ok(Admin { client: self.connect(&target, options).await?, _permit: permit })
     }
 
+    /// A superuser's session for watching the others; not counted among those of provisioning.
+    pub(crate) async fn monitor(&self) -> Result<Client, ProvisionError> {
+        let target = self.admin_target(&self.0.config.database.database);
+        let options = "-c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off -c lock_timeout=5s";
+        Ok(self.connect(&target, options).await?)
+    }
+
     /// A session whose task ends with the client.
     async fn connect(&self, target: &DatabaseTarget, options: &str) -> Result<Client, tokio_postgres::Error> {
         let (client, connection) = database::client_config(target).options(options).connect(NoTls).await?;
