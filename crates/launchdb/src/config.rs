@@ -151,6 +151,8 @@ pub struct PlatformConfig {
     pub spares: usize,
     /// How long a deleted project can be restored.
     pub retention: Duration,
+    /// Free bytes of the embedded cluster's disk below which projects become read-only; 0 switches the guard off.
+    pub disk_reserve: u64,
 }
 
 /// The mail server that projects use when they set none.
@@ -227,6 +229,7 @@ const KNOWN_NAMES: &[&str] = &[
     "LAUNCHDB_DATABASE_PUBLIC_ADDRESS",
     "LAUNCHDB_DB_CONNECTIONS",
     "LAUNCHDB_DB_IDLE_SECONDS",
+    "LAUNCHDB_DISK_RESERVE_MB",
     "LAUNCHDB_DRAIN_SECONDS",
     "LAUNCHDB_LOG_FORMAT",
     "LAUNCHDB_MASTER_KEY",
@@ -446,6 +449,8 @@ fn database(reader: &mut Reader<'_>) -> DatabaseConfig {
 
 fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
     let days: u64 = reader.parsed("LAUNCHDB_RETENTION_DAYS", 7, "a number of days up to 3650", |n| *n <= 3650);
+    let disk_reserve: u64 =
+        reader.parsed("LAUNCHDB_DISK_RESERVE_MB", 1024, "a number of megabytes; 0 is off", |n| *n <= 1 << 20);
     let owner_password = reader.text("LAUNCHDB_OWNER_PASSWORD");
     if let Some(password) = &owner_password
         && let Some(weakness) = strength::weakness(password, 10)
@@ -460,6 +465,7 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
         owner_password: owner_password.map(Secret::new),
         spares: reader.parsed("LAUNCHDB_SPARES", 3, "a number up to 100", |n| *n <= 100),
         retention: Duration::from_secs(days * 24 * 60 * 60),
+        disk_reserve: 1024 * 1024 * disk_reserve,
     }
 }
 

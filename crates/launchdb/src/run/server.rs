@@ -8,6 +8,7 @@ use axum::Router;
 use axum::routing::{MethodRouter, get};
 use base::ProjectTable;
 use pg::Budget;
+use platform::watchdog::{DiskConfig, Watchdog, WatchdogConfig};
 use platform::{Directory, Platform};
 use procs::postgres::Cluster;
 use prometheus_client::registry::Registry;
@@ -159,6 +160,16 @@ async fn run_services(
         let directory = asked.clone();
         async move { directory.health().await }
     };
+    if let Some(platform) = platform.as_ref().filter(|_| start.only != Some(Service::Gateway)) {
+        let disk = storage.data_path().filter(|_| storage.cluster.is_some() && config.platform.disk_reserve > 0);
+        let disk = disk.map(|folder| DiskConfig {
+            low_bytes: config.platform.disk_reserve,
+            ballast_bytes: config.platform.disk_reserve / 8,
+            ..DiskConfig::new(folder.to_owned())
+        });
+        let watchdog = WatchdogConfig { disk, ..WatchdogConfig::default() };
+        loops.spawn(Watchdog::new(platform.provisioner().clone(), watchdog).run(shutdown.clone()));
+    }
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 

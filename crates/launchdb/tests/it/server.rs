@@ -52,6 +52,7 @@ impl Server {
             .env("LAUNCHDB_STATUS_PORT", "0")
             .env("LAUNCHDB_ADMIN_PORT", "0")
             .env("LAUNCHDB_SPARES", "1")
+            .env("LAUNCHDB_DISK_RESERVE_MB", "64")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
