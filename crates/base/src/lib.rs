@@ -15,6 +15,7 @@ pub mod sealed;
 pub mod secret;
 pub mod settings;
 pub mod write_gate;
+pub mod write_gate;
 
 pub use claims::{Caller, Credential};
 pub use clock::Clock;
@@ -22,4 +23,5 @@ pub use ids::{OwnerId, ProjectRef};
 pub use project::{Project, ProjectStatus, ProjectTable};
 pub use role::RoleName;
 pub use secret::Secret;
+pub use write_gate::WriteGate;
 pub use write_gate::WriteGate;

@@ -1,0 +1,89 @@
+-- Sessions of projects that pass a limit: at most one row a session, the gravest offence first.
+--
+-- A role's name says whose a session is, and stays the same whatever SET ROLE does. The superuser, the platform and
+-- every role that is not a project's are never listed. Ages are in seconds. pg_locks and pg_stat_activity need no more
+-- relation locks than fit the fast path, so this works also when the shared lock table is full.
+--
+-- $1 float8  longest statement          $2 float8  longest idle transaction   $3 float8  longest transaction
+-- $4 int8    locks of a session         $5 int8    locks of a project         $6 int8    sessions of a role
+-- $7 int8    temporary bytes, project   $8 bool    whether writes are refused
+-- $9 text[]  projects that may not grow $10 text[] the only projects to look at; null for all
+with session as materialized (
+    select
+        activity.pid, activity.backend_start, activity.usename::text as role, activity.state,
+        activity.query_start, activity.xact_start, activity.state_change, activity.backend_xid,
+        activity.state in ('active', 'fastpath function call') as running,
+        substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') as project
+    from pg_catalog.pg_stat_activity activity
+    where activity.backend_type = 'client backend'
+        and activity.usename::text ~ '^proj_[a-z0-9]{3,40}(_authenticator)?$'
+        and ($10::text[] is null
+            or substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') = any ($10::text[]))
+),
+-- SIReadLock is left out: serializable transactions have a table of their own, which merges locks by itself.
+held as (
+    select session.pid, session.project, count(*) as locks
+    from pg_catalog.pg_locks lock join session on session.pid = lock.pid
+    where lock.mode <> 'SIReadLock'
+    group by session.pid, session.project
+),
+ranked_locks as (
+    select
+        pid, locks,
+        sum(locks) over (partition by project) as project_locks,
+        row_number() over (partition by project order by locks desc, pid) as place
+    from held
+),
+-- PostgreSQL names a temporary file by the process that made it.
+temporary as (
+    select session.pid, session.project, sum(file.size)::int8 as bytes
+    from pg_catalog.pg_ls_tmpdir() file
+    join session on file.name ~ ('^pgsql_tmp' || session.pid || '[.]')
+    group by session.pid, session.project
+),
+ranked_temporary as (
+    select
+        pid,
+        sum(bytes) over (partition by project) as project_bytes,
+        row_number() over (partition by project order by bytes desc, pid) as place
+    from temporary
+),
+ranked_session as (
+    select pid, row_number() over (partition by role order by backend_start, pid) as place from session
+),
+seen as (
+    select
+        session.*,
+        coalesce(ranked_locks.locks, 0) > $4::int8
+            or (ranked_locks.project_locks > $5::int8 and ranked_locks.place = 1) as many_locks,
+        ranked_temporary.project_bytes > $7::int8 and ranked_temporary.place = 1 as many_temporary_bytes,
+        ranked_session.place > $6::int8 as many_sessions
+    from session
+    join ranked_session using (pid)
+    left join ranked_locks using (pid)
+    left join ranked_temporary using (pid)
+)
+select distinct on (seen.pid)
+    seen.pid,
+    (extract(epoch from seen.backend_start) * 1000000)::int8 as backend_start,
+    seen.role,
+    seen.project,
+    rule.reason,
+    (extract(epoch from rule.since) * 1000000)::int8 as since,
+    rule.cancel_first and seen.running as cancel
+from seen
+cross join lateral (values
+    (1, 'writes_refused', $8::bool and seen.backend_xid is not null, seen.xact_start, false),
+    (2, 'over_quota', seen.project = any ($9::text[]) and seen.backend_xid is not null, seen.xact_start, false),
+    (3, 'locks', seen.many_locks, seen.backend_start, false),
+    (4, 'temporary_files', seen.many_temporary_bytes, seen.query_start, true),
+    (5, 'sessions', seen.many_sessions, seen.backend_start, false),
+    (6, 'idle_in_transaction',
+        seen.state like 'idle in transaction%' and seen.state_change < now() - make_interval(secs => $2::float8),
+        seen.xact_start, false),
+    (7, 'statement_time',
+        seen.running and seen.query_start < now() - make_interval(secs => $1::float8), seen.query_start, true),
+    (8, 'transaction_time', seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
+) as rule (priority, reason, broken, since, cancel_first)
+where rule.broken
+order by seen.pid, rule.priority

@@ -1,0 +1,20 @@
+-- The control plane's own roles write also while the others may not: removing projects is what frees the disk. The
+-- names are in the session's setting `launchdb.watchdog_roles`, an array.
+do $exempt$
+declare
+    exempt record;
+begin
+    for exempt in
+        select role.rolname
+        from pg_catalog.pg_roles role
+        where role.rolname::text = any (pg_catalog.current_setting('launchdb.watchdog_roles')::text[])
+            and not exists (
+                select from pg_catalog.pg_db_role_setting setting
+                where setting.setrole = role.oid and setting.setdatabase = 0
+                    and 'default_transaction_read_only=off' = any (setting.setconfig)
+            )
+    loop
+        execute pg_catalog.format('alter role %I set default_transaction_read_only = off', exempt.rolname);
+    end loop;
+end
+$exempt$
