@@ -4,6 +4,7 @@ import { createHmac, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { createClient } from "@supabase/supabase-js";
+import WebSocket from "ws";
 
 const { LAUNCHDB_URL, LAUNCHDB_TOKEN } = process.env;
 assert.ok(LAUNCHDB_URL && LAUNCHDB_TOKEN, "LAUNCHDB_URL and LAUNCHDB_TOKEN must be set");
@@ -29,7 +30,11 @@ async function createProject(name) {
   return connection;
 }
 
-const options = { auth: { persistSession: false, autoRefreshToken: false } };
+// Node.js before 22 has no WebSocket of its own, and the client refuses to start without one.
+const options = {
+  auth: { persistSession: false, autoRefreshToken: false },
+  realtime: { transport: globalThis.WebSocket ?? WebSocket },
+};
 const client = (project, key) => createClient(project.api_url, key, options);
 
 // A user's client: the project's publishable key, and the user's token as bearer.

@@ -26,6 +26,8 @@ pub(crate) struct ConnectionView {
     service_role_key: Option<String>,
     publishable_key: Option<String>,
     secret_key: Option<String>,
+    /// Signs and verifies the project's tokens (HS256); what applications with users of their own need.
+    jwt_secret: Option<String>,
     api_url: String,
     postgrest_url: String,
     auth_url: String,
@@ -85,6 +87,7 @@ pub(crate) async fn get_connection(cx: ProjectCx) -> Result<impl IntoResponse, E
         service_role_key: text(kind::SERVICE_ROLE_KEY)?,
         publishable_key: text(kind::PUBLISHABLE_KEY)?,
         secret_key: text(kind::SECRET_KEY)?,
+        jwt_secret: text(kind::JWT_SECRET)?,
         postgrest_url: format!("{api_url}/rest/v1"),
         auth_url: format!("{api_url}/auth/v1"),
         storage_url: format!("{api_url}/storage/v1"),

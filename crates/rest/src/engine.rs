@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::Response as HttpResponse;
 use base::{Caller, Project, ProjectRef, ProjectTable, RoleName};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use http::header::CONTENT_LENGTH;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -124,7 +124,8 @@ pub(crate) fn into_http(response: Response) -> HttpResponse {
 
 /// Renders an error; what is our own or PostgreSQL's fault goes to the log.
 pub(crate) fn render(error: &Error, authenticated: bool) -> HttpResponse {
-    let (status, headers, body) = error::render(error, authenticated);
+    let (status, mut headers, body) = error::render(error, authenticated);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     if status.is_server_error() {
         tracing::error!(code = %error.code(), status = status.as_u16(), "{error}");
     }

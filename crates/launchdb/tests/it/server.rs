@@ -185,9 +185,7 @@ pub(crate) fn postmaster(data: &Path) -> Option<u32> {
 }
 
 fn postmaster_file(data: &Path) -> Option<String> {
-    let mut folders = vec![data.to_owned()];
-    folders.extend(std::fs::read_dir(data).ok()?.flatten().map(|entry| entry.path()));
-    folders.iter().find_map(|folder| std::fs::read_to_string(folder.join("postmaster.pid")).ok())
+    std::fs::read_to_string(data.join("postgres/data/postmaster.pid")).ok()
 }
 
 impl Drop for Server {
