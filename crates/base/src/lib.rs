@@ -15,7 +15,6 @@ pub mod sealed;
 pub mod secret;
 pub mod settings;
 pub mod write_gate;
-pub mod write_gate;
 
 pub use claims::{Caller, Credential};
 pub use clock::Clock;
@@ -23,5 +22,4 @@ pub use ids::{OwnerId, ProjectRef};
 pub use project::{Project, ProjectStatus, ProjectTable};
 pub use role::RoleName;
 pub use secret::Secret;
-pub use write_gate::WriteGate;
 pub use write_gate::WriteGate;

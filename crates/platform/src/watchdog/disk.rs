@@ -53,11 +53,7 @@ impl DiskGuard {
             }
             Err(_) => return DiskVerdict::Enough,
         };
-        if low {
-            self.gate.close();
-        } else {
-            self.gate.open();
-        }
+        self.gate.set_open(!low);
         match (was_low, low) {
             (false, true) => DiskVerdict::BecameLow,
             (true, true) => DiskVerdict::StillLow,
