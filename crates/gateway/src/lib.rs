@@ -5,10 +5,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod answer;
+pub mod keyless;
 pub mod route;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +19,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use base::{Caller, Clock, Project, ProjectStatus, ProjectTable};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderValue, Method, Uri, header};
 use web::client_ip::{TrustedProxies, client_ip};
 use web::cors;
 use web::health::HealthSource;
@@ -137,8 +139,9 @@ impl Gateway {
         now: Instant,
         answer: &mut Answer<'_>,
     ) -> Result<Response, Rejection> {
-        let host = host_of(request.uri(), request.headers());
         let uri = request.uri().clone();
+        let host_header = request.headers().get(header::HOST).cloned();
+        let host = host_of(&uri, host_header.as_ref());
         let target = route(host.as_deref(), uri.path(), self.config.domain.as_deref(), |host| {
             self.projects.by_domain(host).is_some()
         });
@@ -151,6 +154,8 @@ impl Gateway {
         }
         if let Target::Project { service, .. } = target {
             answer.service = service;
+            // Until the project's own origins are known: a browser should see a refusal as what it is.
+            answer.origin = cors::any_origin(request.headers());
         }
         let _permit = self.in_flight.enter()?;
         check_head(&uri, request.headers(), self.config.head_limits)?;
@@ -209,9 +214,8 @@ impl Gateway {
         answer: &mut Answer<'_>,
     ) -> Result<Response, Rejection> {
         let project = match locator {
-            Locator::Id(id) => self.projects.get(id),
+            Locator::Id(id) => self.projects.find(id),
             Locator::Domain(domain) => self.projects.by_domain(domain),
-            Locator::Malformed => None,
         };
         let project = project.filter(|project| project.status != ProjectStatus::Deleted);
         let project = project.ok_or(Rejection::UnknownProject)?;
@@ -229,12 +233,18 @@ impl Gateway {
                 return Err(Rejection::ProjectNotReady);
             }
         }
+        let _permit = gate.in_flight.enter()?;
+        let seconds = self.clock.unix_seconds();
+        let caller = match self.keys.authenticate(&project, request.headers(), uri.query(), seconds) {
+            Ok(caller) => caller,
+            // An open link stays open for a browser that also sends something stale.
+            Err(_) if keyless::needs_no_key(kind, request.method(), path) => web::api_key::anonymous(),
+            Err(error) => return Err(error.into()),
+        };
         let service = match kind {
             ServiceKind::Rest => self.services.rest.as_ref().ok_or(Rejection::NotHere { service: kind.name() })?,
             _ => return Err(Rejection::NotBuilt { service: kind.name() }),
         };
-        let _permit = gate.in_flight.enter()?;
-        let caller = self.keys.authenticate(&project, request.headers(), uri.query(), self.clock.unix_seconds())?;
         let request = for_service(request, path, uri, project, caller, ip, answer)?;
         service.call(request).await.ok_or(Rejection::Internal)
     }
@@ -279,10 +289,10 @@ fn for_service(
 }
 
 /// The host a request names, from an absolute URI or the Host header.
-fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+fn host_of<'a>(uri: &'a Uri, header: Option<&'a HeaderValue>) -> Option<Cow<'a, str>> {
     let host = match uri.host() {
         Some(host) => host,
-        None => headers.get(header::HOST)?.to_str().ok()?,
+        None => header?.to_str().ok()?,
     };
     host_name(host)
 }

@@ -1,7 +1,8 @@
 //! From host and path to project and service. Pure; the path is compared as it was sent, never decoded, so that no
 //! spelling of it means one thing here and another in a service.
 
-use base::ProjectRef;
+use std::borrow::Cow;
+
 use web::ServiceKind;
 
 /// Where a request leads.
@@ -24,11 +25,10 @@ pub enum Target<'a> {
 /// How a request names its project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Locator<'a> {
-    Id(ProjectRef),
+    /// What stands where an id belongs; whether it is one, the table of projects says.
+    Id(Cow<'a, str>),
     /// A custom domain, in lower case.
     Domain(&'a str),
-    /// Written like an id and none.
-    Malformed,
 }
 
 const SERVICES: [(&str, ServiceKind); 6] = [
@@ -45,13 +45,17 @@ const ALIASES: [(&str, ServiceKind); 3] =
     [("/db/", ServiceKind::Rest), ("/auth/", ServiceKind::Auth), ("/storage/", ServiceKind::Storage)];
 
 /// The host of a request: without port, in lower case. None for what cannot be one.
-pub fn host_name(host: &str) -> Option<String> {
+pub fn host_name(host: &str) -> Option<Cow<'_, str>> {
     let name = match host.strip_prefix('[') {
         Some(ipv6) => ipv6.split(']').next()?,
         None => host.split(':').next()?,
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    (!name.is_empty()).then(|| name.to_ascii_lowercase())
+    match name.bytes().any(|b| b.is_ascii_uppercase()) {
+        _ if name.is_empty() => None,
+        true => Some(name.to_ascii_lowercase().into()),
+        false => Some(name.into()),
+    }
 }
 
 /// Finds the target. `domain` is the server's own; `is_custom_domain` says whether a host belongs to a project.
@@ -63,9 +67,8 @@ pub fn route<'a>(
 ) -> Target<'a> {
     if let Some(host) = host {
         let label = domain.and_then(|domain| host.strip_suffix(domain)?.strip_suffix('.'));
-        if let Some(label) = label.filter(|label| label.starts_with("proj-") && !label.contains('.')) {
-            let project = ProjectRef::from_dns_label(label).map_or(Locator::Malformed, Locator::Id);
-            return of_project(project, path);
+        if let Some(rest) = label.and_then(|label| label.strip_prefix("proj-")).filter(|rest| !rest.contains('.')) {
+            return of_project(Locator::Id(format!("proj_{rest}").into()), path);
         }
         if Some(host) != domain && is_custom_domain(host) {
             return of_project(Locator::Domain(host), path);
@@ -73,12 +76,12 @@ pub fn route<'a>(
     }
     if let Some(rest) = path.strip_prefix("/p/") {
         let (id, path) = split_segment(rest);
-        return of_project(locator(id), path);
+        return of_project(Locator::Id(id.into()), path);
     }
     for (prefix, service) in ALIASES {
         if let Some(rest) = path.strip_prefix(prefix) {
             let (id, path) = split_segment(rest);
-            return Target::Project { project: locator(id), service, path };
+            return Target::Project { project: Locator::Id(id.into()), service, path };
         }
     }
     match path {
@@ -100,10 +103,6 @@ fn of_project<'a>(project: Locator<'a>, path: &'a str) -> Target<'a> {
     Target::Nowhere
 }
 
-fn locator<'a>(id: &str) -> Locator<'a> {
-    ProjectRef::parse(id).map_or(Locator::Malformed, Locator::Id)
-}
-
 /// The first segment, and what follows it with its slash.
 fn split_segment(path: &str) -> (&str, &str) {
     path.split_at(path.find('/').unwrap_or(path.len()))
@@ -121,7 +120,6 @@ mod tests {
                 let project = match project {
                     Locator::Id(id) => id.to_string(),
                     Locator::Domain(domain) => domain.to_owned(),
-                    Locator::Malformed => "malformed".to_owned(),
                 };
                 format!("{project} {} {path}", service.name())
             }
@@ -161,14 +159,14 @@ mod tests {
         check("base.example", "/p/proj_abc/rest/v10/items", "Nowhere");
         check("base.example", "/p/proj_abc//rest/v1/items", "Nowhere");
         check("base.example", "/p/proj_abc", "Nowhere");
-        check("base.example", "/p//rest/v1/items", "malformed rest /items");
-        check("base.example", "/p/proj_abc%2f/rest/v1/x", "malformed rest /x");
+        check("base.example", "/p//rest/v1/items", " rest /items");
+        check("base.example", "/p/proj_abc%2f/rest/v1/x", "proj_abc%2f rest /x");
         check("base.example", "/p/proj_abc/../proj_xyz/rest/v1/x", "Nowhere");
-        check("base.example", "/p/PROJ_ABC/rest/v1/x", "malformed rest /x");
+        check("base.example", "/p/PROJ_ABC/rest/v1/x", "PROJ_ABC rest /x");
         check("base.example", "//p/proj_abc/rest/v1/x", "Nowhere");
         check("base.example", "/%70/proj_abc/rest/v1/x", "Nowhere");
         check("proj-abc.evil.base.example", "/rest/v1/x", "Nowhere");
-        check("proj-.base.example", "/rest/v1/x", "malformed rest /x");
+        check("proj-.base.example", "/rest/v1/x", "proj_ rest /x");
         check("proj-abc.base.example", "/api/projects", "Nowhere");
         check("xbase.example", "/p/proj_abc/rest/v1/x", "proj_abc rest /x");
         check("", "/p/proj_abc/rest/v1/x", "proj_abc rest /x");

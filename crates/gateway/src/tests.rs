@@ -1,6 +1,7 @@
 //! Route, credential and status as one table, against a table of projects made by hand.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -11,8 +12,16 @@ use base::project::{ApiKey, DatabaseTarget};
 use base::settings::{DataApiSettings, LimitSettings};
 use base::{Caller, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, Secret};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use web::client_ip::TrustedProxies;
+use web::health::HealthPart;
+use web::limits::HeadLimits;
 use web::metrics::HttpMetrics;
-use web::{ApiKeyCheck, HttpService};
+use web::overload::InFlight;
+use web::rate_limit::{IpRateLimiter, Rate};
+use web::{ApiKeyCheck, HttpService, Protocol, Rejection};
 
 use crate::{Gateway, GatewayConfig, Services};
 
@@ -60,10 +69,14 @@ fn fixture(limits: impl FnOnce(&mut LimitSettings)) -> Fixture {
         let caller = request.extensions().get::<Caller>().unwrap();
         let project = request.extensions().get::<Arc<Project>>().unwrap();
         let text = format!("{} {} {}", project.project_ref, caller.role, request.uri());
-        if request.uri().path() == "/panic" {
-            panic!("a fault of the service");
+        match request.uri().path() {
+            "/panic" => panic!("a fault of the service"),
+            "/echo" => match web::read_body(request.into_body()).await {
+                Ok(body) => Response::new(Body::from(body)),
+                Err(error) => Rejection::from(error).respond(Protocol::Rest),
+            },
+            _ => Response::new(Body::from(text)),
         }
-        Response::new(Body::from(text))
     });
     let own = |name: &'static str| HttpService::from_fn(move |_| std::future::ready(Response::new(Body::from(name))));
     let services = Services { rest: Some(rest), platform: Some(own("platform")), pages: Some(own("pages")) };
@@ -137,6 +150,14 @@ async fn who_may_go_where() {
     }
     check("http://base.example/p/proj_aaa/auth/v1/signup", &[("apikey", &anon)], 501, "error_code").await;
     check("http://base.example/p/proj_aaa/storage/v1/bucket", &[("apikey", &anon)], 501, "statusCode").await;
+    // A service that is not there yet gives nothing away without a key, but its open routes say what is the matter.
+    check("http://base.example/p/proj_aaa/auth/v1/signup", &[], 401, "no_authorization").await;
+    check("http://base.example/p/proj_aaa/storage/v1/bucket", &[("apikey", &foreign)], 401, "Unauthorized").await;
+    check("http://base.example/p/proj_aaa/auth/v1/.well-known/jwks.json", &[], 501, "not_implemented").await;
+    check("http://base.example/p/proj_aaa/storage/v1/object/public/b/o", &[("apikey", "x")], 501, "NotImpl").await;
+    check("http://base.example/p/proj_aaa/realtime/v1/websocket", &[("apikey", &anon)], 501, "not_implemented").await;
+    check("http://base.example/p/proj_aaa/functions/v1/f", &[("apikey", &anon)], 501, "not_implemented").await;
+    check("http://base.example/p/proj_aaa/graphql/v1", &[("apikey", &anon)], 501, "errors").await;
     check("http://base.example/api/projects", &[], 200, "platform").await;
     check("http://base.example/", &[], 200, "pages").await;
     check("http://base.example/health", &[], 200, "ok").await;
@@ -152,6 +173,13 @@ async fn preflights_need_no_key_and_bodies_have_a_limit() {
     let (response, _) = ask(&gateway, "OPTIONS", items, &preflight, "").await;
     assert_eq!(response.status(), 204);
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    // Not every OPTIONS is a browser's: PostgREST and tus answer them too, and a key is never asked for.
+    let (response, text) = ask(&gateway, "OPTIONS", items, &[("apikey", "stale")], "").await;
+    assert_eq!((response.status().as_u16(), text.as_str()), (200, "proj_aaa anon /items"));
+    let unknown = "http://base.example/p/proj_zzz/rest/v1/items";
+    let (response, _) = ask(&gateway, "GET", unknown, &[("origin", "https://app.example")], "").await;
+    assert_eq!(response.status(), 404);
+    assert_eq!(response.headers()["access-control-allow-origin"], "*", "a browser sees why");
     let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
     let headers = [("apikey", anon.as_str()), ("content-length", "101"), ("origin", "https://app.example")];
     let (response, text) = ask(&gateway, "POST", items, &headers, &"x".repeat(101)).await;
@@ -178,4 +206,117 @@ async fn a_project_has_a_rate() {
     let foreign = sign_hs256(SECRET_B, &json!({"role": "anon"}));
     let uri = "http://base.example/p/proj_bbb/rest/v1/items";
     assert_eq!(ask(&gateway, "GET", uri, &[("apikey", &foreign)], "").await.0.status(), 200, "a neighbour is unharmed");
+}
+
+#[tokio::test]
+async fn only_listed_origins_get_permissions() {
+    let Fixture { gateway, .. } = fixture(|limits| limits.cors_origins = vec!["https://app.example".into()]);
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let items = "http://base.example/p/proj_aaa/rest/v1/items";
+    for (origin, allowed) in [("https://app.example", true), ("https://evil.example", false)] {
+        let (response, _) = ask(&gateway, "GET", items, &[("apikey", &anon), ("origin", origin)], "").await;
+        assert_eq!(response.headers().get("access-control-allow-origin").is_some(), allowed, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn heads_and_addresses_have_limits() {
+    let Fixture { mut gateway, .. } = fixture(|_| {});
+    gateway.config.head_limits = HeadLimits { uri_bytes: 100, header_bytes: 1000 };
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let items = "http://base.example/p/proj_aaa/rest/v1/items";
+    let (response, text) =
+        ask(&gateway, "GET", &format!("{items}?{}", "a".repeat(100)), &[("apikey", &anon)], "").await;
+    assert_eq!(response.status(), 414, "{text}");
+    let (response, text) = ask(&gateway, "GET", items, &[("apikey", &anon), ("x", &"a".repeat(1000))], "").await;
+    assert_eq!(response.status(), 431, "{text}");
+    assert!(text.contains("\"hint\""), "{text}");
+
+    gateway.config.trusted_proxies = TrustedProxies(vec!["127.0.0.1".parse().unwrap()]);
+    gateway.ip_limiter = Some(IpRateLimiter::new(Rate::new(1, 0).unwrap(), 100, Instant::now()));
+    let from = async |client: &str| {
+        let headers = [("apikey", anon.as_str()), ("x-forwarded-for", client)];
+        ask(&gateway, "GET", items, &headers, "").await.0.status().as_u16()
+    };
+    assert_eq!(from("192.0.2.1").await, 200);
+    assert_eq!(from("192.0.2.1").await, 429);
+    assert_eq!(from("192.0.2.2").await, 200, "each client behind the proxy has its own rate");
+    assert_eq!(from("192.0.2.1, 192.0.2.2").await, 429, "what the client itself wrote does not count");
+    let (response, _) = ask(&gateway, "GET", "http://base.example/health", &[], "").await;
+    assert_eq!(response.status(), 200, "health has no rate");
+}
+
+#[tokio::test]
+async fn work_in_flight_is_bounded() {
+    let Fixture { mut gateway, .. } = fixture(|_| {});
+    gateway.in_flight = InFlight::new(0, Default::default());
+    let (response, text) = ask(&gateway, "GET", "http://base.example/p/proj_aaa/rest/v1/items", &[], "").await;
+    assert_eq!(response.status(), 503, "{text}");
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(ask(&gateway, "GET", "http://base.example/health", &[], "").await.0.status(), 200);
+}
+
+#[tokio::test]
+async fn a_failing_part_is_named() {
+    let Fixture { mut gateway, .. } = fixture(|_| {});
+    gateway.health = Arc::new(|| vec![HealthPart::ok("platform"), HealthPart::failing("postgres", "no connection")]);
+    for path in ["/health", "/api/health"] {
+        let (response, text) = ask(&gateway, "GET", &format!("http://base.example{path}"), &[], "").await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["failing"], json!(["postgres"]));
+    }
+    assert_eq!(ask(&gateway, "DELETE", "http://base.example/health", &[], "").await.0.status(), 405);
+}
+
+/// The real server and a real connection: what hyper does with bodies and connections counts too.
+#[tokio::test]
+async fn over_a_real_connection() {
+    let Fixture { gateway, .. } = fixture(|_| {});
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let metrics = HttpMetrics::default();
+    let server = tokio::spawn(web::serve(
+        listener,
+        Arc::new(gateway),
+        web::ServeConfig::default(),
+        metrics.clone(),
+        shutdown.clone(),
+    ));
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let ask = async |head: &str, body: &str| {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let request = format!("{head}\r\nhost: base.example\r\napikey: {anon}\r\nconnection: close\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let items = "/p/proj_aaa/rest/v1/items HTTP/1.1";
+    let text = ask(&format!("GET {items}\r\nx-request-id: my-id"), "\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("proj_aaa anon /items"), "{text}");
+    assert!(text.contains("x-request-id: my-id\r\n"), "{text}");
+    let text = ask(&format!("HEAD {items}"), "\r\n").await;
+    assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("\r\n\r\n"), "{text}");
+    let text = ask(&format!("POST {items}"), &format!("content-length: 101\r\n\r\n{}", "x".repeat(101))).await;
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    // Of unknown length, and read by the service: it sees an error in the place of the body's end.
+    let chunked = format!("transfer-encoding: chunked\r\n\r\n65\r\n{}\r\n0\r\n\r\n", "x".repeat(101));
+    let text = ask("POST /p/proj_aaa/rest/v1/echo HTTP/1.1", &chunked).await;
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    let text = ask("POST /p/proj_aaa/rest/v1/echo HTTP/1.1", "content-length: 2\r\n\r\nhi").await;
+    assert!(text.ends_with("hi"), "{text}");
+    for (target, status) in [
+        ("GET /p/proj_aaa/rest/v1/items\u{0}x HTTP/1.1", "400"),
+        ("GET * HTTP/1.1", "404"),
+        ("GET /p/proj_aaa/rest/v1/%ff%00/../x HTTP/1.1", "200"),
+        ("GET http://proj-aaa.base.example/rest/v1/x HTTP/1.1", "200"),
+        ("BREW /p/proj_aaa/rest/v1/x HTTP/1.1", "200"),
+    ] {
+        let text = ask(target, "\r\n").await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{target}: {text}");
+    }
+    shutdown.cancel();
+    server.await.unwrap();
+    assert_eq!(metrics.connections.get(), 0);
 }

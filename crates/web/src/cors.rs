@@ -43,6 +43,11 @@ pub enum AllowedOrigin {
     One(HeaderValue),
 }
 
+/// For answers that say nothing of a project.
+pub fn any_origin(request: &HeaderMap) -> AllowedOrigin {
+    if request.contains_key(header::ORIGIN) { AllowedOrigin::Any } else { AllowedOrigin::None }
+}
+
 /// Looks the request's origin up among the allowed ones (`*` is any).
 pub fn allowed_origin(request: &HeaderMap, allowed: &[String]) -> AllowedOrigin {
     let Some(origin) = request.get(header::ORIGIN) else { return AllowedOrigin::None };

@@ -23,7 +23,7 @@ fn is_bare_sandbox(policy: &[u8]) -> bool {
 /// For the control plane: JSON that nobody frames or stores.
 pub fn platform(headers: &mut HeaderMap, https: bool) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
-    if_absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    if_absent(headers, header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; sandbox");
     if_absent(headers, header::CACHE_CONTROL, "no-store");
     strict_transport(headers, https);
 }
