@@ -21,7 +21,7 @@ pub use driver::{
 pub use error::{DbError, Error};
 pub use exchange::Exchange;
 pub use pool::{OpenTransaction, Pool, PoolConfig};
-pub use query::{Query, Rows};
+pub use query::{Query, Row, Rows};
 
 #[cfg(test)]
 mod tests;

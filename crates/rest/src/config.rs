@@ -3,6 +3,7 @@
 mod drop_in;
 mod js_path;
 
+use base::ProjectRef;
 use base::jwt::JwtKeys;
 use base::role::RoleName;
 use base::settings::{DataApiSettings, TxEnd};
@@ -44,7 +45,10 @@ pub struct Config {
     pub db_hoisted_tx_settings: Vec<String>,
     pub openapi_mode: OpenApiMode,
     pub openapi_security_active: bool,
+    /// Where the API is reached, when that is elsewhere than where it listens.
     pub openapi_server_proxy_uri: Option<String>,
+    /// Host and port that the OpenAPI document names when there is no proxy.
+    pub openapi_default_host: String,
     /// `app.settings.*`, with their whole names.
     pub app_settings: Vec<(String, String)>,
     pub server_timing_enabled: bool,
@@ -59,6 +63,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// What a platform project is served by; `public_url` is the server's own, without a slash at its end.
+    pub fn of_project(project: &ProjectRef, settings: &DataApiSettings, public_url: Option<&str>) -> Self {
+        let openapi_server_proxy_uri = public_url.map(|url| format!("{url}/p/{project}/rest/v1"));
+        Self { openapi_server_proxy_uri, ..Self::from(settings) }
+    }
+
     /// Whether `Prefer: tx=` is honoured.
     pub fn tx_allow_override(&self) -> bool {
         matches!(self.db_tx_end, TxEnd::CommitAllowOverride | TxEnd::RollbackAllowOverride)
@@ -112,6 +122,7 @@ impl Default for Config {
             openapi_mode: OpenApiMode::default(),
             openapi_security_active: false,
             openapi_server_proxy_uri: None,
+            openapi_default_host: "0.0.0.0:3000".into(),
             app_settings: Vec::new(),
             server_timing_enabled: false,
             server_cors_allowed_origins: None,

@@ -64,6 +64,7 @@ pub async fn run(
         tasks: TaskTracker::new(),
         connect_timeout: connect.connect_timeout,
         interleaved: pool.interleaved,
+        public_url: None,
     };
     let tokens = VerifiedTokens::new(usize::try_from(drop_in.jwt_cache_max_entries).unwrap_or(usize::MAX));
     let instance = Instance::drop_in(drop_in.config, connect, pool, &shared);

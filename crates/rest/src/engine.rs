@@ -10,8 +10,8 @@ use axum::extract::{Request, State};
 use axum::response::Response as HttpResponse;
 use base::{Caller, Project, ProjectRef, ProjectTable, RoleName};
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
 use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 

@@ -33,6 +33,8 @@ pub struct Shared {
     pub connect_timeout: Duration,
     /// Connections of each pool that short reads share, see [`PoolConfig::interleaved`].
     pub interleaved: usize,
+    /// The URL below which projects are at `/p/<id>`, without a slash at its end; None where there are no projects.
+    pub public_url: Option<String>,
 }
 
 pub struct Instance {
@@ -51,7 +53,7 @@ impl Instance {
     /// The instance of a project's snapshot; takes over what it can of the one before.
     pub(crate) fn of_project(project: &Project, before: Option<&Self>, shared: &Shared) -> Self {
         let settings = &project.data_api;
-        let config = Config::from(settings);
+        let config = Config::of_project(&project.project_ref, settings, shared.public_url.as_deref());
         let schema = config.db_schemas.first().map_or("public", String::as_str);
         let session_search_path = search_path(schema, &config.db_extra_search_path);
         let target = &project.database;
@@ -196,7 +198,7 @@ impl Instance {
             }
         };
         timing.end(Stage::Transaction);
-        let response = response::action_response(&plan, request, result, cache)?;
+        let response = response::action_response(&plan, request, result, &self.config, cache)?;
         timing.end(Stage::Response);
         Ok(response)
     }

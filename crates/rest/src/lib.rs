@@ -20,6 +20,7 @@ pub mod identifier;
 mod instance;
 mod main_tx;
 pub mod media_type;
+mod openapi;
 pub mod plan;
 pub mod query;
 pub mod range_query;

@@ -6,14 +6,16 @@ use base::Caller;
 use base::settings::TxEnd;
 use bytes::Bytes;
 use pg::claims::Claims;
-use pg::{Exchange, Pool, Query, Rows};
+use pg::{Exchange, Pool, Query, Row, Rows};
 
 use crate::api_request::ApiRequest;
 use crate::api_request::preferences::{PreferCount, PreferTransaction};
 use crate::api_request::types::Mutation;
 use crate::config::Config;
 use crate::error::Error;
+use crate::identifier::QualifiedIdentifier;
 use crate::media_type::MediaType;
+use crate::openapi::{Accessible, AccessibleFunction};
 use crate::plan::{ActionPlan, CrudKind, CrudPlan};
 use crate::query::{MainQuery, column};
 use crate::schema_cache::{IsolationLevel, SchemaCache};
@@ -26,7 +28,8 @@ pub(crate) enum DbResult {
     Rows(ResultSet),
     /// The text of an execution plan.
     Explain(Bytes),
-    OpenApi(OpenApiRows),
+    /// What the role may use of a schema.
+    OpenApi(Accessible),
 }
 
 /// The one row that the main statement gives, see [`column`].
@@ -40,14 +43,6 @@ pub(crate) struct ResultSet {
     pub(crate) response_headers: Option<String>,
     pub(crate) response_status: Option<String>,
     pub(crate) inserted: Option<i64>,
-}
-
-/// What the caller may see of a schema.
-#[derive(Debug)]
-pub(crate) struct OpenApiRows {
-    pub(crate) tables: Rows,
-    pub(crate) functions: Rows,
-    pub(crate) description: Option<String>,
 }
 
 /// What a transaction runs against.
@@ -101,11 +96,8 @@ impl MainTx<'_> {
         match plan {
             ActionPlan::Info(_) => Ok(DbResult::None),
             ActionPlan::Inspect(_) => {
-                let (Some(tables), Some(functions)) = (results.next(), results.next()) else {
-                    return Ok(DbResult::None);
-                };
-                let description = results.next().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned));
-                Ok(DbResult::OpenApi(OpenApiRows { tables, functions, description }))
+                let mut next = || results.next().unwrap_or_default();
+                Ok(DbResult::OpenApi(accessible(&next(), &next(), &next())))
             }
             ActionPlan::Crud(plan) if plan.is_explain() => {
                 let rows = results.next().unwrap_or_default();
@@ -279,6 +271,23 @@ fn result_set(rows: &Rows) -> ResultSet {
         response_headers: text(column::RESPONSE_HEADERS),
         response_status: text(column::RESPONSE_STATUS),
         inserted: row.int(column::INSERTED),
+    }
+}
+
+/// The results of `query::OpenApiQueries`.
+fn accessible(tables: &Rows, functions: &Rows, description: &Rows) -> Accessible {
+    let name = |row: &Row| Some(QualifiedIdentifier::new(row.text(0)?, row.text(1)?));
+    let function = |row: &Row| {
+        Some(AccessibleFunction {
+            oid: row.int(2).and_then(|oid| u32::try_from(oid).ok())?,
+            name: name(row)?,
+            param_types: row.text(3).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default(),
+        })
+    };
+    Accessible {
+        tables: tables.rows.iter().filter_map(name).collect(),
+        functions: functions.rows.iter().filter_map(function).collect(),
+        description: description.rows.first().and_then(|row| row.text(0)).map(str::to_owned),
     }
 }
 

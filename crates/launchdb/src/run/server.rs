@@ -144,6 +144,7 @@ async fn run_services(
         tasks: tasks.clone(),
         connect_timeout: Duration::from_secs(5),
         interleaved: 2,
+        public_url: Some(urls.public.clone()),
     });
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);

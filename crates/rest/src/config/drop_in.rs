@@ -196,6 +196,7 @@ fn config(reader: &mut Reader) -> Config {
         openapi_mode: openapi_mode.unwrap_or_default(),
         openapi_security_active: reader.flag(&["openapi-security-active"], false),
         openapi_server_proxy_uri: proxy_uri,
+        openapi_default_host: default.openapi_default_host,
         app_settings,
         server_timing_enabled: reader.flag(&["server-timing-enabled"], false),
         server_cors_allowed_origins: reader.text(&["server-cors-allowed-origins"]).map(|text| comma_separated(&text)),
@@ -206,7 +207,7 @@ fn config(reader: &mut Reader) -> Config {
     }
 }
 
-fn server(reader: &mut Reader, config: Config) -> DropIn {
+fn server(reader: &mut Reader, mut config: Config) -> DropIn {
     let socket_mode = reader.with(&["server-unix-socket-mode"], |text| match u32::from_str_radix(text, 8) {
         Err(_) => Err("Invalid server-unix-socket-mode: not an octal".into()),
         Ok(mode @ 0o600..=0o777) => Ok(mode),
@@ -229,6 +230,10 @@ fn server(reader: &mut Reader, config: Config) -> DropIn {
         reader.problems.push("admin-server-port: cannot be the same as server-port".into());
     }
     let server_host = reader.text(&["server-host"]).unwrap_or_else(|| "!4".into());
+    config.openapi_default_host = match server_host.as_str() {
+        "*" | "*4" | "!4" | "*6" | "!6" => format!("0.0.0.0:{server_port}"),
+        host => format!("{host}:{server_port}"),
+    };
     DropIn {
         config,
         db_uri: Secret::new(db_uri.unwrap_or_else(|| "postgresql://".into())),

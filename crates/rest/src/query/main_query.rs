@@ -51,7 +51,8 @@ pub struct MainQuery {
 pub struct OpenApiQueries {
     /// Rows of (schema, name): the relations of the schema that the role may use.
     pub accessible_tables: pg::Query,
-    /// Rows of (schema, name): the functions of the schema that the role may execute.
+    /// Rows of (schema, name, oid as int8, types of the parameters as a JSON array): the functions of the schema that
+    /// the role may execute.
     pub accessible_functions: pg::Query,
     /// One row with the schema's comment, which may be NULL.
     pub schema_description: pg::Query,

@@ -13,10 +13,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::api_request::ApiRequest;
 use crate::api_request::preferences::{PreferRepresentation, PreferResolution, Preferences};
 use crate::api_request::types::{InvokeMethod, Mutation};
+use crate::config::Config;
 use crate::error::{self, Error, RangeError};
 use crate::main_tx::{DbResult, ResultSet};
 use crate::media_type::MediaType;
-use crate::plan::{ActionPlan, CrudKind, CrudPlan, InfoPlan, MutatePlan};
+use crate::openapi::{self, Accessible};
+use crate::plan::{ActionPlan, CrudKind, CrudPlan, InfoPlan, InspectPlan, MutatePlan};
 use crate::range_query::{content_range, range_status};
 use crate::schema_cache::{SchemaCache, Volatility};
 
@@ -38,6 +40,7 @@ pub(crate) fn action_response(
     plan: &ActionPlan,
     request: &ApiRequest,
     result: DbResult,
+    config: &Config,
     cache: &SchemaCache,
 ) -> Result<Response, Error> {
     let mut response = match (plan, result) {
@@ -47,11 +50,11 @@ pub(crate) fn action_response(
             content_type(&mut headers, &plan.media_type, request);
             with_body(StatusCode::OK, headers, body)
         }
-        (ActionPlan::Inspect(_), _) => {
-            return Err(Error::NotImplemented("The OpenAPI document is not built yet".to_owned()));
+        (ActionPlan::Inspect(plan), DbResult::OpenApi(accessible)) => {
+            inspect(plan, request, &accessible, config, cache)
         }
         (ActionPlan::Info(plan), _) => info(plan, cache)?,
-        (ActionPlan::Crud(_), DbResult::None | DbResult::OpenApi(_)) => {
+        (ActionPlan::Crud(_) | ActionPlan::Inspect(_), _) => {
             return Err(Error::Internal("no result for a request that needs one".to_owned()));
         }
     };
@@ -197,6 +200,21 @@ fn preference_applied(headers: &mut HeaderMap, plan: &CrudPlan, request: &ApiReq
     if let Some(applied) = applied.applied() {
         insert(headers, PREFERENCE_APPLIED, &applied);
     }
+}
+
+fn inspect(
+    plan: &InspectPlan,
+    request: &ApiRequest,
+    accessible: &Accessible,
+    config: &Config,
+    cache: &SchemaCache,
+) -> Response {
+    let mut headers = HeaderMap::with_capacity(4);
+    content_type(&mut headers, &plan.media_type, request);
+    if plan.headers_only {
+        return Response { status: StatusCode::OK, headers, body: Bytes::new() };
+    }
+    with_body(StatusCode::OK, headers, openapi::document(config, cache, &plan.schema, accessible))
 }
 
 fn info(plan: &InfoPlan, cache: &SchemaCache) -> Result<Response, Error> {

@@ -41,6 +41,7 @@ fn table(name: &str, pk: &[&str], columns: &[(&str, &str, Option<&str>)]) -> (Qu
 
 fn routine(name: &str, params: &[(&str, &str, bool)], return_type: ReturnType) -> Arc<Routine> {
     Arc::new(Routine {
+        oid: 0,
         schema: "public".into(),
         name: name.into(),
         description: None,

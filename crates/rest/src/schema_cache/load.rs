@@ -240,6 +240,7 @@ pub(super) type ComputedRow = (String, String, String, String, String, String, b
 
 #[derive(Deserialize)]
 struct RoutineRow {
+    oid: u32,
     schema: String,
     name: String,
     description: Option<Box<str>>,
@@ -266,6 +267,7 @@ fn routines(rows: Vec<RoutineRow>, names: &mut Interner) -> HashMap<QualifiedIde
             PgType::Scalar(returned)
         };
         let routine = Routine {
+            oid: row.oid,
             schema: qi.schema.clone(),
             name: qi.name.clone(),
             description: row.description,

@@ -7,6 +7,8 @@ use crate::identifier::QualifiedIdentifier;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routine {
+    /// The function's OID, which tells overloads apart.
+    pub oid: u32,
     pub schema: Arc<str>,
     pub name: Arc<str>,
     pub description: Option<Box<str>>,

@@ -49,6 +49,7 @@ inputs as (
   group by f.oid, f.pronargs, f.pronargdefaults
 )
 select coalesce(json_agg(json_build_array(
+  f.oid::bigint,
   f.nspname,
   f.proname,
   d.description,

@@ -27,6 +27,7 @@ async fn load(database: &TestDatabase) -> Arc<SchemaCache> {
         tasks: TaskTracker::new(),
         connect_timeout: Duration::from_secs(10),
         interleaved: 0,
+        public_url: None,
     };
     let pool = PoolConfig { max_connections: 2, interleaved: 0, ..PoolConfig::default() };
     // A schema that does not exist yet is no error.

@@ -69,6 +69,7 @@ fn the_defaults_are_those_of_postgrest() {
     assert_eq!(drop_in.config.db_extra_search_path, ["public"]);
     assert!(!drop_in.config.tx_allow_override() && !drop_in.config.tx_rollback_all());
     assert_eq!((drop_in.server_host.as_str(), drop_in.server_port, drop_in.db_pool), ("!4", 3000, 10));
+    assert_eq!(drop_in.config.openapi_default_host, "0.0.0.0:3000");
     assert!(drop_in.config.jwt_keys.is_empty());
     assert_eq!(drop_in.db_uri.expose(), "postgresql://");
 }
