@@ -37,6 +37,7 @@ pub enum Rejection {
     },
     /// No such project; a deleted one looks the same.
     UnknownProject,
+    /// Refused with 403 and not 503: waiting does not help, and published clients try a 503 again.
     ProjectSuspended,
     /// Being set up, or its set-up failed.
     ProjectNotReady,
