@@ -1,85 +1,46 @@
-//! Ends what one project's sessions do to the others, and keeps the disk from filling up.
+//! What keeps one project's owner from harming the others while the cluster is shared: a watchdog over sessions, and a
+//! guard over the disk.
 //!
-//! Limits that PostgreSQL has are set where the roles are made. What anybody can do from SQL in spite of them (switch
-//! timeouts off, fill the lock table or the notification queue that all databases share, write until the disk is full)
-//! is looked for here once a second. Only sessions of projects' roles are ever ended.
+//! Limits like `statement_timeout` can be set by anyone who writes SQL, and the lock table, the notification queue and
+//! the disk belong to the whole cluster. So the limits that count are enforced from outside, by one session of the
+//! superuser. Only sessions of projects' roles are ever ended, and no text of a statement is ever read.
+//!
+//! While the disk is nearly full, writes are refused three times: by the services, which ask the [`base::WriteGate`];
+//! by PostgreSQL, whose transactions are read-only by default; and by the watchdog, which ends the sessions of those who
+//! say otherwise, and locks out a role that keeps saying so until there is room again.
 
-mod disk;
+mod config;
+mod low_disk;
+mod offence;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::provision::{ProvisionError, Provisioner};
+use crate::provision::{ConnectionLimits, ProvisionError, Provisioner};
 
-use disk::{DiskGuard, DiskVerdict};
-pub use store::Reason;
+pub use config::WatchdogConfig;
+pub use low_disk::{DiskConfig, DiskGuard, DiskSpace, DiskState, SpaceSource};
+pub use offence::{Action, Measure, Reason};
+use offence::{Docket, Offence};
 
-/// What a session of a project may take.
-#[derive(Clone, Debug)]
-pub struct WatchdogConfig {
-    /// How often it looks.
-    pub interval: Duration,
-    /// Longest a statement runs.
-    pub statement: Duration,
-    /// Longest a transaction is open without a statement: it holds locks and keeps vacuum from cleaning up.
-    pub idle_in_transaction: Duration,
-    /// Most advisory locks of a session. The lock table is shared by the cluster.
-    pub advisory_locks: i64,
-    /// Most locks of a session, of every kind.
-    pub locks: i64,
-    /// Share of the notification queue (0 to 1) at which the sessions that hold it back are ended.
-    pub notification_queue: f64,
-    pub disk: Option<DiskConfig>,
-}
-
-impl Default for WatchdogConfig {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(1),
-            statement: Duration::from_secs(300),
-            idle_in_transaction: Duration::from_secs(60),
-            advisory_locks: 2_000,
-            locks: 6_000,
-            notification_queue: 0.25,
-            disk: None,
-        }
-    }
-}
-
-/// The disk that PostgreSQL writes to, when it is one of this machine.
-#[derive(Clone, Debug)]
-pub struct DiskConfig {
-    /// A folder on it, where the ballast file is kept.
-    pub data_folder: PathBuf,
-    /// Below so many free bytes, projects become read-only. They can write again half as much above it.
-    pub low_bytes: u64,
-    /// Size of a file that is given up when the disk runs full all the same: a full disk makes PostgreSQL panic.
-    pub ballast_bytes: u64,
-}
-
-impl DiskConfig {
-    /// The sizes for an ordinary server.
-    pub fn new(data_folder: PathBuf) -> Self {
-        Self { data_folder, low_bytes: 1 << 30, ballast_bytes: 128 << 20 }
-    }
-}
-
-/// A session that was ended, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    pub pid: i32,
-    pub role: String,
-    pub reason: Reason,
-}
-
-/// Every so many rounds, the roles are looked at too.
-const ROUNDS_PER_SWEEP: u64 = 30;
+/// How often the roles are looked at too.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest that one look may take before its connection is given up.
+const ROUND_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Sessions ended at once because of the notification queue; then it is looked at again.
+const QUEUE_HOLDERS_AT_ONCE: i64 = 4;
+/// Sessions of an owner that are ended for writing while that is refused, before the role is locked out.
+const STRIKES: u32 = 3;
+/// Temporary bytes of a project while the disk is nearly full: reading can fill it, too.
+const TEMPORARY_BYTES_WHEN_LOW: i64 = 64 << 20;
 
 /// Watches until it is told to stop.
 pub struct Watchdog {
@@ -87,83 +48,214 @@ pub struct Watchdog {
     config: WatchdogConfig,
     disk: Option<DiskGuard>,
     client: Option<Client>,
-    rounds: u64,
-    /// Rounds in a row in which the notification queue was too full.
-    queue_full_rounds: u32,
+    docket: Docket,
+    /// What the cluster was last told; none when that is not known.
+    refusing: Option<bool>,
+    /// Owners' sessions that were ended for writing since writes are refused.
+    strikes: HashMap<String, u32>,
+    sizes: HashMap<String, i64>,
+    over_quota: Vec<String>,
+    measured: Option<Instant>,
+    swept: Instant,
 }
 
 impl Watchdog {
+    /// Connects to nothing yet. The guard of `config.disk` moves the provisioner's gate.
     pub fn new(provisioner: Provisioner, config: WatchdogConfig) -> Self {
         let disk = config.disk.clone().map(|disk| DiskGuard::new(disk, provisioner.write_gate().clone()));
-        Self { provisioner, config, disk, client: None, rounds: 0, queue_full_rounds: 0 }
+        Self::with_disk(provisioner, config, disk)
     }
 
-    /// Looks at everything once in each interval. A failure is logged and the connection made anew.
+    /// As [`Watchdog::new`] with another guard than that of `config.disk`.
+    pub fn with_disk(provisioner: Provisioner, config: WatchdogConfig, disk: Option<DiskGuard>) -> Self {
+        Self {
+            provisioner,
+            config,
+            disk,
+            client: None,
+            docket: Docket::default(),
+            refusing: None,
+            strikes: HashMap::new(),
+            sizes: HashMap::new(),
+            over_quota: Vec::new(),
+            measured: None,
+            swept: Instant::now(),
+        }
+    }
+
+    /// The guard of the disk, for health checks.
+    pub fn disk(&self) -> Option<DiskGuard> {
+        self.disk.clone()
+    }
+
+    /// Looks at sessions and disk until `shutdown`. Failures are logged once each time they begin; the connection is
+    /// then made anew. The disk is looked at also while PostgreSQL is away.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut interval = tokio::time::interval(self.config.interval);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let disk = self.disk();
+        let disk = async {
+            if let Some(disk) = disk {
+                disk.run(shutdown.clone()).await;
+            }
+        };
+        tokio::join!(disk, self.watch_sessions(&shutdown));
+    }
+
+    async fn watch_sessions(&mut self, shutdown: &CancellationToken) {
+        let mut failures = 0u32;
         loop {
+            let looked = tokio::select! {
+                () = shutdown.cancelled() => return,
+                looked = tokio::time::timeout(ROUND_DEADLINE, self.round()) => looked,
+            };
+            let failure = match looked {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(ProvisionError::Database("PostgreSQL does not answer".into())),
+            };
+            match failure {
+                None if failures > 0 => {
+                    failures = 0;
+                    tracing::info!("the watchdog can look again");
+                }
+                None => {}
+                Some(error) => {
+                    self.client = None;
+                    if failures == 0 {
+                        tracing::warn!(cause = ?error, "the watchdog cannot look");
+                    }
+                    failures = failures.saturating_add(1);
+                }
+            }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = interval.tick() => {}
-            }
-            if let Err(error) = self.round().await {
-                tracing::warn!(cause = ?error, "the watchdog could not look");
-                self.client = None;
+                () = tokio::time::sleep(self.pause(failures)) => {}
             }
         }
     }
 
-    /// Looks once, and says which sessions it ended.
-    pub async fn round(&mut self) -> Result<Vec<Ended>, ProvisionError> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
-            self.client = Some(self.provisioner.monitor().await?);
-        }
-        let Some(client) = &self.client else { return Ok(Vec::new()) };
-        let mut ended = store::sessions_end(client, &self.config).await?;
+    fn pause(&self, failures: u32) -> Duration {
+        let usual = if self.refusing == Some(true) { self.config.interval / 4 } else { self.config.interval };
+        usual.saturating_mul(1 << failures.min(4)).min(LONGEST_PAUSE.max(usual))
+    }
 
-        if store::notification_queue(client).await? > self.config.notification_queue {
-            self.queue_full_rounds += 1;
-            // First those that cannot be reading it; when that was not enough, whoever listens or might.
-            ended.extend(store::queue_holders_end(client, self.queue_full_rounds > 3).await?);
-        } else {
-            self.queue_full_rounds = 0;
+    /// Looks at the sessions once, and says what it did.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached or refuses; the next round needs no preparation.
+    pub async fn round(&mut self) -> Result<Vec<Action>, ProvisionError> {
+        let client = match self.client.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => self.connect().await?,
+        };
+        self.refuse_writes(&client).await?;
+        self.measure_databases(&client).await?;
+        self.docket.begin();
+        let refusing = self.refusing == Some(true);
+        let usual = self.config.temporary_bytes;
+        let situation = store::Situation {
+            writes_refused: refusing,
+            over_quota: &self.over_quota,
+            temporary_bytes: if refusing { usual.min(TEMPORARY_BYTES_WHEN_LOW) } else { usual },
+        };
+        let mut offences = store::offenders(&client, &self.config, &situation).await?;
+        if store::notification_queue(&client).await? > self.config.notification_queue {
+            let holders = store::notification_queue_holders(&client, &self.config, QUEUE_HOLDERS_AT_ONCE).await?;
+            let known: Vec<i32> = offences.iter().map(|offence| offence.pid).collect();
+            offences.extend(holders.into_iter().filter(|holder| !known.contains(&holder.pid)));
         }
-
-        if let Some(disk) = &mut self.disk {
-            match disk.look().await {
-                DiskVerdict::Enough => {}
-                DiskVerdict::BecameLow => {
-                    let databases = store::databases_read_only(client, true).await?;
-                    ended.extend(store::all_sessions_end(client).await?);
-                    tracing::error!(databases, "the disk is nearly full: projects are read-only");
-                }
-                DiskVerdict::StillLow => {
-                    store::databases_read_only(client, true).await?;
-                    // Anybody can switch read-only off for a session of their own.
-                    ended.extend(store::writers_end(client).await?);
-                }
-                DiskVerdict::Recovered => {
-                    let databases = store::databases_read_only(client, false).await?;
-                    if databases > 0 {
-                        // Sessions keep the setting they began with.
-                        store::all_sessions_end(client).await?;
-                        tracing::info!(databases, "there is room on the disk again: projects can write");
-                    }
-                    disk.recovered();
-                }
+        let mut actions = Vec::new();
+        for offence in &offences {
+            actions.extend(self.act(&client, offence).await?);
+        }
+        self.lock_out(&client).await?;
+        if self.swept.elapsed() >= SWEEP_INTERVAL {
+            self.swept = Instant::now();
+            if let Err(error) = self.provisioner.sweep_roles().await {
+                tracing::warn!(cause = ?error, "the roles of projects could not be looked at");
             }
         }
-        for session in &ended {
-            tracing::warn!(
-                pid = session.pid, role = session.role, reason = session.reason.as_str(),
-                "a session of a project was ended"
-            );
+        self.client = Some(client);
+        Ok(actions)
+    }
+
+    async fn connect(&mut self) -> Result<Client, ProvisionError> {
+        let client = self.provisioner.monitor().await?;
+        store::session_prepare(&client).await?;
+        if self.disk.is_some() {
+            store::writers_exempt(&client).await?;
         }
-        self.rounds += 1;
-        if self.rounds.is_multiple_of(ROUNDS_PER_SWEEP) {
-            self.provisioner.sweep_roles().await?;
+        // PostgreSQL may have been started anew, with other settings.
+        self.refusing = None;
+        Ok(client)
+    }
+
+    /// Tells the cluster whether writes are allowed, when that has changed.
+    async fn refuse_writes(&mut self, client: &Client) -> Result<(), ProvisionError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let refuse = !disk.writes_allowed();
+        if self.refusing == Some(refuse) {
+            return Ok(());
         }
-        Ok(ended)
+        store::writes_refuse(client, refuse).await?;
+        if refuse {
+            // The pool of the control plane can be older than its exemption.
+            store::writers_renew(client).await?;
+        } else {
+            self.strikes.clear();
+            let locked_out = store::locked_out(client, &self.config).await?;
+            let roles: Vec<&str> = locked_out.iter().map(String::as_str).collect();
+            store::connection_limit_put(client, &roles, ConnectionLimits::default().owner).await?;
+        }
+        self.refusing = Some(refuse);
+        Ok(())
+    }
+
+    /// Finds the databases that are larger than allowed and grow.
+    async fn measure_databases(&mut self, client: &Client) -> Result<(), ProvisionError> {
+        let Some(quota) = self.config.quota_bytes else { return Ok(()) };
+        if self.measured.is_some_and(|measured| measured.elapsed() < self.config.quota_interval) {
+            return Ok(());
+        }
+        let sizes = store::database_sizes(client, &self.config).await?;
+        // An owner who deletes must be able to.
+        let grows = |name: &String, size: i64| self.sizes.get(name).is_none_or(|before| *before < size);
+        self.over_quota =
+            sizes.iter().filter(|(name, size)| **size > quota && grows(name, **size)).map(|(n, _)| n.clone()).collect();
+        self.sizes = sizes;
+        self.measured = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn act(&mut self, client: &Client, offence: &Offence) -> Result<Option<Action>, ProvisionError> {
+        let Some(step) = self.docket.decide(offence, Instant::now(), self.config.cancel_grace) else {
+            return Ok(None);
+        };
+        store::measure_take(client, offence, step.measure).await?;
+        if !step.new {
+            return Ok(None);
+        }
+        let Offence { pid, role, project, reason, .. } = offence.clone();
+        let message = match step.measure {
+            Measure::Cancelled => "a project's statement was cancelled",
+            Measure::Ended => "a project's session was ended",
+        };
+        tracing::warn!("project.ref" = project, pid, role, reason = reason.as_str(), "{message}");
+        // The services' own role is not counted: whoever writes through them is told so by them.
+        if reason == Reason::WritesRefused && role == project {
+            *self.strikes.entry(role.clone()).or_default() += 1;
+        }
+        Ok(Some(Action { pid, role, project, reason, measure: step.measure }))
+    }
+
+    /// Keeps owners out who go on writing while that is refused.
+    async fn lock_out(&mut self, client: &Client) -> Result<(), ProvisionError> {
+        let incorrigible: Vec<String> =
+            self.strikes.iter().filter(|(_, strikes)| **strikes >= STRIKES).map(|(role, _)| role.clone()).collect();
+        for role in incorrigible {
+            store::connection_limit_put(client, &[&role], 0).await?;
+            self.strikes.remove(&role);
+            tracing::warn!("project.ref" = role, "the owner's role is locked out until writes are allowed again");
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
--- The control plane's own roles write also while the others may not: removing projects is what frees the disk. The
--- names are in the session's setting `launchdb.watchdog_roles`, an array.
+-- The control plane's own roles write also while the others may not: removing projects is what frees the disk. They are
+-- the superuser and the owner of the platform database, where this runs. Holds from their next session on.
 do $exempt$
 declare
     exempt record;
@@ -7,7 +7,8 @@ begin
     for exempt in
         select role.rolname
         from pg_catalog.pg_roles role
-        where role.rolname::text = any (pg_catalog.current_setting('launchdb.watchdog_roles')::text[])
+        where (role.rolname = session_user
+                or role.oid = (select datdba from pg_catalog.pg_database where datname = current_database()))
             and not exists (
                 select from pg_catalog.pg_db_role_setting setting
                 where setting.setrole = role.oid and setting.setdatabase = 0

@@ -1,106 +1,153 @@
-//! The watchdog's SQL, run by the superuser in the platform database. Sessions are those of roles named like a
-//! project's, in the database of that project.
+//! The watchdog's SQL, run by the superuser; each statement is a file that says what it does.
 
-use pg::ident::quote_ident;
+use std::collections::HashMap;
+
+use base::ProjectRef;
 use tokio_postgres::{Client, Error, Row};
 
-use super::{Ended, WatchdogConfig};
+use super::WatchdogConfig;
+use super::offence::{Measure, Offence, Reason};
 
-/// Why a session was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    Statement,
-    IdleInTransaction,
-    AdvisoryLocks,
-    Locks,
-    NotificationQueue,
-    Disk,
+/// What the limits depend on besides the configuration.
+pub(super) struct Situation<'a> {
+    pub(super) writes_refused: bool,
+    /// Projects whose databases are too large and grow.
+    pub(super) over_quota: &'a [String],
+    /// See [`WatchdogConfig::temporary_bytes`]; less while the disk is nearly full.
+    pub(super) temporary_bytes: i64,
 }
 
-impl Reason {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Statement => "a statement ran too long",
-            Self::IdleInTransaction => "a transaction was idle too long",
-            Self::AdvisoryLocks => "it held too many advisory locks",
-            Self::Locks => "it held too many locks",
-            Self::NotificationQueue => "it held back the notification queue",
-            Self::Disk => "the disk is nearly full",
-        }
-    }
-
-    /// The word that `sessions_over_limit.sql` uses.
-    fn from_name(name: &str) -> Self {
-        match name {
-            "statement" => Self::Statement,
-            "idle_in_transaction" => Self::IdleInTransaction,
-            "advisory_locks" => Self::AdvisoryLocks,
-            _ => Self::Locks,
-        }
-    }
+/// Bounds what the watchdog itself may wait for.
+pub(super) async fn session_prepare(db: &Client) -> Result<(), Error> {
+    db.batch_execute(include_str!("../session_prepare.sql")).await
 }
 
-/// A condition on `pg_stat_activity` that only sessions of projects meet.
-const OF_A_PROJECT: &str =
-    "usename ~ '^proj_[a-z0-9]{3,40}(_authenticator)?$' and regexp_replace(usename, '_authenticator$', '') = datname";
-
-fn read(row: &Row, reason: Reason) -> Ended {
-    Ended { pid: row.get(0), role: row.get(1), reason }
-}
-
-/// Ends sessions that pass a limit.
-pub(super) async fn sessions_end(db: &Client, limits: &WatchdogConfig) -> Result<Vec<Ended>, Error> {
-    const SQL: &str = include_str!("sessions_over_limit.sql");
-    let (statement, idle) = (limits.statement.as_secs_f64(), limits.idle_in_transaction.as_secs_f64());
-    let rows = db.query(SQL, &[&statement, &idle, &limits.advisory_locks, &limits.locks]).await?;
-    Ok(rows.iter().map(|row| read(row, Reason::from_name(row.get(2)))).collect())
+/// Sessions that pass a limit.
+pub(super) async fn offenders(
+    db: &Client,
+    config: &WatchdogConfig,
+    situation: &Situation<'_>,
+) -> Result<Vec<Offence>, Error> {
+    let rows = db
+        .query(
+            include_str!("../offenders.sql"),
+            &[
+                &config.statement.as_secs_f64(),
+                &config.idle_in_transaction.as_secs_f64(),
+                &config.transaction.as_secs_f64(),
+                &config.locks,
+                &config.project_locks,
+                &config.sessions,
+                &situation.temporary_bytes,
+                &situation.writes_refused,
+                &situation.over_quota,
+                &only(config),
+            ],
+        )
+        .await?;
+    Ok(offences(&rows))
 }
 
 /// How full the notification queue is, from 0 to 1.
 pub(super) async fn notification_queue(db: &Client) -> Result<f64, Error> {
-    db.query_one("select pg_notification_queue_usage()", &[]).await.map(|row| row.get(0))
+    db.query_one(include_str!("../notification_queue.sql"), &[]).await.map(|row| row.get(0))
 }
 
-/// Ends sessions that cannot be reading the queue: in a transaction for a while, or waiting for a client that does not
-/// read. With `everybody`, every session of a project: which of them listen is not to be seen from outside.
-pub(super) async fn queue_holders_end(db: &Client, everybody: bool) -> Result<Vec<Ended>, Error> {
-    let sql = format!(
-        "select pid, usename::text, pg_terminate_backend(pid) from pg_stat_activity
-        where {OF_A_PROJECT} and ($1 or now() - xact_start > interval '2 seconds' or wait_event = 'ClientWrite')"
-    );
-    Ok(db.query(&sql, &[&everybody]).await?.iter().map(|row| read(row, Reason::NotificationQueue)).collect())
+/// Sessions that may be holding the notification queue back, the likeliest first.
+pub(super) async fn notification_queue_holders(
+    db: &Client,
+    config: &WatchdogConfig,
+    most: i64,
+) -> Result<Vec<Offence>, Error> {
+    let sql = include_str!("../notification_queue_holders.sql");
+    let rows = db.query(sql, &[&config.notification_stall.as_secs_f64(), &only(config), &most]).await?;
+    Ok(offences(&rows))
 }
 
-/// Ends every session of a project.
-pub(super) async fn all_sessions_end(db: &Client) -> Result<Vec<Ended>, Error> {
-    let sql = format!("select pid, usename::text, pg_terminate_backend(pid) from pg_stat_activity where {OF_A_PROJECT}");
-    Ok(db.query(&sql, &[]).await?.iter().map(|row| read(row, Reason::Disk)).collect())
+/// Does something about a session, unless it has gone.
+pub(super) async fn measure_take(db: &Client, offence: &Offence, measure: Measure) -> Result<(), Error> {
+    let sql = match measure {
+        Measure::Cancelled => include_str!("../statement_cancel.sql"),
+        Measure::Ended => include_str!("../session_end.sql"),
+    };
+    db.execute(sql, &[&offence.pid, &offence.backend_start]).await.map(drop)
 }
 
-/// Ends sessions of projects that have written something.
-pub(super) async fn writers_end(db: &Client) -> Result<Vec<Ended>, Error> {
-    let sql = format!(
-        "select pid, usename::text, pg_terminate_backend(pid) from pg_stat_activity
-        where {OF_A_PROJECT} and backend_xid is not null"
-    );
-    Ok(db.query(&sql, &[]).await?.iter().map(|row| read(row, Reason::Disk)).collect())
+/// Bytes of each project's database.
+pub(super) async fn database_sizes(db: &Client, config: &WatchdogConfig) -> Result<HashMap<String, i64>, Error> {
+    let rows = db.query(include_str!("../database_sizes.sql"), &[&only(config)]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Makes the databases of projects read-only for new sessions, or no longer. Returns how many it changed. Owners of
-/// projects own no database, so this setting of a database is always ours.
-pub(super) async fn databases_read_only(db: &Client, read_only: bool) -> Result<usize, Error> {
-    const SQL: &str = "select d.datname::text from pg_database as d
-        where starts_with(shobj_description(d.oid, 'pg_database'), 'LaunchDB:') and d.datname ~ '^proj_[a-z0-9]{3,40}$'
-            and $1 is distinct from exists (
-                select from pg_db_role_setting as s
-                where s.setdatabase = d.oid and s.setrole = 0
-                    and 'default_transaction_read_only=on' = any (s.setconfig))";
-    let rows = db.query(SQL, &[&read_only]).await?;
-    for row in &rows {
-        let name = quote_ident(row.get(0));
-        let change =
-            if read_only { "set default_transaction_read_only to on" } else { "reset default_transaction_read_only" };
-        db.batch_execute(&format!("alter database {name} {change}")).await?;
+/// Makes transactions of the whole cluster read-only unless they say otherwise, or no longer.
+pub(super) async fn writes_refuse(db: &Client, refuse: bool) -> Result<(), Error> {
+    // ALTER SYSTEM wants to be alone.
+    let sql = if refuse { include_str!("../writes_refuse.sql") } else { include_str!("../writes_allow.sql") };
+    db.batch_execute(sql).await?;
+    db.execute(include_str!("../settings_reload.sql"), &[]).await.map(drop)
+}
+
+/// Lets the control plane's own roles write whatever the cluster's default is; from their next session on.
+pub(super) async fn writers_exempt(db: &Client) -> Result<(), Error> {
+    db.batch_execute(include_str!("../writers_exempt.sql")).await
+}
+
+/// Ends idle sessions of the control plane that may have begun before it was exempted.
+pub(super) async fn writers_renew(db: &Client) -> Result<(), Error> {
+    db.execute(include_str!("../writers_renew.sql"), &[]).await.map(drop)
+}
+
+/// Sets how many sessions these owners' roles may have.
+pub(super) async fn connection_limit_put(db: &Client, roles: &[&str], limit: i32) -> Result<(), Error> {
+    variable_put(db, "launchdb.watchdog_roles", &array_text(roles)).await?;
+    variable_put(db, "launchdb.watchdog_limit", &limit.to_string()).await?;
+    db.batch_execute(include_str!("../connection_limit.sql")).await
+}
+
+/// Owners' roles that may have no session at all.
+pub(super) async fn locked_out(db: &Client, config: &WatchdogConfig) -> Result<Vec<String>, Error> {
+    let rows = db.query(include_str!("../locked_out.sql"), &[&only(config)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+async fn variable_put(db: &Client, name: &str, value: &str) -> Result<(), Error> {
+    db.execute(include_str!("../variable_put.sql"), &[&name, &value]).await.map(drop)
+}
+
+/// PostgreSQL's text of an array of texts.
+fn array_text(items: &[&str]) -> String {
+    let quoted: Vec<String> =
+        items.iter().map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    format!("{{{}}}", quoted.join(","))
+}
+
+fn only(config: &WatchdogConfig) -> Option<Vec<&str>> {
+    config.only.as_ref().map(|only| only.iter().map(ProjectRef::as_str).collect())
+}
+
+fn offences(rows: &[Row]) -> Vec<Offence> {
+    rows.iter().filter_map(offence).collect()
+}
+
+fn offence(row: &Row) -> Option<Offence> {
+    Some(Offence {
+        pid: row.get("pid"),
+        backend_start: row.get("backend_start"),
+        role: row.get("role"),
+        project: row.get("project"),
+        reason: Reason::from_name(row.get("reason"))?,
+        since: row.get("since"),
+        cancel: row.get("cancel"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::array_text;
+
+    #[test]
+    fn names_of_roles_survive_in_an_array() {
+        assert_eq!(array_text(&[]), "{}");
+        assert_eq!(array_text(&["platform", r#"a "b",\c"#]), r#"{"platform","a \"b\",\\c"}"#);
     }
-    Ok(rows.len())
 }

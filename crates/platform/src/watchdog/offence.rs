@@ -1,0 +1,205 @@
+//! What sessions of projects did, and what was done about it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Why a session is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    WritesRefused,
+    OverQuota,
+    Locks,
+    TemporaryFiles,
+    Sessions,
+    IdleInTransaction,
+    StatementTime,
+    TransactionTime,
+    NotificationQueue,
+}
+
+impl Reason {
+    const ALL: [Self; 9] = [
+        Self::WritesRefused,
+        Self::OverQuota,
+        Self::Locks,
+        Self::TemporaryFiles,
+        Self::Sessions,
+        Self::IdleInTransaction,
+        Self::StatementTime,
+        Self::TransactionTime,
+        Self::NotificationQueue,
+    ];
+
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WritesRefused => "it writes while the disk is nearly full",
+            Self::OverQuota => "its project's database is larger than allowed, and grows",
+            Self::Locks => "too many locks",
+            Self::TemporaryFiles => "too many temporary files",
+            Self::Sessions => "too many sessions of its role",
+            Self::IdleInTransaction => "a transaction was idle too long",
+            Self::StatementTime => "a statement ran too long",
+            Self::TransactionTime => "a transaction was open too long",
+            Self::NotificationQueue => "it may hold back the notification queue",
+        }
+    }
+
+    /// The word in the `.sql` files.
+    fn name(self) -> &'static str {
+        match self {
+            Self::WritesRefused => "writes_refused",
+            Self::OverQuota => "over_quota",
+            Self::Locks => "locks",
+            Self::TemporaryFiles => "temporary_files",
+            Self::Sessions => "sessions",
+            Self::IdleInTransaction => "idle_in_transaction",
+            Self::StatementTime => "statement_time",
+            Self::TransactionTime => "transaction_time",
+            Self::NotificationQueue => "notification_queue",
+        }
+    }
+
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+/// A session that passes a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offence {
+    pub(super) pid: i32,
+    /// When the session began; with the pid its identity. Microseconds since the Unix epoch, as `since`.
+    pub(super) backend_start: i64,
+    pub(super) role: String,
+    pub(super) project: String,
+    pub(super) reason: Reason,
+    /// When the offending statement, transaction or session began: another one is another offence.
+    pub(super) since: Option<i64>,
+    /// Whether cancelling what it does may be enough.
+    pub(super) cancel: bool,
+}
+
+/// What the watchdog did to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    pub pid: i32,
+    pub role: String,
+    /// The text of the project's id.
+    pub project: String,
+    pub reason: Reason,
+    pub measure: Measure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// The statement was cancelled, the session goes on.
+    Cancelled,
+    /// The session was ended.
+    Ended,
+}
+
+/// What to do about an offence that was seen again, or for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) measure: Measure,
+    /// Whether it is worth a line in the log; the same measure again is not.
+    pub(super) new: bool,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    pid: i32,
+    backend_start: i64,
+    reason: Reason,
+    since: Option<i64>,
+}
+
+struct Record {
+    cancelled: Option<Instant>,
+    ended: bool,
+    seen: u64,
+}
+
+/// Offences that are being dealt with.
+#[derive(Default)]
+pub(super) struct Docket {
+    records: HashMap<Key, Record>,
+    round: u64,
+}
+
+impl Docket {
+    /// Begins a round: what is not seen again in it is over.
+    pub(super) fn begin(&mut self) {
+        let last = self.round;
+        self.records.retain(|_, record| record.seen == last);
+        self.round += 1;
+    }
+
+    /// A statement is cancelled first; its session is ended when it is still there after `grace`. None while waiting.
+    pub(super) fn decide(&mut self, offence: &Offence, now: Instant, grace: Duration) -> Option<Step> {
+        let Offence { pid, backend_start, reason, since, .. } = *offence;
+        let round = self.round;
+        let record = self
+            .records
+            .entry(Key { pid, backend_start, reason, since })
+            .or_insert(Record { cancelled: None, ended: false, seen: round });
+        record.seen = round;
+        match record.cancelled {
+            None if offence.cancel && !record.ended => {
+                record.cancelled = Some(now);
+                Some(Step { measure: Measure::Cancelled, new: true })
+            }
+            Some(cancelled) if now.duration_since(cancelled) < grace => None,
+            _ => {
+                let new = !record.ended;
+                record.ended = true;
+                Some(Step { measure: Measure::Ended, new })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_sql_files_are_known() {
+        let sql = [include_str!("offenders.sql"), include_str!("notification_queue_holders.sql")].concat();
+        for reason in Reason::ALL {
+            assert!(sql.contains(&format!("'{}'", reason.name())), "{reason:?}");
+            assert_eq!(Reason::from_name(reason.name()), Some(reason));
+        }
+    }
+
+    #[test]
+    fn cancelling_comes_first_and_each_measure_is_new_once() {
+        let offence = |cancel, since| Offence {
+            pid: 1,
+            backend_start: 1,
+            role: "proj_abc".into(),
+            project: "proj_abc".into(),
+            reason: Reason::StatementTime,
+            since: Some(since),
+            cancel,
+        };
+        let (mut docket, start, grace) = (Docket::default(), Instant::now(), Duration::from_secs(2));
+        let mut look = |after: u64, cancel, since| {
+            docket.begin();
+            docket.decide(&offence(cancel, since), start + Duration::from_secs(after), grace)
+        };
+        let step = |measure, new| Some(Step { measure, new });
+        assert_eq!(look(0, true, 1), step(Measure::Cancelled, true));
+        assert_eq!(look(1, true, 1), None);
+        assert_eq!(look(2, true, 1), step(Measure::Ended, true));
+        assert_eq!(look(3, true, 1), step(Measure::Ended, false));
+        // The session's next statement.
+        assert_eq!(look(4, true, 2), step(Measure::Cancelled, true));
+        // Idle, so there is nothing to cancel.
+        assert_eq!(look(5, false, 3), step(Measure::Ended, true));
+        docket.begin();
+        docket.begin();
+        assert!(docket.records.is_empty());
+    }
+}
