@@ -145,7 +145,8 @@ fn run_sql(source: &Source, project: &OneProject, sql: &str, read_only: bool) ->
 
 /// The results of each statement: rows as a table, otherwise its command tag.
 fn sql_text(json: &Value) -> String {
-    let results = json["results"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // One statement is the answer itself; several are listed.
+    let results = json["results"].as_array().map_or(std::slice::from_ref(json), Vec::as_slice);
     let texts = results.iter().map(|result| {
         let columns: Vec<&str> = result["columns"]
             .as_array()
@@ -162,7 +163,8 @@ fn sql_text(json: &Value) -> String {
             Value::Object(members) => members.values().map(cell).collect(),
             other => vec![cell(other)],
         });
-        format!("{}\n{command}", table(&columns, rows))
+        let cut = if result["truncated"] == true { " (more rows than an answer holds)" } else { "" };
+        format!("{}\n{command}{cut}", table(&columns, rows))
     });
     texts.collect::<Vec<_>>().join("\n")
 }
@@ -206,5 +208,7 @@ mod tests {
         let lines: Vec<_> = sql_text(&json).lines().map(|l| l.trim().to_owned()).collect();
         assert_eq!(lines[0], "CREATE TABLE");
         assert!(lines[1].starts_with('A') && lines[2] == "x" && lines[3] == "SELECT 1", "{lines:?}");
+        let one = json!({"command": "SELECT 1", "columns": [{"name": "a"}], "rows": [{"a": 7}], "truncated": true});
+        assert!(sql_text(&one).contains('7') && sql_text(&one).ends_with("holds)"));
     }
 }

@@ -10,7 +10,7 @@ use test_support::ScratchDir;
 
 use crate::server::Server;
 
-const CREATIONS: u64 = 100;
+const CREATIONS: usize = 100;
 const INSERTS: u64 = 1_000;
 
 #[test]
@@ -83,7 +83,7 @@ fn while_killing(server: &mut Server, home: &ScratchDir, work: impl Fn(&(String,
             .collect();
         let mut round = 0;
         while !done.load(Ordering::Relaxed) {
-            std::thread::sleep(random_pause(200, 1_800));
+            std::thread::sleep(random_pause(100, 900));
             if done.load(Ordering::Relaxed) {
                 break;
             }
@@ -103,9 +103,6 @@ fn create_while_killing(server: &mut Server, home: &ScratchDir) -> Vec<String> {
     let acknowledged = Mutex::new(Vec::new());
     while_killing(server, home, |(url, token)| {
         let attempt = attempts.fetch_add(1, Ordering::Relaxed);
-        if attempt >= CREATIONS {
-            return true;
-        }
         let bearer = format!("Bearer {token}");
         let body = serde_json::json!({ "name": format!("crash-{attempt}") });
         match post(&format!("{url}/api/projects"), &[("authorization", &bearer)], &body) {
@@ -114,16 +111,16 @@ fn create_while_killing(server: &mut Server, home: &ScratchDir) -> Vec<String> {
                 acknowledged.lock().expect("no worker panics").push(id);
             }
             Some((status, body)) => assert!(status >= 500 || status == 429, "{status} {body}"),
-            // The server is gone at the moment; the attempt counts all the same.
-            None => std::thread::sleep(Duration::from_millis(50)),
+            // The server is gone at the moment.
+            None => std::thread::sleep(Duration::from_millis(20)),
         }
-        false
+        acknowledged.lock().expect("no worker panics").len() >= CREATIONS
     });
     acknowledged.into_inner().expect("no worker panics")
 }
 
 fn every_project_is_whole(server: &mut Server, acknowledged: &[String]) {
-    assert!(acknowledged.len() >= 20, "only {} creations were acknowledged", acknowledged.len());
+    assert!(acknowledged.len() >= CREATIONS, "only {} creations were acknowledged", acknowledged.len());
     // The reconciler is at work after a start; until it is through, unfinished projects may be seen.
     let projects = server.until("no project is half-made", |server| {
         let listed = server.cli_json(&["project", "list"]);

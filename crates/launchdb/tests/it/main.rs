@@ -23,7 +23,7 @@ fn a_server_lives() {
 
     let mut server = Server::start(home.path(), &[]);
     assert!(!server.stdout().contains("password"), "the owner's password is printed once");
-    assert_eq!(server.get(&row.0, &row.1).0, 200);
+    assert_eq!(server.get(&format!("{}{}", server.url(), row.0), &row.1).0, 200);
     assert!(server.healthy_after < Duration::from_secs(10), "healthy after {:?}", server.healthy_after);
 
     killed_servers_lose_nothing(&mut server, home.path());
@@ -60,7 +60,12 @@ fn commands_make_and_change_projects(server: &Server) {
     assert_eq!(server.cli_json(&["project", "show", "shop"])["id"], id);
     assert!(server.cli(&["project", "list"]).contains(id));
 
-    server.cli(&["project", "sql", "shop", "create table items (id int primary key); grant select on items to anon"]);
+    server.cli(&[
+        "project",
+        "sql",
+        "shop",
+        "create table items (id int primary key); grant select on items to anon, service_role",
+    ]);
     server.cli(&["project", "sql", "shop", "insert into items select generate_series(1, 20)"]);
     let rows = server.cli(&["project", "sql", "shop", "select count(*) as items from items"]);
     assert!(rows.contains("ITEMS") && rows.contains("20"), "{rows}");
@@ -120,13 +125,15 @@ fn status_page_is_plain_and_closed(server: &Server) {
     assert!(!page.contains("src=") && !page.contains("<script"), "nothing is loaded");
 }
 
-/// Returns a URL and a key that have to work after the next start.
+/// Returns a path and a key that have to work after the next start, which may be on another port.
 fn a_terminated_server_drains_and_stops_postgres(server: &mut Server) -> (String, String) {
     let connection = server.cli_json(&["project", "connection", "shop"]);
     let api_url = connection["api_url"].as_str().expect("a URL").to_owned();
+    let path = api_url.strip_prefix(&server.url()).expect("the API is below the server's URL").to_owned();
     let key = connection["service_role_key"].as_str().expect("a key").to_owned();
     let sql = "create function slow() returns text language sql as $$ select 'done' from pg_sleep(1.5) $$";
     server.cli(&["project", "sql", "shop", sql]);
+    let url = server.url();
     assert!(server.postmaster().is_some());
     let slow = format!("{api_url}/rest/v1/rpc/slow");
     let key_of_thread = key.clone();
@@ -141,7 +148,7 @@ fn a_terminated_server_drains_and_stops_postgres(server: &mut Server) -> (String
     assert_eq!(status.code(), Some(0));
     assert!(server.postmaster().is_none(), "PostgreSQL was stopped");
     assert!(!server.data().join("run/cli.json").exists(), "the way to the server is gone with it");
-    (format!("{api_url}/rest/v1/items?limit=1"), key)
+    (format!("{path}/rest/v1/items?limit=1"), key)
 }
 
 fn killed_servers_lose_nothing(server: &mut Server, home: &std::path::Path) {
