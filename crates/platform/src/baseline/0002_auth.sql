@@ -106,16 +106,12 @@ create index users_instance_id_idx on auth.users (instance_id);
 create index users_is_anonymous_idx on auth.users (is_anonymous);
 create unique index users_email_partial_key on auth.users (email) where (is_sso_user = false);
 -- Codes of digits may repeat among users, tokens may not.
-create unique index confirmation_token_idx on auth.users (confirmation_token)
-    where (confirmation_token::text !~ '^[0-9 ]*$');
-create unique index recovery_token_idx on auth.users (recovery_token)
-    where (recovery_token::text !~ '^[0-9 ]*$');
+create unique index confirmation_token_idx on auth.users (confirmation_token) where (confirmation_token::text !~ '^[0-9 ]*$');
+create unique index recovery_token_idx on auth.users (recovery_token) where (recovery_token::text !~ '^[0-9 ]*$');
 create unique index email_change_token_current_idx on auth.users (email_change_token_current)
     where (email_change_token_current::text !~ '^[0-9 ]*$');
-create unique index email_change_token_new_idx on auth.users (email_change_token_new)
-    where (email_change_token_new::text !~ '^[0-9 ]*$');
-create unique index reauthentication_token_idx on auth.users (reauthentication_token)
-    where (reauthentication_token::text !~ '^[0-9 ]*$');
+create unique index email_change_token_new_idx on auth.users (email_change_token_new) where (email_change_token_new::text !~ '^[0-9 ]*$');
+create unique index reauthentication_token_idx on auth.users (reauthentication_token) where (reauthentication_token::text !~ '^[0-9 ]*$');
 comment on table auth.users is 'Users of the project.';
 
 create table auth.identities (
@@ -134,7 +130,6 @@ create table auth.identities (
 );
 create index identities_user_id_idx on auth.identities (user_id);
 create index identities_email_idx on auth.identities (email text_pattern_ops);
-comment on table auth.identities is 'The ways in which a user signs in: one row for each provider account.';
 
 create table auth.oauth_clients (
     id uuid not null,
@@ -297,7 +292,6 @@ create table auth.flow_state (
 create index idx_auth_code on auth.flow_state (auth_code);
 create index idx_user_id_auth_method on auth.flow_state (user_id, authentication_method);
 create index flow_state_created_at_idx on auth.flow_state (created_at desc);
-comment on table auth.flow_state is 'Sign-ins under way through a provider or with a code challenge.';
 
 create table auth.audit_log_entries (
     instance_id uuid,
@@ -436,8 +430,7 @@ create table auth.oauth_consents (
     constraint oauth_consents_scopes_not_empty check (char_length(trim(both from scopes)) > 0)
 );
 create index oauth_consents_active_client_idx on auth.oauth_consents (client_id) where (revoked_at is null);
-create index oauth_consents_active_user_client_idx on auth.oauth_consents (user_id, client_id)
-    where (revoked_at is null);
+create index oauth_consents_active_user_client_idx on auth.oauth_consents (user_id, client_id) where (revoked_at is null);
 create index oauth_consents_user_order_idx on auth.oauth_consents (user_id, granted_at desc);
 
 create table auth.oauth_client_states (
@@ -591,9 +584,7 @@ begin
     loop
         execute format('grant all on sequence %s to supabase_auth_admin', object.name);
     end loop;
-    for object in select oid::regtype as name from pg_type
-        where typnamespace = 'auth'::regnamespace and typtype = 'e'
-    loop
+    for object in select oid::regtype as name from pg_type where typnamespace = 'auth'::regnamespace and typtype = 'e' loop
         execute format('alter type %s owner to %I', object.name, owner_role);
     end loop;
     for object in select oid::regprocedure as name from pg_proc where pronamespace = 'auth'::regnamespace

@@ -65,7 +65,10 @@ create function _launchdb.on_sql_drop() returns event_trigger
     set search_path = pg_catalog, pg_temp
     as $$
 begin
-    if exists (select from pg_event_trigger_dropped_objects() as dropped where not dropped.is_temporary) then
+    -- Only what was named: a view's rule does not know that the view is temporary.
+    if exists (
+        select from pg_event_trigger_dropped_objects() as dropped where dropped.original and not dropped.is_temporary
+    ) then
         perform _launchdb.move_schema_version();
     end if;
 end

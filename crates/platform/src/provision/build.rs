@@ -53,9 +53,9 @@ impl Provisioner {
     /// Takes a spare, as the platform's own role: no superuser acts on a request's behalf here.
     async fn claim_spare(&self, owner_id: &OwnerId, name: &str) -> Result<Option<ProjectRef>, ProvisionError> {
         let db = self.0.pool.get().await?;
-        let claimed = project::spare_claim(&**db, owner_id, name, self.baseline_version())
-            .await
-            .map_err(|error| if violated(&error) == Some(project::NAME_KEY) { ProvisionError::NameTaken } else { error.into() })?;
+        let claimed = project::spare_claim(&**db, owner_id, name, self.baseline_version()).await.map_err(|error| {
+            if violated(&error) == Some(project::NAME_KEY) { ProvisionError::NameTaken } else { error.into() }
+        })?;
         drop(db);
         let Some(id) = claimed.and_then(|id| ProjectRef::parse(&id).ok()) else { return Ok(None) };
         self.0.refill.notify_one();
@@ -76,11 +76,7 @@ impl Provisioner {
     }
 
     /// Reserves and builds; takes everything back when that fails.
-    pub(super) async fn make(
-        &self,
-        id: &ProjectRef,
-        owner: Option<(&OwnerId, &str)>,
-    ) -> Result<(), ProvisionError> {
+    pub(super) async fn make(&self, id: &ProjectRef, owner: Option<(&OwnerId, &str)>) -> Result<(), ProvisionError> {
         self.cluster().await?;
         self.reserve(id, owner).await?;
         let built = self.build(id).await;
@@ -94,7 +90,7 @@ impl Provisioner {
     }
 
     /// The project's row with all its secrets and first keys, in one transaction.
-    async fn reserve(&self, id: &ProjectRef, owner: Option<(&OwnerId, &str)>) -> Result<(), ProvisionError> {
+    pub(super) async fn reserve(&self, id: &ProjectRef, owner: Option<(&OwnerId, &str)>) -> Result<(), ProvisionError> {
         let mut db = self.0.pool.get().await?;
         let tx = db.transaction().await?;
         project::project_insert_in_tx(&*tx, id, owner).await.map_err(|error| match violated(&error) {
@@ -177,7 +173,12 @@ impl Provisioner {
         Ok(tx.commit().await?)
     }
 
-    async fn make_roles(&self, admin: &mut Client, cluster: &Cluster, id: &ProjectRef) -> Result<(), ProvisionError> {
+    pub(super) async fn make_roles(
+        &self,
+        admin: &mut Client,
+        cluster: &Cluster,
+        id: &ProjectRef,
+    ) -> Result<(), ProvisionError> {
         let sealed = secret_map(admin, id.as_str()).await?;
         let password = |kind: &str| {
             secrets::open_kind(&self.0.config.master_key, id, &sealed, kind)

@@ -5,8 +5,8 @@ use base::sealed::SealContext;
 use tokio_postgres::Client;
 
 use super::store::{self, Marker};
-use super::{ProvisionError, Provisioner};
-use crate::{baseline, secrets};
+use super::{ADMIN_OPTIONS, ProvisionError, Provisioner};
+use crate::secrets;
 
 /// Names for the role that owns what is in projects' databases, in order of preference. The first is Supabase's; where
 /// a superuser has that name, projects must never become members of it.
@@ -104,15 +104,16 @@ impl Provisioner {
     async fn prepare_cluster(&self, admin: &Client) -> Result<Cluster, ProvisionError> {
         let instance = self.instance(admin).await?;
         let mut cluster = Cluster { owner_role: String::new(), instance, template: String::new() };
+        // The shared roles may be another installation's too: what changes them is serialized in a database that all of
+        // them have, and no project can connect to.
+        let everybody = self.connect(&self.0.config.admin, ADMIN_OPTIONS).await?;
+        store::cluster::lock(&everybody, PREPARE_LOCK).await?;
         cluster.owner_role = choose_owner_role(admin, &cluster.marker_prefix()).await?;
         check_shared_roles(admin, &cluster.shared_roles()).await?;
-        // The file reads the owner role from a setting.
-        let options = baseline::session_options(&cluster.owner_role);
-        let roles = self.connect(&self.admin_target(&self.0.config.database.database), &options).await?;
-        roles.batch_execute(&format!("begin; {} commit", baseline::CLUSTER_ROLES)).await?;
-        drop(roles);
+        store::cluster::shared_roles_put(&everybody, &cluster.owner_role).await?;
         let closed = ["postgres", "template1", &self.0.config.database.database];
-        store::cluster::databases_close(admin, &closed).await?;
+        store::cluster::databases_close(&everybody, &closed).await?;
+        drop(everybody);
         cluster.template = self.prepare_template(admin, &cluster).await?;
         Ok(cluster)
     }

@@ -19,8 +19,9 @@ impl Provisioner {
 
     /// Opens a suspended project again, upgraded to the present baseline.
     pub async fn resume(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
-        self.upgrade(id).await?;
-        self.change(id, &[ProjectStatus::Suspended], ProjectStatus::Active, None).await
+        self.change(id, &[ProjectStatus::Suspended], ProjectStatus::Active, None).await?;
+        self.catch_up(id).await;
+        Ok(())
     }
 
     /// Closes the project and gives its name free. It can be restored until the retention period is over.
@@ -36,8 +37,9 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::NameTaken`] when another project has got its name meanwhile.
     pub async fn restore(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
-        self.upgrade(id).await?;
-        self.change(id, &[ProjectStatus::Deleted], ProjectStatus::Active, None).await
+        self.change(id, &[ProjectStatus::Deleted], ProjectStatus::Active, None).await?;
+        self.catch_up(id).await;
+        Ok(())
     }
 
     /// Removes a deleted or failed project for good: replication slots, database, roles, secrets, row.
@@ -59,19 +61,23 @@ impl Provisioner {
             ProjectStatus::Active | ProjectStatus::Suspended => {}
             status => return Err(ProvisionError::WrongStatus { status }),
         }
-        let logins = [
-            (kind::DB_PASSWORD, id.owner_role().to_owned()),
-            (kind::AUTHENTICATOR_PASSWORD, id.authenticator_role()),
-        ];
+        let logins =
+            [(kind::DB_PASSWORD, id.owner_role().to_owned()), (kind::AUTHENTICATOR_PASSWORD, id.authenticator_role())];
         for (kind, role) in logins {
             let password = random::password();
-            let sealed =
-                self.0.config.master_key.seal(SealContext { owner: id.as_str(), kind }, password.as_bytes());
+            let sealed = self.0.config.master_key.seal(SealContext { owner: id.as_str(), kind }, password.as_bytes());
             secret_put_in_tx(&tx, id.as_str(), kind, &sealed).await?;
             store::role::role_password_put(&tx, &role, &scram_sha_256(password.as_bytes())).await?;
         }
         project::revision_bump_in_tx(&tx, id).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Upgrades a project that was closed while others were upgraded; its owner has to be able to connect for that.
+    async fn catch_up(&self, id: &ProjectRef) {
+        if let Err(error) = self.upgrade(id).await {
+            tracing::warn!(project.ref = %id, cause = ?error, "a project keeps its older baseline for now");
+        }
     }
 
     /// A superuser's session that holds the project's lock.

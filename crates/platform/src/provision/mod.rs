@@ -32,9 +32,9 @@ use crate::baseline::{self, BaselineFile};
 use crate::config::PlatformConfig;
 use crate::database;
 
+use cluster::Cluster;
 pub use cluster::PrepareReport;
 pub use reconcile::ReconcileReport;
-use cluster::Cluster;
 
 /// A project to be made.
 #[derive(Clone, Debug)]
@@ -105,6 +105,10 @@ impl Default for ConnectionLimits {
 const CREATIONS_AT_ONCE: usize = 2;
 /// Superuser connections of provisioning at the same time.
 const ADMIN_CONNECTIONS: usize = 4;
+
+/// Options of a superuser's session. The low-disk guard makes databases read-only, and removing projects is what frees
+/// the disk.
+const ADMIN_OPTIONS: &str = "-c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off";
 
 /// Makes, changes and removes projects. Cheap to clone.
 #[derive(Clone)]
@@ -186,14 +190,9 @@ impl Provisioner {
 
     /// Opens a superuser's session in the platform database.
     async fn admin(&self) -> Result<Admin, ProvisionError> {
-        let permit = Arc::clone(&self.0.admin_connections)
-            .acquire_owned()
-            .await
-            .map_err(ProvisionError::database)?;
+        let permit = Arc::clone(&self.0.admin_connections).acquire_owned().await.map_err(ProvisionError::database)?;
         let target = self.admin_target(&self.0.config.database.database);
-        // The low-disk guard makes databases read-only; removing projects is what frees the disk.
-        let options = "-c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off";
-        Ok(Admin { client: self.connect(&target, options).await?, _permit: permit })
+        Ok(Admin { client: self.connect(&target, ADMIN_OPTIONS).await?, _permit: permit })
     }
 
     /// A superuser's session for watching the others; not counted among those of provisioning.

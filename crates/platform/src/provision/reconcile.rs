@@ -117,11 +117,7 @@ impl Provisioner {
     }
 
     /// Compares the databases that carry our mark with the rows of projects.
-    async fn reconcile_databases(
-        &self,
-        cluster: &Cluster,
-        report: &mut ReconcileReport,
-    ) -> Result<(), ProvisionError> {
+    async fn reconcile_databases(&self, cluster: &Cluster, report: &mut ReconcileReport) -> Result<(), ProvisionError> {
         let admin = self.admin().await?;
         // Databases before rows: one that is made meanwhile has its row already, so it cannot look like an orphan.
         let databases = store::database::databases_marked(&admin.client, &cluster.marker_prefix()).await?;
@@ -162,11 +158,7 @@ impl Provisioner {
         Ok(())
     }
 
-    async fn remove_orphan_roles(
-        &self,
-        cluster: &Cluster,
-        report: &mut ReconcileReport,
-    ) -> Result<(), ProvisionError> {
+    async fn remove_orphan_roles(&self, cluster: &Cluster, report: &mut ReconcileReport) -> Result<(), ProvisionError> {
         let admin = self.admin().await?;
         let roles = store::role::project_roles(&admin.client).await?;
         for (name, comment) in roles {
@@ -187,8 +179,8 @@ impl Provisioner {
         Ok(())
     }
 
-    /// Takes away what somebody who acts as a shared role, or as a project's own, can do to it from SQL: settings in
-    /// other databases, a password, membership for others. None of it has an effect; none of it stays.
+    /// Takes away what somebody who acts as a shared role can do to it from SQL: settings in other databases, and a
+    /// password. Neither has an effect; neither stays.
     pub(crate) async fn sweep_roles(&self) -> Result<(), ProvisionError> {
         let cluster = self.cluster().await?;
         self.sweep_shared_roles(&self.admin().await?, cluster).await
@@ -204,10 +196,6 @@ impl Provisioner {
         for role in store::cluster::shared_role_passwords(db, &shared).await? {
             tracing::warn!(role, "the password of a shared role was taken away");
             store::cluster::role_password_remove(db, &role).await?;
-        }
-        for (role, member) in store::cluster::stray_members(db, &cluster.marker_prefix()).await? {
-            tracing::warn!(role, member, "membership in a project's role was taken away");
-            store::cluster::member_revoke(db, &role, &member).await?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::secrets::{self, kind};
 use crate::store::secret::secret_map;
 
 impl Provisioner {
-    /// Applies the baseline files that a project's database lacks; does nothing when it has them all. Can be stopped
+    /// Applies the baseline files that an active project's database lacks; does nothing when it has them all. Can be stopped
     /// anywhere and done again: each file and its line in the ledger are one transaction.
     ///
     /// # Errors
@@ -24,17 +24,14 @@ impl Provisioner {
         let now = self.0.config.clock.unix_seconds();
         let row = project::project_row(&admin.client, id, now).await?.ok_or(ProvisionError::NotFound)?;
         let version = self.baseline_version();
-        let open = [ProjectStatus::Active, ProjectStatus::Suspended, ProjectStatus::Deleted];
-        if row.baseline_version == version || !open.contains(&row.status) {
+        if row.baseline_version == version || row.status != ProjectStatus::Active {
             return Ok(());
         }
-        let options = format!("{} -c lock_timeout=5s -c statement_timeout=60s", baseline::session_options(&cluster.owner_role));
+        let options =
+            format!("{} -c lock_timeout=5s -c statement_timeout=60s", baseline::session_options(&cluster.owner_role));
         let mut superuser = self.connect(&self.admin_target(id.database()), &options).await?;
-        let needs_owner = self
-            .0
-            .files
-            .iter()
-            .any(|file| file.version > row.baseline_version && file.run_as() == RunAs::Owner);
+        let needs_owner =
+            self.0.files.iter().any(|file| file.version > row.baseline_version && file.run_as() == RunAs::Owner);
         let owner = if needs_owner {
             let sealed = secret_map(&admin.client, id.as_str()).await?;
             let password = secrets::open_kind(&self.0.config.master_key, id, &sealed, kind::DB_PASSWORD)
@@ -43,7 +40,8 @@ impl Provisioner {
             // The owner may have given its role another password; ours is the one that is shown and kept.
             let verifier = scram_sha_256(password.expose().as_bytes());
             store::role::role_password_put(&admin.client, id.owner_role(), &verifier).await?;
-            let target = DatabaseTarget { user: id.owner_role().to_owned(), password, ..self.admin_target(id.database()) };
+            let target =
+                DatabaseTarget { user: id.owner_role().to_owned(), password, ..self.admin_target(id.database()) };
             Some(self.connect(&target, &options).await?)
         } else {
             None

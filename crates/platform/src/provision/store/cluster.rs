@@ -3,6 +3,8 @@
 use pg::ident::quote_ident;
 use tokio_postgres::{Error, GenericClient};
 
+use crate::baseline;
+
 /// Takes a lock that ends with the session, waiting for it.
 pub(in crate::provision) async fn lock(db: &impl GenericClient, name: &str) -> Result<(), Error> {
     db.execute("select pg_advisory_lock(hashtextextended($1, 0))", &[&name]).await.map(drop)
@@ -11,6 +13,13 @@ pub(in crate::provision) async fn lock(db: &impl GenericClient, name: &str) -> R
 /// Takes the same lock if nobody holds it.
 pub(in crate::provision) async fn try_lock(db: &impl GenericClient, name: &str) -> Result<bool, Error> {
     db.query_one("select pg_try_advisory_lock(hashtextextended($1, 0))", &[&name]).await.map(|row| row.get(0))
+}
+
+/// Makes the roles that all projects share, and puts their memberships right.
+pub(in crate::provision) async fn shared_roles_put(db: &impl GenericClient, owner_role: &str) -> Result<(), Error> {
+    db.execute("select set_config('launchdb.owner_role', $1, false)", &[&owner_role]).await?;
+    // A simple query of several statements is one transaction.
+    db.batch_execute(baseline::CLUSTER_ROLES).await
 }
 
 /// Which of `candidates` the projects of this installation are members of: the owner role that was chosen before.
@@ -85,32 +94,6 @@ pub(in crate::provision) async fn role_settings_reset(
 ) -> Result<(), Error> {
     let scope = database.map(|name| format!(" in database {}", quote_ident(name))).unwrap_or_default();
     db.batch_execute(&format!("alter role {}{scope} reset all", quote_ident(role))).await
-}
-
-/// Roles that were made members of a project's role, as (project's role, member). A role may grant itself to others in
-/// PostgreSQL 15; nobody has a use for it here.
-pub(in crate::provision) async fn stray_members(
-    db: &impl GenericClient,
-    marker: &str,
-) -> Result<Vec<(String, String)>, Error> {
-    const SQL: &str = "select project.rolname, member.rolname
-        from pg_auth_members as membership
-        join pg_roles as project on project.oid = membership.roleid
-        join pg_roles as member on member.oid = membership.member
-        where starts_with(shobj_description(project.oid, 'pg_authid'), $1) and not member.rolsuper
-            -- What PostgreSQL 16 gives the maker of a role.
-            and not exists (select from pg_roles as grantor where grantor.oid = membership.grantor and grantor.rolsuper)";
-    let rows = db.query(SQL, &[&marker]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-pub(in crate::provision) async fn member_revoke(
-    db: &impl GenericClient,
-    role: &str,
-    member: &str,
-) -> Result<(), Error> {
-    let (role, member) = (quote_ident(role), quote_ident(member));
-    db.batch_execute(&format!("revoke {role} from {member}")).await
 }
 
 /// A password on a shared role would be one that somebody gave it who acted as it.

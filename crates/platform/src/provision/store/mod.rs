@@ -50,8 +50,7 @@ mod tests {
 
     #[test]
     fn only_our_own_comments_are_markers() {
-        let marker =
-            Marker { instance: "0123".into(), subject: "proj_abc".into(), state: "spare".into() };
+        let marker = Marker { instance: "0123".into(), subject: "proj_abc".into(), state: "spare".into() };
         assert_eq!(Marker::parse(&marker.text()), Some(marker));
         for text in ["", "LaunchDB", "LaunchDB:a:b", "LaunchDB:a:b:c:d", "my LaunchDB:a:b:c", "a database"] {
             assert_eq!(Marker::parse(text), None, "{text:?}");

@@ -108,8 +108,7 @@ pub(in crate::provision) async fn secret_insert_in_tx(
     kind: &str,
     sealed: &Sealed,
 ) -> Result<(), Error> {
-    const SQL: &str =
-        "insert into platform.secrets (project_id, kind, key_version, sealed) values ($1, $2, $3, $4)";
+    const SQL: &str = "insert into platform.secrets (project_id, kind, key_version, sealed) values ($1, $2, $3, $4)";
     db.execute(SQL, &[&owner, &kind, &sealed.key_version, &sealed.bytes]).await.map(drop)
 }
 
