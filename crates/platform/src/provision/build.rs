@@ -9,7 +9,6 @@ use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::Client;
 
 use super::cluster::{self, Cluster};
-use super::store::database::Strategy;
 use super::store::project::{self, step};
 use super::store::role::Login;
 use super::store::{self, violated};
@@ -18,10 +17,6 @@ use crate::api_keys::shown_prefix;
 use crate::secrets::{self, kind};
 use crate::store::api_key::{NewApiKey, api_key_insert};
 use crate::store::secret::secret_map;
-
-/// WAL that may wait for a checkpoint before databases are copied as files, which makes one. Bounds the time that
-/// PostgreSQL needs to be up again after a crash.
-const MOST_WAL: i64 = 64 * 1024 * 1024;
 
 /// What a database's marker says once it was handed out.
 pub(super) const STATE_PROJECT: &str = "project";
@@ -156,13 +151,8 @@ impl Provisioner {
             self.make_roles(admin, cluster, id).await?;
         }
         if store::database::database_get(admin, id.database()).await?.is_none() {
-            let strategy = if row.is_spare || store::cluster::wal_since_checkpoint(admin).await? > MOST_WAL {
-                Strategy::FileCopy
-            } else {
-                Strategy::WalLog
-            };
             let limit = self.0.limits.database;
-            store::database::database_create(admin, id, &cluster.template, strategy, limit).await?;
+            store::database::database_create(admin, id, &cluster.template, limit).await?;
         }
         let state = if row.is_spare { STATE_SPARE } else { STATE_PROJECT };
         let tx = admin.transaction().await?;

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use crate::provision::{ConnectionLimits, ProvisionError, Provisioner};
@@ -147,27 +148,18 @@ impl Watchdog {
             Some(client) => client,
             None => self.connect().await?,
         };
-        self.refuse_writes(&client).await?;
-        self.measure_databases(&client).await?;
-        self.docket.begin();
-        let refusing = self.refusing == Some(true);
-        let usual = self.config.temporary_bytes;
-        let situation = store::Situation {
-            writes_refused: refusing,
-            over_quota: &self.over_quota,
-            temporary_bytes: if refusing { usual.min(TEMPORARY_BYTES_WHEN_LOW) } else { usual },
-        };
-        let mut offences = store::offenders(&client, &self.config, &situation).await?;
-        if store::notification_queue(&client).await? > self.config.notification_queue {
-            let holders = store::notification_queue_holders(&client, &self.config, QUEUE_HOLDERS_AT_ONCE).await?;
-            let known: Vec<i32> = offences.iter().map(|offence| offence.pid).collect();
-            offences.extend(holders.into_iter().filter(|holder| !known.contains(&holder.pid)));
+        let mut looked = self.look(&client).await;
+        if looked.as_ref().is_err_and(is_out_of_shared_memory) {
+            store::locks_release(&client).await?;
+            looked = self.look(&client).await;
+            if let Err(error) = store::locks_reserve(&client).await {
+                tracing::debug!(cause = %error, "no room for locks in reserve");
+            }
+            // Nobody could connect anew now.
+            self.client = Some(client);
+            return looked;
         }
-        let mut actions = Vec::new();
-        for offence in &offences {
-            actions.extend(self.act(&client, offence).await?);
-        }
-        self.lock_out(&client).await?;
+        let actions = looked?;
         if self.swept.elapsed() >= SWEEP_INTERVAL {
             self.swept = Instant::now();
             if let Err(error) = self.provisioner.sweep_roles().await {
@@ -178,11 +170,39 @@ impl Watchdog {
         Ok(actions)
     }
 
+    async fn look(&mut self, client: &Client) -> Result<Vec<Action>, ProvisionError> {
+        self.refuse_writes(client).await?;
+        self.measure_databases(client).await?;
+        self.docket.begin();
+        let refusing = self.refusing == Some(true);
+        let usual = self.config.temporary_bytes;
+        let situation = store::Situation {
+            writes_refused: refusing,
+            over_quota: &self.over_quota,
+            temporary_bytes: if refusing { usual.min(TEMPORARY_BYTES_WHEN_LOW) } else { usual },
+        };
+        let mut offences = store::offenders(client, &self.config, &situation).await?;
+        if store::notification_queue(client).await? > self.config.notification_queue {
+            let holders = store::notification_queue_holders(client, &self.config, QUEUE_HOLDERS_AT_ONCE).await?;
+            let known: Vec<i32> = offences.iter().map(|offence| offence.pid).collect();
+            offences.extend(holders.into_iter().filter(|holder| !known.contains(&holder.pid)));
+        }
+        let mut actions = Vec::new();
+        for offence in &offences {
+            actions.extend(self.act(client, offence).await?);
+        }
+        self.lock_out(client).await?;
+        Ok(actions)
+    }
+
     async fn connect(&mut self) -> Result<Client, ProvisionError> {
         let client = self.provisioner.monitor().await?;
         store::session_prepare(&client).await?;
         if self.disk.is_some() {
             store::writers_exempt(&client).await?;
+        }
+        if let Err(error) = store::locks_reserve(&client).await {
+            tracing::debug!(cause = %error, "no room for locks in reserve");
         }
         // PostgreSQL may have been started anew, with other settings.
         self.refusing = None;
@@ -258,4 +278,11 @@ impl Watchdog {
         }
         Ok(())
     }
+}
+
+/// Whether a statement failed because the cluster's table of locks is full (SQLSTATE 53200).
+fn is_out_of_shared_memory(error: &ProvisionError) -> bool {
+    let ProvisionError::Database(cause) = error else { return false };
+    let code = cause.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    code == Some(&SqlState::OUT_OF_MEMORY)
 }

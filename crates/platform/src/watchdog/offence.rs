@@ -140,10 +140,11 @@ impl Docket {
     pub(super) fn decide(&mut self, offence: &Offence, now: Instant, grace: Duration) -> Option<Step> {
         let Offence { pid, backend_start, reason, since, .. } = *offence;
         let round = self.round;
-        let record = self
-            .records
-            .entry(Key { pid, backend_start, reason, since })
-            .or_insert(Record { cancelled: None, ended: false, seen: round });
+        let record = self.records.entry(Key { pid, backend_start, reason, since }).or_insert(Record {
+            cancelled: None,
+            ended: false,
+            seen: round,
+        });
         record.seen = round;
         match record.cancelled {
             None if offence.cancel && !record.ended => {

@@ -1,8 +1,7 @@
 -- Sessions of projects that pass a limit: at most one row a session, the gravest offence first.
 --
 -- A role's name says whose a session is, and stays the same whatever SET ROLE does. The superuser, the platform and
--- every role that is not a project's are never listed. Ages are in seconds. pg_locks and pg_stat_activity need no more
--- relation locks than fit the fast path, so this works also when the shared lock table is full.
+-- every role that is not a project's are never listed. Ages are in seconds.
 --
 -- $1 float8  longest statement          $2 float8  longest idle transaction   $3 float8  longest transaction
 -- $4 int8    locks of a session         $5 int8    locks of a project         $6 int8    sessions of a role

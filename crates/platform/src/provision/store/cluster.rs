@@ -109,9 +109,3 @@ pub(in crate::provision) async fn shared_role_passwords(
 pub(in crate::provision) async fn role_password_remove(db: &impl GenericClient, role: &str) -> Result<(), Error> {
     db.batch_execute(&format!("alter role {} password null", quote_ident(role))).await
 }
-
-/// Bytes of WAL that a crash at this moment would make PostgreSQL replay.
-pub(in crate::provision) async fn wal_since_checkpoint(db: &impl GenericClient) -> Result<i64, Error> {
-    const SQL: &str = "select (pg_current_wal_insert_lsn() - redo_lsn)::int8 from pg_control_checkpoint()";
-    db.query_one(SQL, &[]).await.map(|row| row.get(0))
-}

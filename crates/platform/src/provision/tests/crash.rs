@@ -1,6 +1,5 @@
 //! What a crash leaves at every point is finished or undone, and nothing of others is touched.
 
-use super::store::database::Strategy;
 use super::store::project::{self, step};
 use super::*;
 
@@ -35,7 +34,7 @@ async fn make_until(world: &World, id: &ProjectRef, stop: Stop, spare: bool) {
         }
         Stop::Database => {
             let template = &cluster.template;
-            store::database::database_create(&admin.client, id, template, Strategy::WalLog, 50).await.unwrap();
+            store::database::database_create(&admin.client, id, template, 50).await.unwrap();
         }
     }
 }

@@ -1,0 +1,86 @@
+//! What all databases of a cluster share: the notification queue and the table of locks.
+
+use super::*;
+
+/// As many bytes of notifications as no pair of socket buffers holds.
+const FLOOD: &str = "select pg_notify('flood', lpad(i::text, 7000, '-')) from generate_series(1, 4000) i";
+/// 80 KB of 8 GB.
+const THRESHOLD: f64 = 0.000_01;
+
+async fn usage(scene: &Scene) -> f64 {
+    scene.admin.query_one("select pg_notification_queue_usage()", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn whoever_holds_the_notification_queue_back_is_ended() {
+    let scene = Scene::own().await;
+    let (hostile, neighbour) = (scene.project().await, scene.project().await);
+    let config = WatchdogConfig {
+        notification_queue: THRESHOLD,
+        notification_stall: Duration::from_millis(200),
+        ..WatchdogConfig::default()
+    };
+    let mut watchdog = scene.watchdog(config);
+    let reads = scene.owner(&neighbour).await;
+    reads.batch_execute("listen flood").await.unwrap();
+    let notifier = scene.owner(&hostile).await;
+
+    // With everybody reading, the queue is empty again at once.
+    notifier.batch_execute(FLOOD).await.unwrap();
+    test_support::eventually("read", async || (usage(&scene).await < THRESHOLD).then_some(())).await;
+
+    // In a transaction nobody reads.
+    let holder = scene.owner(&hostile).await;
+    holder.batch_execute("listen something").await.unwrap();
+    holder.batch_execute("begin; select 1").await.unwrap();
+    notifier.batch_execute(FLOOD).await.unwrap();
+    // Without listening, a transaction holds nothing back; but nobody sees that from outside.
+    assert!(usage(&scene).await > THRESHOLD);
+    freed(&scene, &mut watchdog, &hostile).await;
+    assert!(!lives(&holder).await);
+
+    // A client that takes nothing keeps its session from reading on.
+    let (client, mut connection) =
+        tokio_postgres::connect(&scene.owner_url(&hostile), tokio_postgres::NoTls).await.unwrap();
+    tokio::select! {
+        listening = client.batch_execute("listen flood") => listening.unwrap(),
+        _ = &mut connection => panic!("the connection broke"),
+    }
+    notifier.batch_execute(FLOOD).await.unwrap();
+    assert!(usage(&scene).await > THRESHOLD);
+    freed(&scene, &mut watchdog, &hostile).await;
+
+    assert!(lives(&reads).await && lives(&notifier).await);
+    drop((client, connection));
+}
+
+/// Looks until the queue is free; one session of `hostile` is ended for it.
+async fn freed(scene: &Scene, watchdog: &mut Watchdog, hostile: &ProjectRef) {
+    let mut actions = Vec::new();
+    test_support::eventually("the queue is free", async || {
+        actions.extend(watchdog.round().await.unwrap());
+        (usage(scene).await < THRESHOLD).then_some(())
+    })
+    .await;
+    let taken: Vec<_> = actions.iter().map(|a| (a.project.as_str(), a.reason, a.measure)).collect();
+    assert_eq!(taken, [(hostile.as_str(), Reason::NotificationQueue, Measure::Ended)]);
+}
+
+#[tokio::test]
+async fn a_full_lock_table_is_emptied() {
+    let scene = Scene::own().await;
+    let (hostile, neighbour) = (scene.project().await, scene.project().await);
+    let mut watchdog = scene.watchdog(WatchdogConfig::default());
+    assert_eq!(watchdog.round().await.unwrap(), []);
+    let neighbour = scene.owner(&neighbour).await;
+    let session = scene.owner(&hostile).await;
+    // Locks of a session outlive the statement that failed at the end of the table.
+    let fill = "select pg_advisory_lock(i) from generate_series(1, 10000000) i";
+    assert_eq!(code(&session, fill).await, Some(SqlState::OUT_OF_MEMORY));
+    let lock = "select pg_advisory_lock(1)";
+    assert_eq!(code(&neighbour, lock).await, Some(SqlState::OUT_OF_MEMORY));
+    let actions = watchdog.round().await.unwrap();
+    let taken: Vec<_> = actions.iter().map(|a| (a.project.as_str(), a.reason, a.measure)).collect();
+    assert_eq!(taken, [(hostile.as_str(), Reason::Locks, Measure::Ended)]);
+    test_support::eventually("room", async || code(&neighbour, lock).await.is_none().then_some(())).await;
+}
