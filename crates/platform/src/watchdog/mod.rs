@@ -37,7 +37,7 @@ const ROUND_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Sessions ended at once because of the notification queue; then it is looked at again.
-const QUEUE_HOLDERS_AT_ONCE: i64 = 4;
+const QUEUE_HOLDERS_AT_ONCE: usize = 4;
 /// Sessions of an owner that are ended for writing while that is refused, before the role is locked out.
 const STRIKES: u32 = 3;
 /// Temporary bytes of a project while the disk is nearly full: reading can fill it, too.
@@ -54,6 +54,8 @@ pub struct Watchdog {
     refusing: Option<bool>,
     /// Owners' sessions that were ended for writing since writes are refused.
     strikes: HashMap<String, u32>,
+    /// Sessions (pid and start) whose clients took nothing at any look since then.
+    unread: HashMap<(i32, i64), Instant>,
     sizes: HashMap<String, i64>,
     over_quota: Vec<String>,
     measured: Option<Instant>,
@@ -77,6 +79,7 @@ impl Watchdog {
             docket: Docket::default(),
             refusing: None,
             strikes: HashMap::new(),
+            unread: HashMap::new(),
             sizes: HashMap::new(),
             over_quota: Vec::new(),
             measured: None,
@@ -182,17 +185,36 @@ impl Watchdog {
             temporary_bytes: if refusing { usual.min(TEMPORARY_BYTES_WHEN_LOW) } else { usual },
         };
         let mut offences = store::offenders(client, &self.config, &situation).await?;
-        if store::notification_queue(client).await? > self.config.notification_queue {
-            let holders = store::notification_queue_holders(client, &self.config, QUEUE_HOLDERS_AT_ONCE).await?;
-            let known: Vec<i32> = offences.iter().map(|offence| offence.pid).collect();
-            offences.extend(holders.into_iter().filter(|holder| !known.contains(&holder.pid)));
-        }
+        let holders = self.notification_queue_holders(client).await?;
+        let known: Vec<i32> = offences.iter().map(|offence| offence.pid).collect();
+        offences.extend(holders.into_iter().filter(|holder| !known.contains(&holder.pid)));
         let mut actions = Vec::new();
         for offence in &offences {
             actions.extend(self.act(client, offence).await?);
         }
         self.lock_out(client).await?;
         Ok(actions)
+    }
+
+    /// A few of the sessions that hold the notification queue back, when it is too full.
+    async fn notification_queue_holders(&mut self, client: &Client) -> Result<Vec<Offence>, ProvisionError> {
+        if store::notification_queue(client).await? <= self.config.notification_queue {
+            self.unread.clear();
+            return Ok(Vec::new());
+        }
+        let mut holders = store::notification_queue_holders(client, &self.config).await?;
+        let (before, now) = (std::mem::take(&mut self.unread), Instant::now());
+        holders.retain(|holder| {
+            if holder.since.is_some() {
+                return true;
+            }
+            let key = (holder.pid, holder.backend_start);
+            let first = before.get(&key).copied().unwrap_or(now);
+            self.unread.insert(key, first);
+            now.duration_since(first) >= self.config.notification_stall
+        });
+        holders.truncate(QUEUE_HOLDERS_AT_ONCE);
+        Ok(holders)
     }
 
     async fn connect(&mut self) -> Result<Client, ProvisionError> {

@@ -63,14 +63,11 @@ pub(super) async fn notification_queue(db: &Client) -> Result<f64, Error> {
     db.query_one(include_str!("../notification_queue.sql"), &[]).await.map(|row| row.get(0))
 }
 
-/// Sessions that may be holding the notification queue back, the likeliest first.
-pub(super) async fn notification_queue_holders(
-    db: &Client,
-    config: &WatchdogConfig,
-    most: i64,
-) -> Result<Vec<Offence>, Error> {
+/// Sessions that may be holding the notification queue back, the likeliest first. One without `since` counts only when
+/// it is met for long.
+pub(super) async fn notification_queue_holders(db: &Client, config: &WatchdogConfig) -> Result<Vec<Offence>, Error> {
     let sql = include_str!("../notification_queue_holders.sql");
-    let rows = db.query(sql, &[&config.notification_stall.as_secs_f64(), &only(config), &most]).await?;
+    let rows = db.query(sql, &[&config.notification_stall.as_secs_f64(), &only(config)]).await?;
     Ok(offences(&rows))
 }
 

@@ -17,7 +17,7 @@ async fn whoever_holds_the_notification_queue_back_is_ended() {
     let (hostile, neighbour) = (scene.project().await, scene.project().await);
     let config = WatchdogConfig {
         notification_queue: THRESHOLD,
-        notification_stall: Duration::from_millis(200),
+        notification_stall: Duration::from_millis(1500),
         ..WatchdogConfig::default()
     };
     let mut watchdog = scene.watchdog(config);
