@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response as HttpResponse;
-use base::Clock;
+use base::{Clock, WriteGate};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
@@ -65,6 +65,7 @@ pub async fn run(
         connect_timeout: connect.connect_timeout,
         interleaved: pool.interleaved,
         public_url: None,
+        write_gate: WriteGate::new(),
     };
     let tokens = VerifiedTokens::new(usize::try_from(drop_in.jwt_cache_max_entries).unwrap_or(usize::MAX));
     let instance = Instance::drop_in(drop_in.config, connect, pool, &shared);

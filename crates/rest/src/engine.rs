@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response as HttpResponse;
 use base::{Caller, Project, ProjectRef, ProjectTable, RoleName};
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use web::{HttpService, Protocol, Rejection};
 
 use crate::error::{self, Error};
 use crate::grant_hint;
@@ -34,8 +34,9 @@ impl Engine {
     /// One handler for everything: relations and functions are found in the schema cache, not in a route table.
     ///
     /// Requests must carry `Arc<Project>` and [`Caller`] in their extensions and a path below the service's base.
-    pub fn router(self: &Arc<Self>) -> Router {
-        Router::new().fallback(handle).with_state(self.clone())
+    pub fn service(self: &Arc<Self>) -> HttpService {
+        let engine = self.clone();
+        HttpService::from_fn(move |request| handle(engine.clone(), request))
     }
 
     /// The instance for this snapshot of the project.
@@ -79,16 +80,16 @@ impl Engine {
     }
 }
 
-async fn handle(State(engine): State<Arc<Engine>>, request: Request) -> HttpResponse {
+async fn handle(engine: Arc<Engine>, request: Request) -> HttpResponse {
     let (parts, body) = request.into_parts();
     let (Some(project), Some(caller)) = (parts.extensions.get::<Arc<Project>>(), parts.extensions.get::<Caller>())
     else {
         return render(&Error::Internal("a request came without project or caller".to_owned()), false);
     };
     let instance = engine.instance(project);
-    let body = match collect(body).await {
+    let body = match web::read_body(body).await {
         Ok(body) => body,
-        Err(error) => return render(&error, false),
+        Err(error) => return Rejection::from(error).respond(Protocol::Rest),
     };
     let mut timing = ServerTiming::start(instance.config.server_timing_enabled);
     match instance.respond(caller, &parts, &body, &mut timing).await {
@@ -100,7 +101,7 @@ async fn handle(State(engine): State<Arc<Engine>>, request: Request) -> HttpResp
     }
 }
 
-/// The whole body; the layers in front bound its size.
+/// The whole body of a request to a drop-in server, which bounds no sizes, as PostgREST does not.
 pub(crate) async fn collect(body: Body) -> Result<Bytes, Error> {
     match body.collect().await {
         Ok(collected) => Ok(collected.to_bytes()),

@@ -204,6 +204,22 @@ impl From<pg::Error> for Error {
 }
 
 impl Error {
+    /// A write while the disk is nearly full, told as PostgreSQL would tell that it is full.
+    pub(crate) fn writes_refused(reason: base::write_gate::WritesRefused) -> Self {
+        Self::Db(Box::new(pg::DbError {
+            code: "53100".to_owned(), // disk_full
+            severity: "ERROR".to_owned(),
+            message: reason.to_string(),
+            detail: None,
+            hint: Some("Reads go on; try again when the server's operator has made room.".to_owned()),
+            schema: None,
+            table: None,
+            column: None,
+            constraint: None,
+            position: None,
+        }))
+    }
+
     /// Whether a newer schema cache could turn this into a success.
     pub fn is_about_schema(&self) -> bool {
         matches!(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::settings::StatementTimeouts;
-use base::{Caller, Project, RoleName};
+use base::{Caller, Project, RoleName, WriteGate};
 use bytes::Bytes;
 use http::request::Parts;
 use pg::{Budget, ConnectConfig, Pool, PoolConfig};
@@ -35,6 +35,8 @@ pub struct Shared {
     pub interleaved: usize,
     /// The URL below which projects are at `/p/<id>`, without a slash at its end; None where there are no projects.
     pub public_url: Option<String>,
+    /// Closed while nothing may be written.
+    pub write_gate: WriteGate,
 }
 
 pub struct Instance {
@@ -46,6 +48,7 @@ pub struct Instance {
     versioned: bool,
     session_search_path: String,
     timeouts: Option<StatementTimeouts>,
+    write_gate: WriteGate,
     revision: i64,
 }
 
@@ -90,6 +93,7 @@ impl Instance {
             versioned: true,
             session_search_path,
             timeouts: Some(settings.statement_timeout_ms),
+            write_gate: shared.write_gate.clone(),
             revision: project.revision,
             config,
         }
@@ -107,6 +111,7 @@ impl Instance {
             versioned: false,
             session_search_path: String::new(),
             timeouts: None,
+            write_gate: shared.write_gate.clone(),
             revision: 0,
         }
     }
@@ -185,6 +190,9 @@ impl Instance {
             ActionPlan::Info(_) => crate::main_tx::DbResult::None,
             _ => {
                 let query = query::main_query(&plan, request, &self.config, cache)?;
+                if !query.read_only {
+                    self.write_gate.check().map_err(Error::writes_refused)?;
+                }
                 let tx = MainTx {
                     pool: &self.pool,
                     config: &self.config,

@@ -1,10 +1,15 @@
 //! `launchdb doctor`: looks for faults on this machine and names the mend of each. It changes nothing.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base::project::DatabaseTarget;
+use base::{Clock, Secret};
+use platform::provision::diagnose;
+use platform::{Address, PlatformConfig};
 use procs::binaries::{Binaries, Search};
 use procs::data_dir::FORMAT;
 use procs::unprivileged::RunAs;
@@ -13,9 +18,11 @@ use serde::Serialize;
 use super::client::Client;
 use super::output::print;
 use super::{DoctorArgs, discovery};
+use crate::config::secrets::PlatformSecrets;
 use crate::config::{Config, Invocation, Source, source};
 use crate::exit::{self, Exit, ResultExt as _};
 use crate::private_file::{self, Doubt};
+use crate::run::storage::PLATFORM_DATABASE;
 use crate::secrets_file;
 
 /// How bad a finding is.
@@ -89,10 +96,11 @@ pub fn run(source: &Source, args: &DoctorArgs) -> Result<(), Exit> {
     check_disk(&mut findings, data.as_deref());
     check_clock(&mut findings, data.as_deref());
     let running = check_server(&mut findings, data.as_deref());
-    if let Some(config) = &config
-        && !running
-    {
-        check_port(&mut findings, config);
+    if let Some(config) = &config {
+        if !running {
+            check_port(&mut findings, config);
+        }
+        check_cluster(&mut findings, config, data.as_deref());
     }
     report(&findings.0, args.json)
 }
@@ -301,6 +309,77 @@ fn check_server(findings: &mut Findings, data: Option<&Path>) -> bool {
             findings.fault("server", format!("{} answers {status}: {text}", file.url), "read the server's log");
             true
         }
+    }
+}
+
+/// Looks into PostgreSQL, when it runs.
+fn check_cluster(findings: &mut Findings, config: &Config, data: Option<&Path>) {
+    let target = match &config.database.url {
+        Some(database) => {
+            let values = config.secrets.iter().map(|(name, value)| (name, value.clone())).collect();
+            PlatformSecrets::new(values).exit(exit::CONFIG).map(|secrets| {
+                let fallback = || DatabaseTarget { database: "postgres".to_owned(), ..database.clone() };
+                (secrets, database.clone(), config.database.admin_url.clone().unwrap_or_else(fallback))
+            })
+        }
+        None => {
+            let port = data.and_then(|data| std::fs::read_to_string(data.join("postgres").join("port")).ok());
+            let Some(port) = port.and_then(|text| text.trim().parse::<u16>().ok()) else { return };
+            if TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), Duration::from_secs(2)).is_err() {
+                findings.ok("cluster", "PostgreSQL does not run, so it was not looked into");
+                return;
+            }
+            let stored =
+                data.map(secrets_file::path).map_or_else(|| Ok(Default::default()), |path| secrets_file::read(&path));
+            stored.and_then(|mut values| {
+                values.extend(config.secrets.iter().map(|(name, value)| (name, value.clone())));
+                let secrets = PlatformSecrets::new(values).exit(exit::CONFIG)?;
+                let password = secrets.get("POSTGRES_SUPERUSER_PASSWORD").cloned();
+                let admin = DatabaseTarget {
+                    host: "127.0.0.1".to_owned(),
+                    port,
+                    database: "postgres".to_owned(),
+                    user: config.database.superuser.clone(),
+                    password: password.unwrap_or_else(|| Secret::new(String::new())),
+                };
+                let database = DatabaseTarget { database: PLATFORM_DATABASE.to_owned(), ..admin.clone() };
+                Ok((secrets, database, admin))
+            })
+        }
+    };
+    let looked = target.and_then(|(secrets, database, admin)| {
+        let config = PlatformConfig {
+            master_key: Arc::new(secrets.master_key().exit(exit::CONFIG)?),
+            public_url: String::new(),
+            sign_up_allowed: false,
+            retention: Duration::ZERO,
+            spare_count: 0,
+            database_address: Address { host: admin.host.clone(), port: admin.port },
+            pooler_address: None,
+            clock: Clock::system(),
+            database,
+            admin,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().exit(exit::FAILURE)?;
+        runtime.block_on(async {
+            let looking = diagnose(config);
+            tokio::time::timeout(Duration::from_secs(15), looking).await.exit(exit::FAILURE)?.exit(exit::POSTGRES)
+        })
+    });
+    match looked {
+        Ok(diagnoses) => {
+            for diagnosis in diagnoses {
+                match diagnosis.mend {
+                    None => findings.ok(diagnosis.subject, diagnosis.found),
+                    Some(mend) => findings.fault(diagnosis.subject, diagnosis.found, mend),
+                }
+            }
+        }
+        Err(e) => findings.fault(
+            "cluster",
+            format!("{:#}", e.error),
+            "look at the secrets and at DATA/postgres/postgresql.log, or at DATABASE_URL",
+        ),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn front(
         |service: Service| start.only.is_none() || start.only == Some(service) || start.only == Some(Service::Gateway);
     let platform = services.platform.as_ref().filter(|_| here(Service::PlatformApi));
     let behind = gateway::Services {
-        rest: here(Service::Rest).then(|| services.engine.router().into()),
+        rest: here(Service::Rest).then(|| services.engine.service()),
         platform: platform.map(|platform| platform.router().into()),
         pages: Some(page.into()),
     };

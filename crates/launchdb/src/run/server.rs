@@ -145,6 +145,7 @@ async fn run_services(
         connect_timeout: Duration::from_secs(5),
         interleaved: 2,
         public_url: Some(urls.public.clone()),
+        write_gate: platform.as_ref().map(|p| p.provisioner().write_gate().clone()).unwrap_or_default(),
     });
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);

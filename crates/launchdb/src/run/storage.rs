@@ -17,7 +17,7 @@ use crate::exit::{self, Exit, ResultExt as _};
 use crate::secrets_file;
 
 /// Name of the platform database of an embedded cluster, and of the role that owns it.
-const PLATFORM_DATABASE: &str = "platform";
+pub const PLATFORM_DATABASE: &str = "platform";
 
 /// Data folder and PostgreSQL, held until the server's end.
 pub struct Storage {

@@ -133,7 +133,6 @@ fn a_terminated_server_drains_and_stops_postgres(server: &mut Server) -> (String
     let key = connection["service_role_key"].as_str().expect("a key").to_owned();
     let sql = "create function slow() returns text language sql as $$ select 'done' from pg_sleep(1.5) $$";
     server.cli(&["project", "sql", "shop", sql]);
-    let url = server.url();
     assert!(server.postmaster().is_some());
     let slow = format!("{api_url}/rest/v1/rpc/slow");
     let key_of_thread = key.clone();

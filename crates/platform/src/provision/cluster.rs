@@ -141,7 +141,7 @@ impl Provisioner {
 }
 
 /// The owner role of projects that are there, or else the first name whose role is harmless or free.
-async fn choose_owner_role(admin: &Client, marker_prefix: &str) -> Result<String, ProvisionError> {
+pub(super) async fn choose_owner_role(admin: &Client, marker_prefix: &str) -> Result<String, ProvisionError> {
     if let Some(role) = store::cluster::owner_role_in_use(admin, &OWNER_ROLES, marker_prefix).await? {
         return Ok(role);
     }

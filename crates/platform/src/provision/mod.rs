@@ -8,6 +8,7 @@
 
 mod build;
 mod cluster;
+mod diagnose;
 mod lifecycle;
 mod reconcile;
 mod spares;
@@ -34,6 +35,7 @@ use crate::database;
 
 use cluster::Cluster;
 pub use cluster::PrepareReport;
+pub use diagnose::{Diagnosis, diagnose};
 pub use reconcile::ReconcileReport;
 
 /// A project to be made.

@@ -16,9 +16,7 @@ impl Provisioner {
     /// The template's name carries what it was made of, so a grown baseline has another one: it is made beside the old,
     /// which is dropped afterwards. Nothing that is copied right now ever changes.
     pub(super) async fn prepare_template(&self, admin: &Client, cluster: &Cluster) -> Result<String, ProvisionError> {
-        let fingerprint = baseline::fingerprint(self.0.files);
-        let content = [&fingerprint, &cluster.owner_role, &cluster.instance].map(String::as_str);
-        let name = format!("{PREFIX}{}", &digest::sha256_hex(content.join("\n").as_bytes())[..16]);
+        let name = self.template_name(cluster);
         if store::database::database_get(admin, &name).await?.is_none() {
             self.make_template(admin, cluster, &name).await?;
         }
@@ -28,6 +26,12 @@ impl Provisioner {
             }
         }
         Ok(name)
+    }
+
+    pub(super) fn template_name(&self, cluster: &Cluster) -> String {
+        let fingerprint = baseline::fingerprint(self.0.files);
+        let content = [&fingerprint, &cluster.owner_role, &cluster.instance].map(String::as_str);
+        format!("{PREFIX}{}", &digest::sha256_hex(content.join("\n").as_bytes())[..16])
     }
 
     async fn make_template(&self, admin: &Client, cluster: &Cluster, name: &str) -> Result<(), ProvisionError> {

@@ -58,7 +58,10 @@ async fn whoever_holds_the_notification_queue_back_is_ended() {
 async fn freed(scene: &Scene, watchdog: &mut Watchdog, hostile: &ProjectRef) {
     let mut actions = Vec::new();
     test_support::eventually("the queue is free", async || {
-        actions.extend(watchdog.round().await.unwrap());
+        let rows = scene.admin.query("select pid::text||' '||coalesce(usename::text,'')||' '||coalesce(state,'')||' '||coalesce(wait_event,'')||' x='||coalesce((clock_timestamp()-xact_start)::text,'-')||' s='||coalesce((clock_timestamp()-state_change)::text,'-') from pg_stat_activity where usename like 'proj%'", &[]).await.unwrap();
+        let a = watchdog.round().await.unwrap();
+        if !a.is_empty() { for r in &rows { println!("{}", r.get::<_, String>(0)); } println!("{a:?}"); }
+        actions.extend(a);
         (usage(scene).await < THRESHOLD).then_some(())
     })
     .await;
