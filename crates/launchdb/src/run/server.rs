@@ -8,6 +8,7 @@ use axum::Router;
 use axum::routing::{MethodRouter, get};
 use base::ProjectTable;
 use pg::Budget;
+use platform::provision::{ProvisionError, Provisioner};
 use platform::watchdog::{DiskConfig, Watchdog, WatchdogConfig};
 use platform::{Directory, Platform};
 use procs::postgres::Cluster;
@@ -35,6 +36,9 @@ use crate::exit::{self, Exit, ResultExt as _};
 
 /// Between two looks after what has to be looked after.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How long the first answer waits for the server to be prepared for projects, and between two tries.
+const PREPARE_PATIENCE: Duration = Duration::from_millis(500);
+const PREPARE_RETRY: Duration = Duration::from_secs(2);
 /// How long the control plane's own tasks may take to end.
 const TASKS_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -129,11 +133,9 @@ async fn run_services(
         (None, directory.await.exit(exit::POSTGRES)?)
     } else {
         let platform = Platform::start(platform_config, projects.clone()).await.exit(exit::POSTGRES)?;
-        platform.provisioner().prepare().await.exit(exit::POSTGRES)?;
         // A gateway leaves upgrades and spares to the control plane's own process.
-        if start.only != Some(Service::Gateway) {
-            platform.provisioner().start();
-        }
+        let keeps_projects = start.only != Some(Service::Gateway);
+        prepare(platform.provisioner().clone(), keeps_projects, &tasks, shutdown.clone()).await?;
         let directory = platform.directory().clone();
         (Some(platform), directory)
     };
@@ -195,6 +197,43 @@ async fn run_services(
         tracing::warn!("some background tasks did not end in time");
     }
     result
+}
+
+/// Makes the cluster ready for projects. What takes long (a new template) goes on behind the first requests, so that
+/// projects that are there are served meanwhile; making one waits for it.
+async fn prepare(
+    provisioner: Provisioner,
+    keeps_projects: bool,
+    tasks: &TaskTracker,
+    shutdown: CancellationToken,
+) -> Result<(), Exit> {
+    let mut preparing = tasks.spawn(async move {
+        loop {
+            let again = match shutdown.run_until_cancelled(provisioner.prepare()).await {
+                None => return Ok(()),
+                Some(Ok(_)) => {
+                    if keeps_projects {
+                        provisioner.start();
+                    }
+                    return Ok(());
+                }
+                Some(Err(error @ ProvisionError::Unsupported(_))) => {
+                    tracing::error!(%error, "no project can be made on this server");
+                    return Err(error);
+                }
+                Some(Err(error)) => error,
+            };
+            tracing::warn!(cause = ?again, "the server cannot be prepared for projects yet, trying again");
+            let _ = shutdown.run_until_cancelled(tokio::time::sleep(PREPARE_RETRY)).await;
+        }
+    });
+    match tokio::time::timeout(PREPARE_PATIENCE, &mut preparing).await {
+        Ok(prepared) => prepared.exit(exit::FAILURE)?.exit(exit::POSTGRES),
+        Err(_) => {
+            tracing::info!("preparing the server for projects goes on in the background");
+            Ok(())
+        }
+    }
 }
 
 /// Answers requests until a signal, then lets those under way end.

@@ -113,7 +113,10 @@ fn commands_make_and_change_projects(server: &Server) {
     assert_eq!(owner["owner"]["email"], "second@example.org");
     assert!(owner["password"].as_str().is_some_and(|password| password.len() > 20));
     server.cli(&["status"]);
-    assert!(server.cli(&["doctor"]).contains("healthy"));
+    let findings = server.cli(&["doctor"]);
+    for wanted in ["healthy", "template", "shared roles", "master key"] {
+        assert!(findings.contains(wanted), "{wanted}: {findings}");
+    }
     assert!(server.cli(&["mail"]).contains("no mails"));
 }
 
