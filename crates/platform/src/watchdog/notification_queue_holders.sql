@@ -5,8 +5,8 @@
 -- take what it was sent. PostgreSQL shows nobody else who listens, so whoever is in one of these two states for long
 -- can be the one; after a few are gone the queue is looked at again. Sessions that do no work come first.
 --
--- Since when a client takes nothing is not to be seen either (`state_change` is when the session became idle), so
--- `since` is null there, and the caller has to meet the session in that state again and again.
+-- Since when a client takes nothing is not to be seen either: of an idle session, `state_change` and `xact_start` are
+-- those of its last statement. So `since` is null there, and the caller has to meet it in that state again and again.
 --
 -- $1 float8 seconds a transaction is open at least, $2 text[] the only projects to look at or null
 with session as (
@@ -24,9 +24,10 @@ select
     usename::text as role,
     project,
     'notification_queue' as reason,
-    (extract(epoch from xact_start) * 1000000)::int8 as since,
+    case when state <> 'idle' then (extract(epoch from xact_start) * 1000000)::int8 end as since,
     false as cancel
 from session
-where (xact_start < now() - make_interval(secs => $1::float8) or (state = 'idle' and wait_event = 'ClientWrite'))
+where case when state = 'idle' then wait_event = 'ClientWrite'
+        else xact_start < now() - make_interval(secs => $1::float8) end
     and ($2::text[] is null or project = any ($2::text[]))
-order by running, xact_start nulls last
+order by running, since nulls last

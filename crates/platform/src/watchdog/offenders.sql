@@ -82,7 +82,9 @@ cross join lateral (values
         seen.xact_start, false),
     (7, 'statement_time',
         seen.running and seen.query_start < now() - make_interval(secs => $1::float8), seen.query_start, true),
-    (8, 'transaction_time', seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
+    -- An idle session that listens has transactions of its own, whose start is said to be that of its last statement.
+    (8, 'transaction_time',
+        seen.state <> 'idle' and seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
 ) as rule (priority, reason, broken, since, cancel_first)
 where rule.broken
 order by seen.pid, rule.priority
