@@ -254,6 +254,14 @@ async fn serve(
     let page = status_page(start, services, urls);
     let front = front::front(start, services, &urls.public, page.clone(), http_metrics.clone())?;
     let (status_url, admin_url) = (local_address(listeners.status.as_ref()), local_address(Some(&listeners.admin)));
+    // Before the first answer: who sees the server healthy may use the command line at once.
+    let (mut first_owner, mut session) = (None, None);
+    if let Some(platform) = &services.platform {
+        let settings = &start.config.platform;
+        let made = platform.ensure_first_owner(&settings.owner_email, settings.owner_password.clone());
+        first_owner = made.await.exit(exit::FAILURE)?;
+        session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
+    }
     let public = tokio_listener(listeners.public)?;
     serving.spawn(web::serve(public, Arc::new(front), settings, http_metrics, drain.clone()));
     if let Some(status) = listeners.status {
@@ -264,13 +272,6 @@ async fn serve(
     serving.spawn(web::serve(tokio_listener(listeners.admin)?, admin, settings, HttpMetrics::default(), drain.clone()));
     tracing::info!(url = urls.public, ready_ms = milliseconds(start.started), "serving");
 
-    let (mut first_owner, mut session) = (None, None);
-    if let Some(platform) = &services.platform {
-        let settings = &start.config.platform;
-        let made = platform.ensure_first_owner(&settings.owner_email, settings.owner_password.clone());
-        first_owner = made.await.exit(exit::FAILURE)?;
-        session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
-    }
     let mut welcoming = JoinSet::new();
     let welcome = Welcome {
         public_url: urls.public.clone(),
