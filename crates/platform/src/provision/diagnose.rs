@@ -52,17 +52,18 @@ impl Provisioner {
             found.push(Diagnosis::fine("projects", "none can have been made yet"));
             return Ok(found);
         };
-        let instance: Secret<String> = match secrets::open(&self.0.config.master_key, "platform", "instance_id", &sealed) {
-            Ok(instance) => instance,
-            Err(error) => {
-                found.push(Diagnosis::fault(
-                    "master key",
-                    error.to_string(),
-                    "use the LAUNCHDB_MASTER_KEY with which this platform database was made",
-                ));
-                return Ok(found);
-            }
-        };
+        let instance: Secret<String> =
+            match secrets::open(&self.0.config.master_key, "platform", "instance_id", &sealed) {
+                Ok(instance) => instance,
+                Err(error) => {
+                    found.push(Diagnosis::fault(
+                        "master key",
+                        error.to_string(),
+                        "use the LAUNCHDB_MASTER_KEY with which this platform database was made",
+                    ));
+                    return Ok(found);
+                }
+            };
         found.push(Diagnosis::fine("master key", "fits the platform database"));
         let mut cluster =
             Cluster { owner_role: String::new(), instance: instance.expose().clone(), template: String::new() };
