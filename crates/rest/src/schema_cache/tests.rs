@@ -28,6 +28,7 @@ async fn load(database: &TestDatabase) -> Arc<SchemaCache> {
         connect_timeout: Duration::from_secs(10),
         interleaved: 0,
         public_url: None,
+        write_gate: base::WriteGate::new(),
     };
     let pool = PoolConfig { max_connections: 2, interleaved: 0, ..PoolConfig::default() };
     // A schema that does not exist yet is no error.
