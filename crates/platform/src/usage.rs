@@ -10,7 +10,7 @@ use crate::{sql, store};
 pub(crate) async fn get_usage(cx: ProjectCx) -> Result<Json<Value>, Error> {
     cx.require_active()?;
     let result = sql::run_own(&cx, store::usage::DATABASE_USAGE).await?;
-    let row = result.statements.first().and_then(|statement| statement.rows.first());
+    let row = result.statements.last().and_then(|statement| statement.rows.first());
     let number = |column: usize| -> Option<i64> { row?.get(column)?.as_deref()?.parse().ok() };
     Ok(Json(json!({
         "database": {
