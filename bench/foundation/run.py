@@ -98,7 +98,7 @@ def wrk(url, script, seconds, env, connections=32):
     failed = int(re.search(r"failed (\d+)", out)[1])
     if failed:
         print(f"  {failed} answers were not 200")
-    return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), re.search(r"50%\s+(\S+)", out)[1], re.search(r"99%\s+(\S+)", out)[1]
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]), re.search(r"^ +50% +(\S+)", out, re.M)[1], re.search(r"^ +99% +(\S+)", out, re.M)[1]
 
 
 def main():
