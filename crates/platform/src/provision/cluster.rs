@@ -72,9 +72,15 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::Unsupported`] when a shared role has powers that projects must not get.
     pub async fn prepare(&self) -> Result<PrepareReport, ProvisionError> {
+        // The first time goes through the cell, as requests that come meanwhile do: whoever held the lock and then waited
+        // for the cell would wait for one that holds the cell and waits for the lock.
+        let again = self.0.cluster.initialized();
+        let cluster = self.cluster().await?;
         let admin = self.admin().await?;
-        store::cluster::lock(&admin.client, PREPARE_LOCK).await?;
-        let cluster = self.prepare_cluster(&admin.client).await?;
+        if again {
+            store::cluster::lock(&admin.client, PREPARE_LOCK).await?;
+            self.prepare_cluster(&admin.client).await?;
+        }
         let report = PrepareReport {
             owner_role: cluster.owner_role.clone(),
             open_databases: store::cluster::databases_open_to_all(&admin.client).await?,
@@ -85,7 +91,6 @@ impl Provisioner {
                 "every role may connect to these databases, owners of projects too: REVOKE CONNECT ... FROM PUBLIC"
             );
         }
-        self.0.cluster.get_or_init(async || cluster).await;
         Ok(report)
     }
 
