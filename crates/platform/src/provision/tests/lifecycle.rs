@@ -48,6 +48,26 @@ async fn twenty_at_once_all_succeed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_that_come_while_the_server_is_prepared_are_served() {
+    let world = World::start().await;
+    // A process that has just started: nothing is prepared yet, and requests do not wait for it to be.
+    for round in 0..5 {
+        let fresh = provisioner(&world.config, &world.pool, FILES);
+        let names = [format!("a{round}"), format!("b{round}")];
+        let create = |name: &String| {
+            let new = NewProject { owner_id: world.owner.clone(), name: name.clone(), id: None };
+            let fresh = fresh.clone();
+            async move { fresh.create(new).await.unwrap() }
+        };
+        let all = async { tokio::join!(fresh.prepare(), join_all(names.iter().map(create))) };
+        let (prepared, made) =
+            tokio::time::timeout(std::time::Duration::from_secs(30), all).await.expect("no deadlock");
+        prepared.unwrap();
+        assert_eq!(made.len(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_operator_names_an_id_that_is_free() {
     let world = World::start().await;
     let id = ProjectRef::parse(&format!("proj_named{}", random::hex::<4>())).unwrap();
