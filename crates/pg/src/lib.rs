@@ -1,5 +1,5 @@
-//! Everything about talking to PostgreSQL: pools, the pipelined claims transaction, identifiers, SQLSTATEs, the
-//! migration runner and LISTEN.
+//! Everything about talking to PostgreSQL: pools, the pipelined claims transaction, identifiers, scripts, and the
+//! migration runner.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
