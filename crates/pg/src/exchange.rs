@@ -12,8 +12,13 @@ pub struct Exchange {
     /// An explicit BEGIN with isolation level and access mode; without it the implicit transaction of the pipeline.
     pub begin: Option<Query>,
     /// The claims statement, see [`crate::claims`].
-    pub setup: Query,
+    pub setup: Arc<Query>,
     pub queries: Vec<Query>,
     /// Nothing is written, so the exchange may be run again when its connection breaks.
     pub read_only: bool,
+    /// May run behind the claims statement of another exchange that has the same one: nothing in it leaves a trace in the
+    /// transaction (`set_config`) or is decided by when the transaction began.
+    pub joins: bool,
+    /// The last statement gives one row, whose last value may be handed on piece by piece. Only with `read_only`.
+    pub streams: bool,
 }

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::budget::Budget;
 use crate::claims::SCHEMA_MOVED;
 use crate::driver::{
-    ConnectConfig, Connection, Ending, Kind, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
+    ConnectConfig, Connection, Ending, Kind, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
     is_stale_statement,
 };
 use crate::error::{DbError, Error};
@@ -124,7 +124,7 @@ impl Pool {
         let main = exchange.queries.last().map(|query| &query.sql);
         let sharable = exchange.read_only && exchange.begin.is_none() && main.is_some_and(|sql| self.0.is_short(sql));
         if sharable && let Some(connection) = self.0.shared_connection() {
-            let reply = match self.0.submit(&connection, exchange, Ending::Sync) {
+            let reply = match connection.share(exchange) {
                 Ok(receiver) => receiver.await.ok(),
                 Err(_) => None,
             };
@@ -135,7 +135,11 @@ impl Pool {
         }
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Sync).await?;
-        self.0.outcome(exchange, reply)
+        let mut results = self.0.outcome(exchange, reply)?;
+        if let Some(long) = results.last_mut().and_then(|rows| rows.long.as_mut()) {
+            long.hold(lease);
+        }
+        Ok(results)
     }
 
     /// Runs an exchange and leaves its transaction open, for a commit that depends on the results.
@@ -161,7 +165,15 @@ impl Pool {
     /// Whether the server answers a trivial statement as this pool's role.
     pub async fn ping(&self) -> Result<(), Error> {
         let query = Query { sql: "select 1".into(), params: Vec::new() };
-        let exchange = Exchange { scope: "".into(), begin: None, setup: query, queries: Vec::new(), read_only: true };
+        let exchange = Exchange {
+            scope: "".into(),
+            begin: None,
+            setup: query.into(),
+            queries: Vec::new(),
+            read_only: true,
+            joins: false,
+            streams: false,
+        };
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(&exchange, Ending::Sync).await?;
         self.0.outcome(&exchange, reply).map(drop)
@@ -253,7 +265,7 @@ impl PoolInner {
     async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Connection, Error> {
         let permit = self.budget.acquire(self.config.acquire_timeout).await?;
         let statements = if self.config.prepared_statements { STATEMENTS_PER_CONNECTION } else { 0 };
-        let kind = Kind { statements, interleaved: slot.is_some() };
+        let kind = Kind { statements, shared: slot.is_some() };
         Connection::open(self.connect.clone(), kind, &self.tasks, (permit, slot)).await
     }
 
@@ -275,6 +287,7 @@ impl PoolInner {
                 slot: Some(slot),
                 in_flight: None,
                 transaction: false,
+                settling: false,
             });
         }
     }
@@ -304,14 +317,18 @@ impl PoolInner {
         queries.push(&exchange.setup);
         let quiet = queries.len();
         queries.extend(&exchange.queries);
-        connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending })
+        let streams = exchange.streams && exchange.read_only && ending == Ending::Sync;
+        let long_rows = if streams { LongRows::Stream } else { LongRows::Keep };
+        connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending, long_rows })
     }
 
     fn outcome(&self, exchange: &Exchange, reply: UnitReply) -> Result<Vec<Rows>, Error> {
         if exchange.read_only
             && let Some(main) = exchange.queries.last()
         {
-            self.remember(&main.sql, reply.elapsed);
+            // What has long rows is not for a connection that others wait for.
+            let long = reply.result.as_ref().is_ok_and(|results| results.last().is_some_and(|rows| rows.long.is_some()));
+            self.remember(&main.sql, if long { reply.elapsed.max(SHORT * 8) } else { reply.elapsed });
         }
         reply.result.map_err(|error| match error {
             UnitError::Db(cause) if cause.code == SCHEMA_MOVED => Error::SchemaMoved,
@@ -353,13 +370,15 @@ impl Drop for Waiting<'_> {
 
 /// A connection checked out by one exchange. However it is dropped, the connection goes back to the pool only when
 /// its answers were read to the end and no transaction is open.
-struct Lease {
+pub(crate) struct Lease {
     connection: Option<Connection>,
     pool: Arc<PoolInner>,
     slot: Option<OwnedSemaphorePermit>,
     in_flight: Option<oneshot::Receiver<UnitReply>>,
     /// An explicit transaction is open.
     transaction: bool,
+    /// Its settling has begun; when that is dropped (the runtime ends), the connection is closed.
+    settling: bool,
 }
 
 impl Lease {
@@ -379,7 +398,10 @@ impl Lease {
         let Some(receiver) = &mut self.in_flight else { return Err(Error::Lost) };
         let reply = receiver.await.map_err(|_| Error::Lost);
         self.in_flight = None;
-        reply
+        let mut reply = reply?;
+        // While a long row is handed on, the unit goes on.
+        self.in_flight = reply.end.take();
+        Ok(reply)
     }
 
     /// One statement of our own, in the open transaction.
@@ -387,7 +409,8 @@ impl Lease {
         let connection = self.connection.as_ref().ok_or(Error::Lost)?;
         let query = Query { sql: sql.into(), params: Vec::new() };
         let scope = Arc::from("");
-        let unit = NewUnit { scope: &scope, queries: &[&query], quiet: 1, ending: Ending::Sync };
+        let (ending, long_rows) = (Ending::Sync, LongRows::Keep);
+        let unit = NewUnit { scope: &scope, queries: &[&query], quiet: 1, ending, long_rows };
         self.in_flight = Some(connection.submit(&unit)?);
         let reply = self.reply().await?;
         self.transaction = false;
@@ -436,11 +459,12 @@ impl Drop for Lease {
         if self.pool.closed.load(Ordering::Relaxed) {
             return;
         }
-        if self.in_flight.is_none() && !self.transaction {
+        let settled = self.in_flight.is_none() && !self.transaction;
+        if settled {
             lock(&self.pool.idle).push(Idle { connection, since: Instant::now() });
             return;
         }
-        if tokio::runtime::Handle::try_current().is_err() {
+        if self.settling || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         let lease = Lease {
@@ -449,6 +473,7 @@ impl Drop for Lease {
             slot: self.slot.take(),
             in_flight: self.in_flight.take(),
             transaction: self.transaction,
+            settling: true,
         };
         self.pool.tasks.spawn(lease.settle());
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::driver::LongValue;
+
 /// A statement with its parameters. Parameters are sent in text format and without a type, so that PostgreSQL infers
 /// it; results come back in binary format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,11 +19,15 @@ pub struct Query {
 /// One row: the bytes as they came from the socket, uncopied.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    pub(crate) bytes: Bytes,
-    pub(crate) columns: Vec<Option<Range<usize>>>,
+    bytes: Bytes,
+    columns: Vec<Option<Range<usize>>>,
 }
 
 impl Row {
+    pub(crate) fn new(bytes: Bytes, columns: Vec<Option<Range<usize>>>) -> Self {
+        Self { bytes, columns }
+    }
+
     pub fn len(&self) -> usize {
         self.columns.len()
     }
@@ -62,8 +68,11 @@ impl Row {
 }
 
 /// The rows of one statement and its command tag (`SELECT 1`).
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Rows {
     pub rows: Vec<Row>,
     pub tag: String,
+    /// The last value of the last row, when it is too long to be held in memory; the row itself then has NULL there.
+    /// Only where [`Exchange::streams`](crate::Exchange::streams) allows it; the tag is not known yet.
+    pub long: Option<LongValue>,
 }

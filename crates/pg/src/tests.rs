@@ -53,7 +53,15 @@ fn exchange(main: Query, read_only: bool) -> Exchange {
     // The tests' own statements need rights that no plain role has, so only the claims are set.
     let mut setup = claims.statement();
     setup.params[1] = Some("none".into());
-    Exchange { scope: "test".into(), begin: None, setup, queries: vec![main], read_only }
+    Exchange {
+        scope: "test".into(),
+        begin: None,
+        setup: setup.into(),
+        queries: vec![main],
+        read_only,
+        joins: read_only,
+        streams: read_only,
+    }
 }
 
 async fn number(pool: &Pool, sql: &str) -> Result<Option<i64>, Error> {
@@ -165,6 +173,100 @@ async fn short_reads_share_a_connection_and_never_wait_long_behind_a_slow_one() 
     };
     tokio::time::timeout(Duration::from_secs(1), quick).await.expect("not behind the slow one");
     slow.await.unwrap().unwrap();
+}
+
+/// Runs a statement with each of these parameters often enough to be known as short, then all at once.
+async fn all_at_once(pool: &Pool, sql: &str, params: &[&str]) -> Vec<Result<Option<String>, Error>> {
+    let read = |param: &str| exchange(query(sql, &[param]), true);
+    for _ in 0..20 {
+        pool.run(&read("1")).await.unwrap();
+    }
+    let reads: Vec<Exchange> = params.iter().map(|param| read(param)).collect();
+    let results = futures_util::future::join_all(reads.iter().map(|read| pool.run(read))).await;
+    results.into_iter().map(|rows| Ok(rows?[0].rows[0].text(0).map(str::to_owned))).collect()
+}
+
+#[tokio::test]
+async fn reads_of_one_caller_share_a_transaction() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(PoolConfig { max_connections: 2, interleaved: 1, ..PoolConfig::default() });
+    let numbers: Vec<String> = (1..=50).map(|n| n.to_string()).collect();
+    let params: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    // The shared connection is made in the background, once the statement has shown itself short.
+    eventually("the reads share transactions", async || {
+        let answers = all_at_once(&pool, "select $1::text || ' ' || now()::text", &params).await;
+        let mut times = std::collections::HashSet::new();
+        for (param, answer) in params.iter().zip(answers) {
+            let answer = answer.unwrap().unwrap();
+            let (own, time) = answer.split_once(' ').unwrap();
+            assert_eq!(own, *param);
+            times.insert(time.to_owned());
+        }
+        // The connection may have been busy when the first came.
+        (times.len() <= 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_that_fails_takes_none_of_those_along_that_share_its_transaction() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(PoolConfig { max_connections: 2, interleaved: 1, ..PoolConfig::default() });
+    let params = ["1", "2", "0", "4", "0", "5", "x\0"];
+    let answers = all_at_once(&pool, "select (20 / $1::int)::text", &params).await;
+    for (param, answer) in params.iter().zip(answers) {
+        match *param {
+            "0" => assert!(matches!(&answer, Err(Error::Db(cause)) if cause.code == "22012"), "{answer:?}"),
+            "x\0" => assert!(matches!(&answer, Err(Error::Db(cause)) if cause.code == "22021"), "{answer:?}"),
+            number => assert_eq!(answer.unwrap(), Some((20 / number.parse::<i32>().unwrap()).to_string())),
+        }
+    }
+}
+
+/// The length of a long value, read to its end.
+async fn read_long(value: &mut crate::LongValue) -> std::io::Result<usize> {
+    let mut total = 0;
+    while let Some(piece) = std::future::poll_fn(|cx| value.poll_piece(cx)).await {
+        total += piece?.len();
+    }
+    Ok(total)
+}
+
+#[tokio::test]
+async fn a_long_value_comes_in_pieces() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let long = |length: &str| exchange(query("select 7::int8, null::text, repeat('x', $1::int)", &[length]), true);
+    for _ in 0..3 {
+        let mut results = pool.run(&long("5000000")).await.unwrap();
+        assert_eq!((results[0].rows[0].int(0), results[0].rows[0].bytes(2)), (Some(7), None));
+        let value = results[0].long.as_mut().unwrap();
+        assert_eq!((value.len(), read_long(value).await.unwrap()), (5_000_000, 5_000_000));
+        drop(results);
+        assert_eq!(number(&pool, "select 3::int8").await.unwrap(), Some(3));
+        // One that is dropped unread frees its connection too.
+        drop(pool.run(&long("50000000")).await.unwrap());
+        assert_eq!(number(&pool, "select 4::int8").await.unwrap(), Some(4));
+    }
+    assert_eq!(fixture.budget.used(), 1);
+    let held = Exchange { streams: false, ..long("5000000") };
+    assert_eq!(pool.run(&held).await.unwrap()[0].rows[0].bytes(2).map(|bytes| bytes.len()), Some(5_000_000));
+}
+
+#[tokio::test]
+async fn a_long_value_is_not_waited_for_on_a_shared_connection() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(PoolConfig { max_connections: 3, interleaved: 1, ..PoolConfig::default() });
+    let read = |length: &str| exchange(query("select repeat('x', $1::int)", &[length]), true);
+    for _ in 0..20 {
+        pool.run(&read("1")).await.unwrap();
+    }
+    let (short, long) = (read("10"), read("3000000"));
+    let (first, second, third) = tokio::join!(pool.run(&short), pool.run(&long), pool.run(&short));
+    for answer in [first, third] {
+        assert_eq!(answer.unwrap()[0].rows[0].text(0), Some("xxxxxxxxxx"));
+    }
+    assert_eq!(read_long(second.unwrap()[0].long.as_mut().unwrap()).await.unwrap(), 3_000_000);
 }
 
 #[tokio::test]

@@ -72,9 +72,11 @@ impl Source<'_> {
         let exchange = Exchange {
             scope: "".into(),
             begin: Some(statement("begin isolation level repeatable read read only")),
-            setup: statement("select set_config('transaction_read_only', 'on', true)"),
+            setup: statement("select set_config('transaction_read_only', 'on', true)").into(),
             queries,
             read_only: true,
+            joins: false,
+            streams: false,
         };
         let (mut results, transaction) = self.pool.begin(&exchange).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
@@ -100,9 +102,11 @@ impl Source<'_> {
         let exchange = Exchange {
             scope: "".into(),
             begin: None,
-            setup: statement("select set_config('transaction_read_only', 'on', true)"),
+            setup: statement("select set_config('transaction_read_only', 'on', true)").into(),
             queries: vec![query],
             read_only: true,
+            joins: false,
+            streams: false,
         };
         let results = self.pool.run(&exchange).await.map_err(unavailable)?;
         Ok(results.into_iter().next().unwrap_or_default())
@@ -113,9 +117,11 @@ impl Source<'_> {
         let exchange = Exchange {
             scope: "".into(),
             begin: None,
-            setup: statement("select _launchdb.compact_schema_versions()"),
+            setup: statement("select _launchdb.compact_schema_versions()").into(),
             queries: Vec::new(),
             read_only: false,
+            joins: false,
+            streams: false,
         };
         if let Err(error) = self.pool.run(&exchange).await {
             tracing::warn!(error = %error, "the schema versions could not be folded");

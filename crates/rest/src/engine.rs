@@ -18,7 +18,7 @@ use web::{HttpService, Protocol, Rejection};
 use crate::error::{self, Error};
 use crate::grant_hint;
 use crate::instance::{Instance, Shared};
-use crate::response::{Response, ServerTiming};
+use crate::response::{self, Response, ServerTiming};
 
 /// Serves every project whose snapshot comes with the request. A project that nobody asks for costs nothing.
 pub struct Engine {
@@ -111,11 +111,15 @@ pub(crate) async fn collect(body: Body) -> Result<Bytes, Error> {
 
 pub(crate) fn into_http(response: Response) -> HttpResponse {
     let measured = response.headers.contains_key(CONTENT_LENGTH) || response.status == StatusCode::NO_CONTENT;
-    // Without a length from us (HEAD), the HTTP server must not make one of the body that is not there.
-    let body = if measured {
-        Body::from(response.body)
-    } else {
-        Body::new(StreamBody::new(futures_util::stream::empty::<Result<Frame<Bytes>, Infallible>>()))
+    let body = match response.body {
+        response::Body::Long(mut value) => Body::new(StreamBody::new(futures_util::stream::poll_fn(move |cx| {
+            value.poll_piece(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        }))),
+        response::Body::Whole(bytes) if measured => Body::from(bytes),
+        // Without a length from us (HEAD), the HTTP server must not make one of the body that is not there.
+        response::Body::Whole(_) => {
+            Body::new(StreamBody::new(futures_util::stream::empty::<Result<Frame<Bytes>, Infallible>>()))
+        }
     };
     let mut http = HttpResponse::new(body);
     *http.status_mut() = response.status;
@@ -130,5 +134,5 @@ pub(crate) fn render(error: &Error, authenticated: bool) -> HttpResponse {
     if status.is_server_error() {
         tracing::error!(code = %error.code(), status = status.as_u16(), "{error}");
     }
-    into_http(Response { status, headers, body })
+    into_http(Response { status, headers, body: body.into() })
 }

@@ -18,6 +18,7 @@ use crate::media_type::MediaType;
 use crate::openapi::{Accessible, AccessibleFunction};
 use crate::plan::{ActionPlan, CrudKind, CrudPlan};
 use crate::query::{MainQuery, column};
+use crate::response::Body;
 use crate::schema_cache::{IsolationLevel, SchemaCache};
 
 /// What came back from the database.
@@ -33,16 +34,31 @@ pub(crate) enum DbResult {
 }
 
 /// The one row that the main statement gives, see [`column`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ResultSet {
     pub(crate) total: Option<i64>,
     pub(crate) page_total: i64,
     /// A JSON array of `name=eq.value`.
     pub(crate) location: Option<String>,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     pub(crate) response_headers: Option<String>,
     pub(crate) response_status: Option<String>,
     pub(crate) inserted: Option<i64>,
+}
+
+impl ResultSet {
+    /// A custom media handler's aggregate may give no row at all.
+    fn empty() -> Self {
+        Self {
+            total: None,
+            page_total: 0,
+            location: None,
+            body: Body::EMPTY,
+            response_headers: None,
+            response_status: None,
+            inserted: None,
+        }
+    }
 }
 
 /// What a transaction runs against.
@@ -71,12 +87,13 @@ impl MainTx<'_> {
         let check = if let ActionPlan::Crud(plan) = plan { Check::of(plan, request) } else { Check::default() };
         let explain_count = query.explain_count.is_some();
         let has_pre_request = usize::from(query.pre_request.is_some());
+        let at = has_pre_request + usize::from(explain_count);
         let exchange = self.exchange(request, query, rollback);
         // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
         let conditional = rollback || (!read_only && check.is_some());
         let results = if conditional {
             let (results, transaction) = self.pool.begin(&exchange).await?;
-            let main = results.get(has_pre_request);
+            let main = results.get(at);
             if let Err(error) = check.apply(main) {
                 transaction.rollback().await?;
                 return Err(error);
@@ -89,7 +106,7 @@ impl MainTx<'_> {
             results
         } else {
             let results = self.pool.run(&exchange).await?;
-            check.apply(results.get(has_pre_request))?;
+            check.apply(results.get(at))?;
             results
         };
         let mut results = results.into_iter().skip(has_pre_request);
@@ -104,9 +121,9 @@ impl MainTx<'_> {
                 Ok(DbResult::Explain(lines(&rows)))
             }
             ActionPlan::Crud(_) => {
-                let mut set = result_set(&results.next().unwrap_or_default());
+                let planned = if explain_count { results.next().and_then(|rows| planned_rows(&rows)) } else { None };
+                let mut set = result_set(results.next().unwrap_or_default());
                 if explain_count {
-                    let planned = results.next().and_then(|rows| planned_rows(&rows));
                     set.total = self.total(request, set.total, planned);
                 }
                 Ok(DbResult::Rows(set))
@@ -156,9 +173,12 @@ impl MainTx<'_> {
         };
         let setup = claims.statement();
         let mut queries: Vec<Query> = Vec::with_capacity(3);
+        let joins = query.read_only && query.pre_request.is_none() && !readers.response && !readers.writes;
+        // Only a statement of ours has the body as its last value.
+        let streams = query.read_only && query.streams;
         queries.extend(query.pre_request);
-        queries.extend(query.main);
         queries.extend(query.explain_count);
+        queries.extend(query.main);
         if let Some(open_api) = query.open_api {
             queries.extend([open_api.accessible_tables, open_api.accessible_functions, open_api.schema_description]);
         }
@@ -171,7 +191,7 @@ impl MainTx<'_> {
         scope.push_str(self.caller.role.as_str());
         scope.push('\n');
         scope.push_str(&search_path);
-        Exchange { scope: scope.into(), begin, setup, queries, read_only: query.read_only }
+        Exchange { scope: scope.into(), begin, setup: setup.into(), queries, read_only: query.read_only, joins, streams }
     }
 }
 
@@ -259,15 +279,17 @@ impl Check {
     }
 }
 
-fn result_set(rows: &Rows) -> ResultSet {
-    // A custom media handler's aggregate may give no row at all.
-    let Some(row) = rows.rows.first() else { return ResultSet::default() };
+fn result_set(rows: Rows) -> ResultSet {
+    let Some(row) = rows.rows.first() else { return ResultSet::empty() };
     let text = |index| row.text(index).filter(|text| !text.is_empty()).map(str::to_owned);
     ResultSet {
         total: row.int(column::TOTAL),
         page_total: row.int(column::PAGE_TOTAL).unwrap_or(0),
         location: text(column::LOCATION),
-        body: row.bytes(column::BODY).unwrap_or_default(),
+        body: match rows.long {
+            Some(value) => Body::Long(value),
+            None => Body::Whole(row.bytes(column::BODY).unwrap_or_default()),
+        },
         response_headers: text(column::RESPONSE_HEADERS),
         response_status: text(column::RESPONSE_STATUS),
         inserted: row.int(column::INSERTED),

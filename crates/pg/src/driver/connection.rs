@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
-use postgres_protocol::IsNull;
 use postgres_protocol::message::{backend::Message, frontend};
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
@@ -17,11 +16,12 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{self, CancelKey, ConnectConfig};
-use super::statements::{Send, StatementKey, Statements};
+use super::long_row::{Head, LONG_ROW, LongRow, take_head};
+use super::outbox::Outbox;
 use super::stream::Stream;
-use super::unit::{Ending, NewUnit, Progress, Unit, UnitError, UnitReply};
+use super::unit::{Ending, LongRows, Member, NewUnit, Progress, Unit, UnitReply};
 use crate::error::Error;
-use crate::query::Query;
+use crate::exchange::Exchange;
 
 /// How long units may wait behind a slow one before they are sent elsewhere.
 const STUCK: Duration = Duration::from_millis(20);
@@ -34,8 +34,8 @@ pub(crate) const STATEMENTS_PER_CONNECTION: usize = 128;
 pub(crate) struct Kind {
     /// Prepared statements to keep; 0 behind a pooler that cannot keep any.
     pub(crate) statements: usize,
-    /// Whether units of many requests share it.
-    pub(crate) interleaved: bool,
+    /// Whether reads of many requests share it.
+    pub(crate) shared: bool,
 }
 
 pub(crate) struct Connection {
@@ -50,15 +50,15 @@ struct Shared {
 }
 
 struct State {
-    out: BytesMut,
+    outbox: Outbox,
+    /// Units that were sent.
     pending: VecDeque<Unit>,
-    statements: Statements,
     /// Terminate was asked for; no further unit is taken.
     closing: bool,
     /// The socket is gone.
     closed: bool,
-    /// Units of many requests share the connection, so one that waits behind a slow one is sent elsewhere.
-    interleaved: bool,
+    /// Reads of many requests share the connection, so one that waits behind a slow one is sent elsewhere.
+    shared: bool,
 }
 
 impl Shared {
@@ -78,20 +78,20 @@ impl Connection {
     ) -> Result<Self, Error> {
         let (stream, cancel_key) = connect::connect(&config).await?;
         let state = State {
-            out: BytesMut::with_capacity(4096),
+            outbox: Outbox::new(kind.statements),
             pending: VecDeque::new(),
-            statements: Statements::new(kind.statements),
             closing: false,
             closed: false,
-            interleaved: kind.interleaved,
+            shared: kind.shared,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), waker: AtomicWaker::new() });
         let driver = Driver {
             shared: shared.clone(),
             stream,
-            incoming: BytesMut::with_capacity(16 * 1024),
+            incoming: BytesMut::with_capacity(READ),
             outgoing: BytesMut::new(),
             stuck: None,
+            long_row: None,
         };
         tasks.spawn(async move {
             if let Err(error) = driver.run().await {
@@ -102,29 +102,46 @@ impl Connection {
         Ok(Self { shared, config, cancel_key })
     }
 
-    /// Queues a unit; the reply comes on the receiver, also when the connection breaks.
+    /// Queues a unit of its own; the reply comes on the receiver, also when the connection breaks.
     pub(crate) fn submit(&self, new: &NewUnit<'_>) -> Result<oneshot::Receiver<UnitReply>, Error> {
+        self.queue(|outbox, reply| outbox.push(new, reply))
+    }
+
+    /// Queues a read on a shared connection, together with others that have the same claims statement where it may be.
+    pub(crate) fn share(&self, exchange: &Exchange) -> Result<oneshot::Receiver<UnitReply>, Error> {
+        self.queue(|outbox, reply| outbox.join(exchange, reply))
+    }
+
+    fn queue(
+        &self,
+        push: impl FnOnce(&mut Outbox, oneshot::Sender<UnitReply>) -> Result<(), Error>,
+    ) -> Result<oneshot::Receiver<UnitReply>, Error> {
         let (reply, receiver) = oneshot::channel();
-        {
+        let wake = {
             let mut state = self.shared.lock();
             if state.closed || state.closing {
                 return Err(Error::Lost);
             }
-            state.push(new, reply)?;
+            push(&mut state.outbox, reply)?;
+            state.may_send()
+        };
+        if wake {
+            self.shared.waker.wake();
         }
-        self.shared.waker.wake();
         Ok(receiver)
     }
 
     /// Ends a transaction that failed behind a [`Ending::Flush`]: the server skips everything up to the Sync.
     pub(crate) fn submit_sync(&self) -> Result<oneshot::Receiver<UnitReply>, Error> {
         let scope = Arc::from("");
-        self.submit(&NewUnit { scope: &scope, queries: &[], quiet: 0, ending: Ending::Sync })
+        let long_rows = LongRows::Keep;
+        self.submit(&NewUnit { scope: &scope, queries: &[], quiet: 0, ending: Ending::Sync, long_rows })
     }
 
-    /// Units sent and not yet answered.
+    /// Requests that were not answered yet.
     pub(crate) fn load(&self) -> usize {
-        self.shared.lock().pending.len()
+        let state = self.shared.lock();
+        state.outbox.load() + state.pending.iter().map(|unit| unit.members.len()).sum::<usize>()
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -153,88 +170,15 @@ impl Drop for Connection {
 }
 
 impl State {
-    fn push(&mut self, new: &NewUnit<'_>, reply: oneshot::Sender<UnitReply>) -> Result<(), Error> {
-        let mut unit = Unit {
-            quiet: new.quiet,
-            expected: new.queries.len(),
-            ending: new.ending,
-            parses: VecDeque::with_capacity(new.queries.len()),
-            bound: Vec::with_capacity(new.queries.len()),
-            started: Instant::now(),
-            reply: Some(reply),
-            completed: 0,
-            results: Vec::with_capacity(1),
-            current: crate::query::Rows::default(),
-            error: None,
-        };
-        let before = self.out.len();
-        if self.encode(new, &mut unit).is_err() {
-            self.out.truncate(before);
-            for key in unit.parses.into_iter().flatten() {
-                self.statements.parsed(&key, false);
-            }
-            return Err(Error::Protocol("a statement with a NUL byte or too many parameters"));
-        }
-        self.pending.push_back(unit);
-        Ok(())
-    }
-
-    fn encode(&mut self, new: &NewUnit<'_>, unit: &mut Unit) -> io::Result<()> {
-        let start = self.out.len();
-        for query in new.queries {
-            let key = StatementKey { scope: new.scope.clone(), sql: query.sql.clone() };
-            match self.statements.send(&key) {
-                Send::Unnamed => {
-                    frontend::parse("", &query.sql, None, &mut self.out)?;
-                    unit.parses.push_back(None);
-                    bind("", query, &mut self.out)?;
-                }
-                Send::Prepare(number) => {
-                    let name = statement_name(number);
-                    unit.parses.push_back(Some(key));
-                    frontend::parse(&name, &query.sql, None, &mut self.out)?;
-                    bind(&name, query, &mut self.out)?;
-                }
-                Send::Bind(number) => {
-                    bind(&statement_name(number), query, &mut self.out)?;
-                    unit.bound.push(key);
-                }
-            }
-            frontend::execute("", 0, &mut self.out)?;
-        }
-        let closing = self.statements.take_closing();
-        if !closing.is_empty() {
-            // In front of the unit: behind a failing statement the server would skip it.
-            let rest = self.out.split_off(start);
-            for number in closing {
-                frontend::close(b'S', &statement_name(number), &mut self.out)?;
-            }
-            self.out.unsplit(rest);
-        }
-        match new.ending {
-            Ending::Sync => frontend::sync(&mut self.out),
-            Ending::Flush => frontend::flush(&mut self.out),
-        }
-        Ok(())
+    /// What waits while PostgreSQL works can still be joined by others, which saves it a transaction for each.
+    fn may_send(&self) -> bool {
+        !self.shared || self.pending.is_empty()
     }
 }
 
-fn statement_name(number: u32) -> String {
-    format!("s{number}")
-}
-
-fn bind(statement: &str, query: &Query, out: &mut BytesMut) -> io::Result<()> {
-    let value = |param: &Option<bytes::Bytes>, out: &mut BytesMut| match param {
-        Some(text) => {
-            out.put_slice(text);
-            Ok(IsNull::No)
-        }
-        None => Ok(IsNull::Yes),
-    };
-    // No parameter formats: all text. One result format: all binary.
-    frontend::bind("", statement, None, &query.params, value, Some(1), out)
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
-}
+/// Room for one read, in bytes, and for one read of a long row.
+const READ: usize = 16 * 1024;
+const LONG_READ: usize = 64 * 1024;
 
 struct Driver {
     shared: Arc<Shared>,
@@ -242,6 +186,7 @@ struct Driver {
     incoming: BytesMut,
     outgoing: BytesMut,
     stuck: Option<Pin<Box<tokio::time::Sleep>>>,
+    long_row: Option<LongRow>,
 }
 
 impl Driver {
@@ -250,11 +195,12 @@ impl Driver {
         let units: Vec<Unit> = {
             let mut state = self.shared.lock();
             state.closed = true;
-            state.pending.drain(..).collect()
+            let state = &mut *state;
+            state.pending.drain(..).chain(state.outbox.drain()).collect()
         };
         for mut unit in units {
-            unit.error.get_or_insert(UnitError::Lost);
-            answer(unit);
+            unit.lose();
+            unit.finish();
         }
         result
     }
@@ -275,9 +221,11 @@ impl Driver {
             if goodbye && self.outgoing.is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            // While a client does not take its long row, nothing more is read.
+            ready!(self.poll_receive(cx))?;
             match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.incoming) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Poll::Ready(Ok(_)) => self.receive()?,
+                Poll::Ready(Ok(_)) => ready!(self.poll_receive(cx))?,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     self.poll_stuck(cx);
@@ -290,13 +238,9 @@ impl Driver {
     /// Moves what was queued to the socket's buffer; true once Terminate is part of it.
     fn take_outgoing(&mut self) -> bool {
         let mut state = self.shared.lock();
-        if !state.out.is_empty() {
-            if self.outgoing.is_empty() {
-                std::mem::swap(&mut self.outgoing, &mut state.out);
-            } else {
-                self.outgoing.extend_from_slice(&state.out);
-                state.out.clear();
-            }
+        let state = &mut *state;
+        if state.may_send() {
+            state.outbox.flush(&mut self.outgoing, &mut state.pending);
         }
         let goodbye = state.closing && state.pending.is_empty();
         if goodbye && !state.closed {
@@ -306,14 +250,53 @@ impl Driver {
         goodbye
     }
 
-    fn receive(&mut self) -> io::Result<()> {
+    /// Takes in what has arrived. Pending while a long row waits for its client.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut finished = Vec::new();
-        {
+        let received = self.poll_messages(cx, &mut finished);
+        finished.into_iter().for_each(Unit::finish);
+        let wanted = if self.long_row.is_some() { LONG_READ } else { READ };
+        if self.incoming.capacity() - self.incoming.len() < 4096 {
+            self.incoming.reserve(wanted);
+        }
+        received
+    }
+
+    fn poll_messages(&mut self, cx: &mut Context<'_>, finished: &mut Vec<Unit>) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(long_row) = &mut self.long_row {
+                if !ready!(long_row.poll_forward(cx, &mut self.incoming)) {
+                    return Poll::Ready(Ok(()));
+                }
+                self.long_row = None;
+            }
             let mut state = self.shared.lock();
             let state = &mut *state;
-            while let Some(message) = Message::parse(&mut self.incoming)? {
+            loop {
+                if self.incoming.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                if let Some(length) = long_row_length(&self.incoming)
+                    && let Some(unit) = state.pending.front_mut().filter(|unit| unit.wants_rows())
+                {
+                    match (unit.long_rows, take_head_for(unit.long_rows, &mut self.incoming)) {
+                        (LongRows::Keep, _) | (_, Head::Whole) => {}
+                        (_, Head::Unknown) => return Poll::Ready(Ok(())),
+                        (LongRows::Requeue, _) => {
+                            unit.requeue_current();
+                            self.long_row = Some(LongRow::new(length, None));
+                            break;
+                        }
+                        (LongRows::Stream, Head::Long(row, length)) => {
+                            let sender = unit.begin_long_row(row, length);
+                            self.long_row = Some(LongRow::new(length, sender));
+                            break;
+                        }
+                    }
+                }
+                let Some(message) = Message::parse(&mut self.incoming)? else { return Poll::Ready(Ok(())) };
                 let Some(unit) = state.pending.front_mut() else { continue };
-                if let Progress::Finished = unit.receive(message, &mut state.statements)? {
+                if let Progress::Finished = unit.receive(message, state.outbox.statements())? {
                     finished.extend(state.pending.pop_front());
                     if let Some(next) = state.pending.front_mut() {
                         next.started = Instant::now();
@@ -321,14 +304,9 @@ impl Driver {
                 }
             }
         }
-        finished.into_iter().for_each(answer);
-        if self.incoming.capacity() - self.incoming.len() < 4096 {
-            self.incoming.reserve(16 * 1024);
-        }
-        Ok(())
     }
 
-    /// Sends units that wait behind a slow one elsewhere. One timer, armed at most once every [`STUCK`].
+    /// Sends requests that wait behind a slow one elsewhere. One timer, armed at most once every [`STUCK`].
     fn poll_stuck(&mut self, cx: &mut Context<'_>) {
         loop {
             if let Some(timer) = &mut self.stuck
@@ -338,31 +316,34 @@ impl Driver {
             }
             self.stuck = None;
             let mut state = self.shared.lock();
-            let waiting = state.pending.len();
-            let Some(head) = state.pending.front() else { return };
-            if waiting < 2 || !state.interleaved {
-                return;
+            let state = &mut *state;
+            let Some(head) = state.pending.front().filter(|_| state.shared) else { return };
+            // Who comes later does not wake this task, so the timer runs as long as anything is under way.
+            let mut deadline = head.started + STUCK;
+            let now = Instant::now();
+            if deadline <= now {
+                let sent = state.pending.iter_mut().flat_map(|unit| unit.members.iter_mut());
+                sent.skip(1).for_each(Member::requeue);
+                let waiting: Vec<Unit> = state.outbox.drain().collect();
+                waiting.into_iter().flat_map(|unit| unit.members).for_each(|mut member| member.requeue());
+                deadline = now + STUCK;
             }
-            let deadline = head.started + STUCK;
-            if deadline > Instant::now() {
-                self.stuck = Some(Box::pin(tokio::time::sleep_until(deadline.into())));
-                continue;
-            }
-            let replies: Vec<_> = state.pending.iter_mut().skip(1).filter_map(|unit| unit.reply.take()).collect();
-            drop(state);
-            for reply in replies {
-                let requeue = UnitReply { result: Err(UnitError::Requeue), elapsed: Duration::ZERO };
-                // The requester may be gone.
-                reply.send(requeue).ok();
-            }
-            return;
+            self.stuck = Some(Box::pin(tokio::time::sleep_until(deadline.into())));
         }
     }
 }
 
-fn answer(unit: Unit) {
-    if let Some((reply, answer)) = unit.finish() {
-        // The requester may be gone; the answer was read to its end all the same.
-        reply.send(answer).ok();
+/// The length of the whole message at the front, when it is a DataRow that is long.
+fn long_row_length(incoming: &[u8]) -> Option<usize> {
+    let (b'D', length) = (*incoming.first()?, incoming.get(1..5)?.first_chunk()?) else { return None };
+    let length = u32::from_be_bytes(*length) as usize + 1;
+    (length > LONG_ROW).then_some(length)
+}
+
+fn take_head_for(long_rows: LongRows, incoming: &mut BytesMut) -> Head {
+    match long_rows {
+        LongRows::Stream => take_head(incoming),
+        LongRows::Keep => Head::Whole,
+        LongRows::Requeue => Head::Long(crate::query::Row::default(), 0),
     }
 }

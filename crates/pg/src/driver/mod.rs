@@ -6,12 +6,15 @@
 
 mod connect;
 mod connection;
+mod long_row;
+mod outbox;
 mod script;
 mod statements;
 mod stream;
 mod unit;
 
 pub use connect::ConnectConfig;
+pub use long_row::LongValue;
 pub(crate) use connection::{Connection, Kind, STATEMENTS_PER_CONNECTION};
 pub use script::{Canceller, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession, StatementResult};
-pub(crate) use unit::{Ending, NewUnit, UnitError, UnitReply, is_stale_statement};
+pub(crate) use unit::{Ending, LongRows, NewUnit, UnitError, UnitReply, is_stale_statement};

@@ -1,5 +1,6 @@
 //! The prepared statements of one connection: named at second use, a bounded number, least recently used closed first.
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ struct Entry {
 }
 
 /// How a statement is to be sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Send {
     Unnamed,
     /// Parse under this name, then bind it.
@@ -52,7 +53,8 @@ impl Statements {
         Self { entries: LruCache::new(capacity), next: 0, closing: Vec::new(), named }
     }
 
-    pub(super) fn send(&mut self, key: &StatementKey) -> Send {
+    /// How to send a statement in a unit that already has these Parse messages.
+    pub(super) fn send(&mut self, key: &StatementKey, parses: &VecDeque<Option<StatementKey>>) -> Send {
         if !self.named {
             return Send::Unnamed;
         }
@@ -63,7 +65,9 @@ impl Statements {
                     entry.state = State::Parsing;
                     Send::Prepare(entry.number)
                 }
-                // Its Parse may still fail; until that is known a unit of its own is safe.
+                // When the Parse fails, the server skips the rest of its unit anyway.
+                State::Parsing if parses.iter().flatten().any(|parsed| parsed == key) => Send::Bind(entry.number),
+                // In another unit it may not be there.
                 State::Parsing => Send::Unnamed,
             };
         }
@@ -107,29 +111,36 @@ mod tests {
         StatementKey { scope: "anon".into(), sql: sql.into() }
     }
 
+    /// In a unit without Parse messages.
+    fn send(statements: &mut Statements, sql: &str) -> Send {
+        statements.send(&key(sql), &VecDeque::new())
+    }
+
     #[test]
     fn a_statement_is_named_at_second_use_and_closed_when_evicted() {
         let mut statements = Statements::new(1);
-        assert_eq!(statements.send(&key("a")), Send::Unnamed);
-        assert_eq!(statements.send(&key("a")), Send::Prepare(1));
-        assert_eq!(statements.send(&key("a")), Send::Unnamed, "while its Parse is under way");
+        assert_eq!(send(&mut statements, "a"), Send::Unnamed);
+        assert_eq!(send(&mut statements, "a"), Send::Prepare(1));
+        assert_eq!(send(&mut statements, "a"), Send::Unnamed, "while its Parse is under way");
+        let own = VecDeque::from([None, Some(key("a"))]);
+        assert_eq!(statements.send(&key("a"), &own), Send::Bind(1), "in the unit of its Parse");
         statements.parsed(&key("a"), true);
-        assert_eq!(statements.send(&key("a")), Send::Bind(1));
+        assert_eq!(send(&mut statements, "a"), Send::Bind(1));
         assert_eq!(statements.take_closing(), Vec::<u32>::new());
-        assert_eq!(statements.send(&key("b")), Send::Unnamed);
+        assert_eq!(send(&mut statements, "b"), Send::Unnamed);
         assert_eq!(statements.take_closing(), vec![1]);
     }
 
     #[test]
     fn a_failed_parse_is_tried_again() {
         let mut statements = Statements::new(8);
-        statements.send(&key("a"));
-        assert_eq!(statements.send(&key("a")), Send::Prepare(1));
+        send(&mut statements, "a");
+        assert_eq!(send(&mut statements, "a"), Send::Prepare(1));
         statements.parsed(&key("a"), false);
-        assert_eq!(statements.send(&key("a")), Send::Prepare(1));
+        assert_eq!(send(&mut statements, "a"), Send::Prepare(1));
         statements.parsed(&key("a"), true);
         statements.forget(&key("a"));
         assert_eq!(statements.take_closing(), vec![1]);
-        assert_eq!(statements.send(&key("a")), Send::Unnamed);
+        assert_eq!(send(&mut statements, "a"), Send::Unnamed);
     }
 }

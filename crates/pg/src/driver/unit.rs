@@ -1,6 +1,8 @@
-//! A unit: the statements of one request on a connection, and what came back so far.
+//! A unit: what goes to PostgreSQL up to one Sync or Flush, and what came back so far. A unit of an exclusive connection
+//! serves one request; on a shared one, reads of many requests that act for the same caller may be one unit.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::Message;
 use tokio::sync::oneshot;
 
+use super::long_row::LongRowSender;
 use super::statements::{StatementKey, Statements};
 use crate::error::DbError;
 use crate::query::{Query, Row, Rows};
@@ -21,21 +24,33 @@ pub(crate) enum Ending {
     Flush,
 }
 
-/// What a unit is made of. Every statement's results are kept but those of the first `quiet`.
+/// What to do with a row that is too long to be held in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LongRows {
+    /// Hold it all the same: nothing may be answered before the commit.
+    Keep,
+    /// Hand its last value on piece by piece.
+    Stream,
+    /// Drop it, and let the requester ask again on a connection of its own.
+    Requeue,
+}
+
+/// What an exclusive connection is to do. Every statement's results are kept but those of the first `quiet`.
 pub(crate) struct NewUnit<'a> {
     pub(crate) scope: &'a Arc<str>,
     pub(crate) queries: &'a [&'a Query],
     /// How many leading statements' results nobody wants (BEGIN, the claims statement).
     pub(crate) quiet: usize,
     pub(crate) ending: Ending,
+    pub(crate) long_rows: LongRows,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum UnitError {
     Db(Box<DbError>),
     /// The connection broke.
     Lost,
-    /// The unit sat behind a slow one and was not started; it may run elsewhere.
+    /// Nothing was answered, because something else on the shared connection failed or took long; ask elsewhere.
     Requeue,
     Protocol(&'static str),
 }
@@ -43,24 +58,56 @@ pub(crate) enum UnitError {
 #[derive(Debug)]
 pub(crate) struct UnitReply {
     pub(crate) result: Result<Vec<Rows>, UnitError>,
-    /// How long the unit was at the head of its connection.
+    /// How long PostgreSQL worked on these statements.
     pub(crate) elapsed: Duration,
+    /// The unit goes on, because a long row is being handed on; its end comes here.
+    pub(crate) end: Option<oneshot::Receiver<UnitReply>>,
+}
+
+/// The statements of one request in a unit.
+pub(super) struct Member {
+    /// None when the requester was answered already.
+    reply: Option<oneshot::Sender<UnitReply>>,
+    expected: usize,
+    results: Vec<Rows>,
+}
+
+impl Member {
+    pub(super) fn new(reply: oneshot::Sender<UnitReply>, expected: usize) -> Self {
+        Self { reply: Some(reply), expected, results: Vec::with_capacity(expected) }
+    }
+
+    /// Tells the requester to ask elsewhere.
+    pub(super) fn requeue(&mut self) {
+        self.answer(Err(UnitError::Requeue), Duration::ZERO);
+    }
+
+    fn answer(&mut self, result: Result<Vec<Rows>, UnitError>, elapsed: Duration) {
+        if let Some(reply) = self.reply.take() {
+            // The requester may be gone; the answer was read to its end all the same.
+            reply.send(UnitReply { result, elapsed, end: None }).ok();
+        }
+    }
 }
 
 pub(super) struct Unit {
-    pub(super) quiet: usize,
-    pub(super) expected: usize,
-    pub(super) ending: Ending,
+    /// Leading statements whose results nobody wants.
+    quiet: usize,
+    ending: Ending,
+    pub(super) long_rows: LongRows,
+    /// Answers members as soon as their own results are there, which only reads allow.
+    early: bool,
     /// The Parse messages sent, in order; `None` for unnamed ones.
     pub(super) parses: VecDeque<Option<StatementKey>>,
     /// Named statements that were bound, to forget them when the server lost them.
     pub(super) bound: Vec<StatementKey>,
+    /// Since when PostgreSQL has worked on the current member.
     pub(super) started: Instant,
-    pub(super) reply: Option<oneshot::Sender<UnitReply>>,
-    pub(super) completed: usize,
-    pub(super) results: Vec<Rows>,
-    pub(super) current: Rows,
-    pub(super) error: Option<UnitError>,
+    pub(super) members: VecDeque<Member>,
+    /// Statements that were completed, of those of the unit.
+    completed: usize,
+    current: Rows,
+    error: Option<UnitError>,
 }
 
 /// What a message means for the unit at the head.
@@ -70,23 +117,34 @@ pub(super) enum Progress {
 }
 
 impl Unit {
-    pub(super) fn receive(&mut self, message: Message, statements: &mut Statements) -> std::io::Result<Progress> {
+    pub(super) fn new(quiet: usize, ending: Ending, long_rows: LongRows, early: bool) -> Self {
+        Self {
+            quiet,
+            ending,
+            long_rows,
+            early,
+            parses: VecDeque::new(),
+            bound: Vec::new(),
+            started: Instant::now(),
+            members: VecDeque::with_capacity(1),
+            completed: 0,
+            current: Rows::default(),
+            error: None,
+        }
+    }
+
+    /// Whether the results of the statement under way are wanted.
+    pub(super) fn wants_rows(&self) -> bool {
+        self.completed >= self.quiet
+    }
+
+    pub(super) fn receive(&mut self, message: Message, statements: &mut Statements) -> io::Result<Progress> {
         match message {
-            Message::DataRow(body) if self.completed >= self.quiet => {
+            Message::DataRow(body) if self.wants_rows() => {
                 let columns = body.ranges().collect()?;
-                self.current.rows.push(Row { bytes: body.buffer_bytes().clone(), columns });
+                self.current.rows.push(Row::new(body.buffer_bytes().clone(), columns));
             }
-            Message::CommandComplete(body) => {
-                let mut rows = std::mem::take(&mut self.current);
-                if self.completed >= self.quiet {
-                    rows.tag = body.tag()?.to_owned();
-                    self.results.push(rows);
-                }
-                self.completed += 1;
-                if self.ending == Ending::Flush && self.completed == self.expected {
-                    return Ok(Progress::Finished);
-                }
-            }
+            Message::CommandComplete(body) => return self.complete(body.tag()?),
             Message::ParseComplete => {
                 if let Some(Some(key)) = self.parses.pop_front() {
                     statements.parsed(&key, true);
@@ -117,13 +175,80 @@ impl Unit {
         Ok(Progress::Goes)
     }
 
-    pub(super) fn finish(mut self) -> Option<(oneshot::Sender<UnitReply>, UnitReply)> {
-        let result = match self.error.take() {
-            Some(error) => Err(error),
-            None => Ok(std::mem::take(&mut self.results)),
-        };
+    /// A statement ended.
+    fn complete(&mut self, tag: &str) -> io::Result<Progress> {
+        let mut rows = std::mem::take(&mut self.current);
+        let wanted = self.wants_rows();
+        self.completed += 1;
+        if !wanted {
+            let over = self.wants_rows() && self.members.iter().all(|member| member.expected == 0);
+            return Ok(if over && self.ending == Ending::Flush { Progress::Finished } else { Progress::Goes });
+        }
+        let Some(member) = self.members.front_mut() else { return Ok(Progress::Goes) };
+        tag.clone_into(&mut rows.tag);
+        member.results.push(rows);
+        if member.results.len() < member.expected {
+            return Ok(Progress::Goes);
+        }
+        if self.early {
+            let results = std::mem::take(&mut member.results);
+            member.answer(Ok(results), self.started.elapsed());
+            self.members.pop_front();
+            self.started = Instant::now();
+        } else if self.ending == Ending::Flush {
+            return Ok(Progress::Finished);
+        }
+        Ok(Progress::Goes)
+    }
+
+    /// The current row's last value is long: the requester is answered with the rest, and gets the value piece by piece.
+    pub(super) fn begin_long_row(&mut self, row: Row, length: usize) -> Option<LongRowSender> {
+        let member = self.members.front_mut()?;
+        let reply = member.reply.take()?;
+        let (sender, value) = super::long_row::channel(length);
+        let (end_sender, end) = oneshot::channel();
+        let mut rows = std::mem::take(&mut self.current);
+        rows.rows.push(row);
+        rows.long = Some(value);
+        let mut results = std::mem::take(&mut member.results);
+        results.push(rows);
+        member.reply = Some(end_sender);
+        let answer = UnitReply { result: Ok(results), elapsed: self.started.elapsed(), end: Some(end) };
+        reply.send(answer).is_ok().then_some(sender)
+    }
+
+    /// The current member's row is dropped unread.
+    pub(super) fn requeue_current(&mut self) {
+        if let Some(member) = self.members.front_mut() {
+            member.requeue();
+        }
+    }
+
+    /// The connection broke.
+    pub(super) fn lose(&mut self) {
+        self.error.get_or_insert(UnitError::Lost);
+    }
+
+    /// The unit is over: answers everybody who was not answered yet.
+    pub(super) fn finish(mut self) {
         let elapsed = self.started.elapsed();
-        self.reply.take().map(|reply| (reply, UnitReply { result, elapsed }))
+        let mut members = self.members.drain(..);
+        match self.error.take() {
+            Some(error) if self.completed < self.quiet || matches!(error, UnitError::Lost) => {
+                // What is wrong with the claims is wrong for all.
+                members.for_each(|mut member| member.answer(Err(error.clone()), elapsed));
+            }
+            Some(error) => {
+                if let Some(mut failed) = members.next() {
+                    failed.answer(Err(error), elapsed);
+                }
+                members.for_each(|mut innocent| innocent.requeue());
+            }
+            None => members.for_each(|mut member| {
+                let results = std::mem::take(&mut member.results);
+                member.answer(Ok(results), elapsed);
+            }),
+        }
     }
 }
 

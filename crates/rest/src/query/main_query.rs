@@ -17,16 +17,16 @@ pub mod column {
     pub const TOTAL: usize = 0;
     /// int8: rows in the result.
     pub const PAGE_TOTAL: usize = 1;
-    /// json, text, or bytea: the body; NULL is an empty one.
-    pub const BODY: usize = 2;
     /// text: the setting `response.headers`, or NULL.
-    pub const RESPONSE_HEADERS: usize = 3;
+    pub const RESPONSE_HEADERS: usize = 2;
     /// text: the setting `response.status`, or NULL.
-    pub const RESPONSE_STATUS: usize = 4;
+    pub const RESPONSE_STATUS: usize = 3;
     /// int8: of an upsert, the rows that were inserted; NULL otherwise.
-    pub const INSERTED: usize = 5;
+    pub const INSERTED: usize = 4;
     /// text: a JSON array of the `Location`'s parameters, `["id=eq.1"]`; NULL when there is none.
-    pub const LOCATION: usize = 6;
+    pub const LOCATION: usize = 5;
+    /// json, text, or bytea: the body; NULL is an empty one. The last, so that a long one can be handed on piece by piece.
+    pub const BODY: usize = 6;
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +36,8 @@ pub struct MainQuery {
     pub main: Option<pg::Query>,
     /// Calls the function that looks at every request; runs before `main`, in the same transaction.
     pub pre_request: Option<pg::Query>,
-    /// `EXPLAIN (FORMAT JSON)` for `count=planned` and `count=estimated`; runs after `main`. The number is `[0].Plan."Plan Rows"`.
+    /// `EXPLAIN (FORMAT JSON)` for `count=planned` and `count=estimated`; runs before `main`. The number is
+    /// `[0].Plan."Plan Rows"`.
     pub explain_count: Option<pg::Query>,
     pub open_api: Option<OpenApiQueries>,
     /// Settings of the transaction beyond role, claims, search_path and `request.*`, to be set locally in this order.
@@ -44,6 +45,8 @@ pub struct MainQuery {
     /// What the function asks for; None is the default.
     pub isolation_level: Option<IsolationLevel>,
     pub read_only: bool,
+    /// `main` gives the row of [`column`], so that its body can be handed on piece by piece.
+    pub streams: bool,
 }
 
 /// What the OpenAPI document needs to know of the role's privileges.
@@ -78,6 +81,7 @@ pub fn main_query(
             tx_settings: Vec::new(),
             isolation_level: None,
             read_only: true,
+            streams: false,
         }),
         ActionPlan::Inspect(inspect) => Ok(MainQuery {
             main: None,
@@ -87,6 +91,7 @@ pub fn main_query(
             tx_settings: tx_settings(request, config, None),
             isolation_level: None,
             read_only: true,
+            streams: false,
         }),
         ActionPlan::Crud(plan) => {
             let routine = plan.routine();
@@ -108,6 +113,7 @@ pub fn main_query(
                 tx_settings: tx_settings(request, config, routine.map(|routine| &**routine)),
                 isolation_level: routine.and_then(|routine| routine.isolation_level),
                 read_only: plan.read_only,
+                streams: !plan.is_explain(),
             })
         }
     }

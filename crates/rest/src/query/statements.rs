@@ -193,8 +193,6 @@ fn select(
         s.sql(") _)");
     }
     s.sql(" AS total_result_set, ").sql(page_total).sql(" AS page_total, ");
-    body(s, summary.routine, summary.handler);
-    s.sql(" AS body, ");
     s.sql(if summary.response_settings {
         "nullif(current_setting('response.headers', true), '') AS response_headers, \
          nullif(current_setting('response.status', true), '') AS response_status, "
@@ -208,7 +206,9 @@ fn select(
             s.sql("null::text");
         }
     }
-    s.sql(" AS header");
+    s.sql(" AS header, ");
+    body(s, summary.routine, summary.handler);
+    s.sql(" AS body");
 }
 
 /// `["key=eq.value"]` of the only row.

@@ -32,7 +32,32 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
+}
+
+/// The bytes that PostgreSQL made.
+#[derive(Debug)]
+pub(crate) enum Body {
+    Whole(Bytes),
+    /// Still on their way.
+    Long(pg::LongValue),
+}
+
+impl Body {
+    pub(crate) const EMPTY: Self = Self::Whole(Bytes::new());
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Long(value) => value.len(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole(bytes)
+    }
 }
 
 /// The answer to a request that went through.
@@ -48,7 +73,7 @@ pub(crate) fn action_response(
         (ActionPlan::Crud(plan), DbResult::Explain(body)) => {
             let mut headers = HeaderMap::with_capacity(4);
             content_type(&mut headers, &plan.media_type, request);
-            with_body(StatusCode::OK, headers, body)
+            with_body(StatusCode::OK, headers, body.into())
         }
         (ActionPlan::Inspect(plan), DbResult::OpenApi(accessible)) => {
             inspect(plan, request, &accessible, config, cache)
@@ -97,7 +122,7 @@ fn call(plan: &CrudPlan, request: &ApiRequest, rows: ResultSet, headers_only: bo
     insert(&mut headers, CONTENT_RANGE, &range);
     preference_applied(&mut headers, plan, request);
     if void {
-        return Response { status: StatusCode::NO_CONTENT, headers, body: Bytes::new() };
+        return Response { status: StatusCode::NO_CONTENT, headers, body: Body::EMPTY };
     }
     page(plan, request, rows, headers_only, status, headers)
 }
@@ -114,12 +139,12 @@ fn page(
     content_type(&mut headers, &plan.media_type, request);
     let body = if status == StatusCode::RANGE_NOT_SATISFIABLE {
         let offset = request.top_level_range.offset;
-        error::payload(&Error::InvalidRange(RangeError::OutOfBounds { offset, total: rows.total.unwrap_or(0) }))
+        error::payload(&Error::InvalidRange(RangeError::OutOfBounds { offset, total: rows.total.unwrap_or(0) })).into()
     } else {
         rows.body
     };
     if headers_only {
-        return Response { status, headers, body: Bytes::new() };
+        return Response { status, headers, body: Body::EMPTY };
     }
     with_body(status, headers, body)
 }
@@ -160,9 +185,9 @@ fn write(plan: &CrudPlan, mutation: Mutation, mutate: &MutatePlan, request: &Api
         return with_body(status, headers, rows.body);
     }
     if mutation == Mutation::Create {
-        return with_body(status, headers, Bytes::new());
+        return with_body(status, headers, Body::EMPTY);
     }
-    Response { status, headers, body: Bytes::new() }
+    Response { status, headers, body: Body::EMPTY }
 }
 
 /// The preferences that a write honours.
@@ -212,9 +237,9 @@ fn inspect(
     let mut headers = HeaderMap::with_capacity(4);
     content_type(&mut headers, &plan.media_type, request);
     if plan.headers_only {
-        return Response { status: StatusCode::OK, headers, body: Bytes::new() };
+        return Response { status: StatusCode::OK, headers, body: Body::EMPTY };
     }
-    with_body(StatusCode::OK, headers, openapi::document(config, cache, &plan.schema, accessible))
+    with_body(StatusCode::OK, headers, openapi::document(config, cache, &plan.schema, accessible).into())
 }
 
 fn info(plan: &InfoPlan, cache: &SchemaCache) -> Result<Response, Error> {
@@ -243,10 +268,10 @@ fn info(plan: &InfoPlan, cache: &SchemaCache) -> Result<Response, Error> {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     insert(&mut headers, ALLOW, &allow);
-    Ok(with_body(StatusCode::OK, headers, Bytes::new()))
+    Ok(with_body(StatusCode::OK, headers, Body::EMPTY))
 }
 
-fn with_body(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Response {
+fn with_body(status: StatusCode, mut headers: HeaderMap, body: Body) -> Response {
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     Response { status, headers, body }
 }

@@ -123,6 +123,7 @@ impl SchemaCache {
                 method: readers.2,
                 path: readers.3,
                 response: readers.4,
+                writes: readers.5,
             },
             timezones: OnceLock::new(),
             version: 0,
@@ -158,7 +159,7 @@ fn json<T: DeserializeOwned>(query: &'static str, rows: &pg::Rows) -> Result<T, 
 
 /// (headers, cookies, method, path, response)
 #[derive(Deserialize)]
-struct ReaderRow(bool, bool, bool, bool, bool);
+struct ReaderRow(bool, bool, bool, bool, bool, bool);
 
 fn views(rows: &pg::Rows) -> Result<HashMap<u32, view::View>, LoadError> {
     let mut views = HashMap::with_capacity(rows.rows.len());

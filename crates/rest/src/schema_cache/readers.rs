@@ -10,9 +10,11 @@ pub struct SettingReaders {
     pub path: bool,
     /// Stored code may set `response.headers` or `response.status`.
     pub response: bool,
+    /// Stored code may make settings of the transaction, which another request in the same transaction could read.
+    pub writes: bool,
 }
 
 impl SettingReaders {
     /// For when it is not known what the code does.
-    pub const ALL: Self = Self { headers: true, cookies: true, method: true, path: true, response: true };
+    pub const ALL: Self = Self { headers: true, cookies: true, method: true, path: true, response: true, writes: true };
 }

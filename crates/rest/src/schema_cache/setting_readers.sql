@@ -1,8 +1,12 @@
--- Which request.* settings stored code can read, and whether it can set response.*. Whoever builds a setting's name at
+-- Which request.* settings stored code can read, whether it can set response.*, and whether it makes any setting of the
+-- transaction (set_config, or SET as a statement, also one that is built at run time). Whoever builds a setting's name at
 -- run time, reads pg_settings, or is written in a language we cannot look into, counts for all of them.
 with definitions as (
   -- Functions, SQL bodies of the new kind included.
-  select case when p.prosqlbody is null then p.prosrc else pg_get_functiondef(p.oid) end as body
+  select
+    case when p.prosqlbody is null then p.prosrc else pg_get_functiondef(p.oid) end as body,
+    -- Trigger functions do not run in what only reads.
+    p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype) as callable
   from pg_catalog.pg_proc p
   join pg_catalog.pg_language l on l.oid = p.prolang
   where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
@@ -10,7 +14,7 @@ with definitions as (
     and (p.prosqlbody::text ~ ':funcid (2077|2078|2084|3294) ' or p.prosqlbody is null and p.prosrc ~* 'current_setting|set_config|pg_settings|show_all_settings|request\.|response\.')
   union all
   -- Views and rules; 2077 and 3294 are current_setting, 2084 is pg_show_all_settings, 2078 is set_config.
-  select pg_get_ruledef(r.oid)
+  select pg_get_ruledef(r.oid), true
   from pg_catalog.pg_rewrite r
   join pg_catalog.pg_class c on c.oid = r.ev_class
   where c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
@@ -22,23 +26,23 @@ with definitions as (
       ))
   union all
   -- Row level security, as PostgreSQL prints it.
-  select concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+  select concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), true
   from pg_catalog.pg_policy p
   where concat(p.polqual::text, p.polwithcheck::text) ~ ':funcid (2077|2078|3294) '
   union all
-  select pg_get_expr(d.adbin, d.adrelid)
+  select pg_get_expr(d.adbin, d.adrelid), true
   from pg_catalog.pg_attrdef d
   where d.adbin::text ~ ':funcid (2077|2078|3294) '
   union all
-  select pg_get_constraintdef(c.oid)
+  select pg_get_constraintdef(c.oid), true
   from pg_catalog.pg_constraint c
   where c.conbin::text ~ ':funcid (2077|2078|3294) '
   union all
-  select pg_get_triggerdef(t.oid)
+  select pg_get_triggerdef(t.oid), true
   from pg_catalog.pg_trigger t
   where t.tgqual::text ~ ':funcid (2077|2078|3294) '
   union all
-  select pg_get_expr(t.typdefaultbin, 0)
+  select pg_get_expr(t.typdefaultbin, 0), true
   from pg_catalog.pg_type t
   where t.typdefaultbin::text ~ ':funcid (2077|2078|3294) '
 ),
@@ -53,11 +57,20 @@ marks as (
     -- PostgreSQL prints their columns' names too.
     regexp_replace(body, 'current_setting\s*\(\s*''[^'']*''(::text)?\s*[,)]|\mas current_setting\M', '', 'gi')
       ~* 'current_setting|pg_settings|show_all_settings' as any_read,
-    regexp_replace(body, 'set_config\s*\(\s*''[^'']*''(::text)?\s*,|\mas set_config\M', '', 'gi') ~* 'set_config' as any_write
+    regexp_replace(body, 'set_config\s*\(\s*''[^'']*''(::text)?\s*,|\mas set_config\M', '', 'gi') ~* 'set_config' as any_write,
+    callable and body ~* 'set_config' as writes
   from definitions
   where body is not null
   union all
-  select true, true, true, true, true, true, true
+  select false, false, false, false, false, false, false, true
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_language l on l.oid = p.prolang
+  where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    and l.lanname in ('sql', 'plpgsql') and p.prosqlbody is null
+    and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+    and p.prosrc ~* '(^|;|''|\mbegin|\mthen|\melse|\mloop)\s*set\s|\mset\s+(local|session|role)\M'
+  union all
+  select true, true, true, true, true, true, true, true
   from pg_catalog.pg_proc p
   join pg_catalog.pg_language l on l.oid = p.prolang
   where l.lanname not in ('internal', 'c', 'sql', 'plpgsql')
@@ -67,6 +80,7 @@ select json_build_array(
   coalesce(bool_or(cookies or any_read), false),
   coalesce(bool_or(method or any_read), false),
   coalesce(bool_or(path or any_read), false),
-  coalesce(bool_or(response or any_write), false)
+  coalesce(bool_or(response or any_write), false),
+  coalesce(bool_or(writes), false)
 )::text
 from marks

@@ -185,14 +185,14 @@ async fn who_reads_the_request_is_found_wherever_code_is_stored() {
 
 #[tokio::test]
 async fn code_that_cannot_be_looked_into_counts_for_everything() {
-    let all_read = SettingReaders { response: false, ..SettingReaders::ALL };
+    let all_read = SettingReaders { response: false, writes: false, ..SettingReaders::ALL };
     assert_eq!(
         readers("create function f(x text) returns text language sql as $$ select current_setting('request.' || x) $$")
             .await,
         all_read
     );
     assert_eq!(readers("create view v as select * from pg_settings").await, all_read);
-    let response = SettingReaders { response: true, ..SettingReaders::default() };
+    let response = SettingReaders { response: true, writes: true, ..SettingReaders::default() };
     assert_eq!(
         readers(
             "create function f() returns text language sql as $$ select set_config('response.status', '201', true) $$"
@@ -204,4 +204,21 @@ async fn code_that_cannot_be_looked_into_counts_for_everything() {
         readers("create function f(n text) returns text language sql as $$ select set_config(n, '1', true) $$").await,
         response
     );
+}
+
+#[tokio::test]
+async fn code_that_makes_settings_is_found() {
+    let check = async |body: &str, writes: bool| {
+        let sql = format!(
+            "create table t (a int); create function f(x text) returns void language plpgsql as $f$ begin {body} end $f$"
+        );
+        assert_eq!(readers(&sql).await, SettingReaders { writes, ..SettingReaders::default() }, "{body}");
+    };
+    check("perform set_config('app.tenant', x, true);", true).await;
+    check("set local app.tenant = 'x';", true).await;
+    check("if x is null then set app.tenant to 'x'; end if;", true).await;
+    check("execute 'set app.tenant = ' || x;", true).await;
+    check("execute format('SET LOCAL app.tenant = %L', x);", true).await;
+    check("update t set a = 1;", false).await;
+    check("insert into t values (1); update t\n set a = 2 where a = 1;", false).await;
 }

@@ -1,0 +1,217 @@
+//! What waits to be sent on one connection, encoded.
+//!
+//! On a shared connection, reads whose claims statements are the same become one unit: one claims statement, one
+//! transaction, one Sync for all of them. PostgreSQL takes a snapshot for each statement, so that each sees what was
+//! committed before it ran. When one fails, those behind it were not run and are sent again alone.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+use postgres_protocol::IsNull;
+use postgres_protocol::message::frontend;
+use tokio::sync::oneshot;
+
+use super::statements::{Send, StatementKey, Statements};
+use super::unit::{Ending, LongRows, Member, NewUnit, Unit, UnitReply};
+use crate::error::Error;
+use crate::exchange::Exchange;
+use crate::query::Query;
+
+/// Reads that become one unit, at most: the last of them waits for all.
+const MOST_MEMBERS: usize = 64;
+
+pub(super) struct Outbox {
+    statements: Statements,
+    /// In the order in which they came.
+    waiting: Vec<Waiting>,
+    /// Buffers that were sent, for reuse.
+    spare: Vec<BytesMut>,
+}
+
+/// A unit that was not sent yet.
+struct Waiting {
+    bytes: BytesMut,
+    unit: Unit,
+    ending: Ending,
+    /// Role and search path, and the claims statement, of those that may join.
+    open: Option<(Arc<str>, Arc<Query>)>,
+}
+
+impl Outbox {
+    pub(super) fn new(statements: usize) -> Self {
+        Self { statements: Statements::new(statements), waiting: Vec::new(), spare: Vec::new() }
+    }
+
+    pub(super) fn statements(&mut self) -> &mut Statements {
+        &mut self.statements
+    }
+
+    /// Requests that were not sent yet.
+    pub(super) fn load(&self) -> usize {
+        self.waiting.iter().map(|waiting| waiting.unit.members.len()).sum()
+    }
+
+    /// A unit for one request.
+    pub(super) fn push(&mut self, new: &NewUnit<'_>, reply: oneshot::Sender<UnitReply>) -> Result<(), Error> {
+        let unit = Unit::new(new.quiet, new.ending, new.long_rows, false);
+        let mut waiting = self.start(unit, new.ending, None);
+        let wanted = new.queries.len() - new.quiet;
+        for query in new.queries {
+            if let Err(error) = self.add(&mut waiting, new.scope, query) {
+                self.withdraw(&waiting.unit);
+                return Err(error);
+            }
+        }
+        waiting.unit.members.push_back(Member::new(reply, wanted));
+        self.waiting.push(waiting);
+        Ok(())
+    }
+
+    /// A read, in a unit that already waits if there is one with the same claims statement.
+    pub(super) fn join(&mut self, exchange: &Exchange, reply: oneshot::Sender<UnitReply>) -> Result<(), Error> {
+        let found = self.waiting.iter().rposition(|waiting| waiting.lets_join(exchange));
+        let mut waiting = match found {
+            Some(at) => self.waiting.swap_remove(at),
+            None => {
+                let unit = Unit::new(1, Ending::Sync, LongRows::Requeue, true);
+                let open = exchange.joins.then(|| (exchange.scope.clone(), exchange.setup.clone()));
+                let mut waiting = self.start(unit, Ending::Sync, open);
+                self.add(&mut waiting, &exchange.scope, &exchange.setup)?;
+                waiting
+            }
+        };
+        let (bytes, parses) = (waiting.bytes.len(), waiting.unit.parses.len());
+        let mut added = Ok(());
+        for query in &exchange.queries {
+            added = added.and_then(|()| self.add(&mut waiting, &exchange.scope, query));
+        }
+        if added.is_ok() {
+            waiting.unit.members.push_back(Member::new(reply, exchange.queries.len()));
+        } else {
+            // Nothing of it may be left behind in the unit of others.
+            waiting.bytes.truncate(bytes);
+            for key in waiting.unit.parses.drain(parses..).flatten() {
+                self.statements.parsed(&key, false);
+            }
+        }
+        if waiting.unit.members.is_empty() {
+            self.withdraw(&waiting.unit);
+        } else {
+            self.waiting.push(waiting);
+        }
+        added
+    }
+
+    /// Forgets what a unit that is not sent would have prepared.
+    fn withdraw(&mut self, unit: &Unit) {
+        for key in unit.parses.iter().flatten() {
+            self.statements.parsed(key, false);
+        }
+    }
+
+    fn start(&mut self, unit: Unit, ending: Ending, open: Option<(Arc<str>, Arc<Query>)>) -> Waiting {
+        let bytes = self.spare.pop().unwrap_or_else(|| BytesMut::with_capacity(4096));
+        Waiting { bytes, unit, ending, open }
+    }
+
+    /// Appends one statement. When it cannot be encoded, nothing of it is left behind.
+    fn add(&mut self, waiting: &mut Waiting, scope: &Arc<str>, query: &Query) -> Result<(), Error> {
+        let before = waiting.bytes.len();
+        let key = StatementKey { scope: scope.clone(), sql: query.sql.clone() };
+        let send = self.statements.send(&key, &waiting.unit.parses);
+        let encoded = encode(send, query, &mut waiting.bytes);
+        match (encoded, send) {
+            (Ok(()), Send::Unnamed) => waiting.unit.parses.push_back(None),
+            (Ok(()), Send::Prepare(_)) => waiting.unit.parses.push_back(Some(key)),
+            (Ok(()), Send::Bind(_)) => waiting.unit.bound.push(key),
+            (Err(_), _) => {
+                waiting.bytes.truncate(before);
+                if matches!(send, Send::Prepare(_)) {
+                    self.statements.parsed(&key, false);
+                }
+                return Err(Error::Protocol("a statement with a NUL byte or too many parameters"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves everything to `out` and to the units that were sent.
+    pub(super) fn flush(&mut self, out: &mut BytesMut, sent: &mut VecDeque<Unit>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        // In front of all units: behind a failing statement the server would skip it.
+        for number in self.statements.take_closing() {
+            // A name of ours has no NUL.
+            frontend::close(b'S', &statement_name(number), out).ok();
+        }
+        for mut waiting in self.waiting.drain(..) {
+            match waiting.ending {
+                Ending::Sync => frontend::sync(&mut waiting.bytes),
+                Ending::Flush => frontend::flush(&mut waiting.bytes),
+            }
+            if out.is_empty() {
+                std::mem::swap(out, &mut waiting.bytes);
+            } else {
+                out.extend_from_slice(&waiting.bytes);
+                waiting.bytes.clear();
+            }
+            if self.spare.len() < 2 && waiting.bytes.capacity() <= 64 * 1024 {
+                self.spare.push(waiting.bytes);
+            }
+            waiting.unit.started = std::time::Instant::now();
+            sent.push_back(waiting.unit);
+        }
+    }
+
+    /// Takes what was not sent back, and forgets the statements it would have prepared.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Unit> {
+        let units: Vec<Unit> = self.waiting.drain(..).map(|waiting| waiting.unit).collect();
+        units.iter().for_each(|unit| self.withdraw(unit));
+        units.into_iter()
+    }
+}
+
+impl Waiting {
+    fn lets_join(&self, exchange: &Exchange) -> bool {
+        let Some((scope, setup)) = self.open.as_ref().filter(|_| exchange.joins) else { return false };
+        self.unit.members.len() < MOST_MEMBERS
+            && *scope == exchange.scope
+            && (Arc::ptr_eq(setup, &exchange.setup) || **setup == *exchange.setup)
+    }
+}
+
+fn encode(send: Send, query: &Query, out: &mut BytesMut) -> io::Result<()> {
+    match send {
+        Send::Unnamed => {
+            frontend::parse("", &query.sql, None, out)?;
+            bind("", query, out)?;
+        }
+        Send::Prepare(number) => {
+            let name = statement_name(number);
+            frontend::parse(&name, &query.sql, None, out)?;
+            bind(&name, query, out)?;
+        }
+        Send::Bind(number) => bind(&statement_name(number), query, out)?,
+    }
+    frontend::execute("", 0, out)
+}
+
+fn statement_name(number: u32) -> String {
+    format!("s{number}")
+}
+
+fn bind(statement: &str, query: &Query, out: &mut BytesMut) -> io::Result<()> {
+    let value = |param: &Option<bytes::Bytes>, out: &mut BytesMut| match param {
+        Some(text) => {
+            out.put_slice(text);
+            Ok(IsNull::No)
+        }
+        None => Ok(IsNull::Yes),
+    };
+    // No parameter formats: all text. One result format: all binary.
+    frontend::bind("", statement, None, &query.params, value, Some(1), out)
+        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
