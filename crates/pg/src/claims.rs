@@ -2,6 +2,9 @@
 //!
 //! It is the first statement of every exchange, in the same transaction as the query, and lasts as long
 //! (`set_config(.., true)`). Nothing else in LaunchDB sets a role on a project's connection.
+//!
+//! Every name in it is qualified: it runs with the rights of the authenticator, and the session's search path starts with
+//! schemas in which the project's owner makes functions.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -39,7 +42,7 @@ impl Claims<'_> {
             params.push(Some(Bytes::copy_from_slice(name.as_bytes())));
             params.push(Some(Bytes::copy_from_slice(value.as_bytes())));
             // Writing to a String cannot fail.
-            write!(sql, "set_config(${}, ${}, true)", params.len() - 1, params.len()).ok();
+            write!(sql, "pg_catalog.set_config(${}, ${}, true)", params.len() - 1, params.len()).ok();
         };
         for (name, value) in self.before_role {
             set(&mut sql, name, value);
@@ -53,15 +56,15 @@ impl Claims<'_> {
             params.push(Some(Bytes::from(version.to_string())));
             write!(
                 sql,
-                ", case when (select sum(n)::bigint from _launchdb.schema_versions) is distinct from ${}::bigint \
-                 then _launchdb.schema_moved() end",
+                ", case when (select pg_catalog.sum(n)::pg_catalog.int8 from _launchdb.schema_versions) \
+                 operator(pg_catalog.=) ${}::pg_catalog.int8 then null else _launchdb.schema_moved() end",
                 params.len()
             )
             .ok();
         }
         if self.read_only {
             // Last: once set, `set_config` itself is all the transaction could still change.
-            sql.push_str(", set_config('transaction_read_only', 'on', true)");
+            sql.push_str(", pg_catalog.set_config('transaction_read_only', 'on', true)");
         }
         Query { sql: Arc::from(sql), params }
     }
@@ -84,9 +87,11 @@ mod tests {
         let query = claims.statement();
         assert_eq!(
             &*query.sql,
-            "select set_config($1, $2, true), set_config($3, $4, true), set_config($5, $6, true), \
-             case when (select sum(n)::bigint from _launchdb.schema_versions) is distinct from $7::bigint \
-             then _launchdb.schema_moved() end, set_config('transaction_read_only', 'on', true)"
+            "select pg_catalog.set_config($1, $2, true), pg_catalog.set_config($3, $4, true), \
+             pg_catalog.set_config($5, $6, true), \
+             case when (select pg_catalog.sum(n)::pg_catalog.int8 from _launchdb.schema_versions) \
+             operator(pg_catalog.=) $7::pg_catalog.int8 then null else _launchdb.schema_moved() end, \
+             pg_catalog.set_config('transaction_read_only', 'on', true)"
         );
         let texts: Vec<_> = query.params.iter().flatten().map(|p| std::str::from_utf8(p).unwrap()).collect();
         let expected = ["role", "anon", "request.jwt.claims", "{}", "search_path", "x'; drop table y", "7"];

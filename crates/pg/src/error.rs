@@ -48,6 +48,22 @@ pub enum Error {
 }
 
 impl DbError {
+    /// In place of an error whose text is too long to be held in memory: stored code can raise any.
+    pub(crate) fn too_long() -> Self {
+        Self {
+            code: "54000".to_owned(),
+            severity: "ERROR".to_owned(),
+            message: "PostgreSQL's error message is too long".to_owned(),
+            detail: None,
+            hint: None,
+            schema: None,
+            table: None,
+            column: None,
+            constraint: None,
+            position: None,
+        }
+    }
+
     /// Reads the fields of an ErrorResponse.
     pub(crate) fn read(mut fields: postgres_protocol::message::backend::ErrorFields<'_>) -> std::io::Result<Self> {
         use fallible_iterator::FallibleIterator as _;

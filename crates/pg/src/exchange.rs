@@ -16,6 +16,8 @@ pub struct Exchange {
     pub queries: Vec<Query>,
     /// Nothing is written, so the exchange may be run again when its connection breaks.
     pub read_only: bool,
+    /// Undo first what stored code may have left behind in the session's settings (`set_config(.., false)`, SET).
+    pub resets: bool,
     /// May run behind the claims statement of another exchange that has the same one: nothing in it leaves a trace in the
     /// transaction (`set_config`) or is decided by when the transaction began.
     pub joins: bool,

@@ -122,7 +122,8 @@ impl Pool {
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
-        let sharable = exchange.read_only && exchange.begin.is_none() && main.is_some_and(|sql| self.0.is_short(sql));
+        let alone = exchange.begin.is_some() || exchange.resets;
+        let sharable = exchange.read_only && !alone && main.is_some_and(|sql| self.0.is_short(sql));
         if sharable && let Some(connection) = self.0.shared_connection() {
             let reply = match connection.share(exchange) {
                 Ok(receiver) => receiver.await.ok(),
@@ -171,6 +172,7 @@ impl Pool {
             setup: query.into(),
             queries: Vec::new(),
             read_only: true,
+            resets: false,
             joins: false,
             streams: false,
         };
@@ -312,8 +314,10 @@ impl PoolInner {
         exchange: &Exchange,
         ending: Ending,
     ) -> Result<oneshot::Receiver<UnitReply>, Error> {
-        let mut queries: Vec<&Query> = Vec::with_capacity(exchange.queries.len() + 2);
+        let reset = exchange.resets.then(|| Query { sql: "reset all".into(), params: Vec::new() });
+        let mut queries: Vec<&Query> = Vec::with_capacity(exchange.queries.len() + 3);
         queries.extend(exchange.begin.as_ref());
+        queries.extend(reset.as_ref());
         queries.push(&exchange.setup);
         let quiet = queries.len();
         queries.extend(&exchange.queries);
@@ -386,12 +390,7 @@ impl Lease {
         let connection = self.connection.as_ref().ok_or(Error::Lost)?;
         self.in_flight = Some(self.pool.submit(connection, exchange, ending)?);
         self.transaction = exchange.begin.is_some();
-        let reply = self.reply().await?;
-        if ending == Ending::Sync {
-            // Without Flush an explicit transaction is never used.
-            self.transaction = false;
-        }
-        Ok(reply)
+        self.reply().await
     }
 
     async fn reply(&mut self) -> Result<UnitReply, Error> {
@@ -401,20 +400,15 @@ impl Lease {
         let mut reply = reply?;
         // While a long row is handed on, the unit goes on.
         self.in_flight = reply.end.take();
+        self.transaction = reply.transaction.unwrap_or(self.transaction);
         Ok(reply)
     }
 
     /// One statement of our own, in the open transaction.
     async fn finish(&mut self, sql: &str) -> Result<UnitReply, Error> {
         let connection = self.connection.as_ref().ok_or(Error::Lost)?;
-        let query = Query { sql: sql.into(), params: Vec::new() };
-        let scope = Arc::from("");
-        let (ending, long_rows) = (Ending::Sync, LongRows::Keep);
-        let unit = NewUnit { scope: &scope, queries: &[&query], quiet: 1, ending, long_rows };
-        self.in_flight = Some(connection.submit(&unit)?);
-        let reply = self.reply().await?;
-        self.transaction = false;
-        Ok(reply)
+        self.in_flight = Some(connection.submit_simple(sql)?);
+        self.reply().await
     }
 
     /// Leaves a transaction that failed, or whose exchange did not get an answer.
@@ -426,7 +420,7 @@ impl Lease {
             }
             _ => false,
         };
-        if !(synced && self.finish("rollback").await.is_ok()) {
+        if !synced || self.transaction && self.finish("rollback").await.is_err() {
             // The connection is not in a known state: it must not be used again.
             self.connection = None;
         }

@@ -59,6 +59,7 @@ fn exchange(main: Query, read_only: bool) -> Exchange {
         setup: setup.into(),
         queries: vec![main],
         read_only,
+        resets: false,
         joins: read_only,
         streams: read_only,
     }
@@ -122,6 +123,50 @@ async fn an_open_transaction_is_committed_or_rolled_back() {
     let duplicate = pool.begin(&insert("2")).await.err().unwrap();
     assert!(matches!(&duplicate, Error::Db(cause) if cause.code == "23505"), "{duplicate}");
     assert_eq!(number(&pool, "select sum(id)::int8 from t").await.unwrap(), Some(3));
+}
+
+#[tokio::test]
+async fn what_stored_code_leaves_in_a_session_is_undone() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let leave = exchange(query("select set_config('search_path', 'evil', false), set_config('a.b', 'x', false)", &[]), true);
+    let look = Exchange {
+        resets: true,
+        ..exchange(query("select current_setting('search_path'), current_setting('a.b', true)", &[]), true)
+    };
+    for _ in 0..3 {
+        pool.run(&leave).await.unwrap();
+        let rows = pool.run(&look).await.unwrap();
+        assert_eq!((rows[0].rows[0].text(0), rows[0].rows[0].text(1)), (Some("\"$user\", public"), Some("")));
+    }
+}
+
+#[tokio::test]
+async fn statements_that_stored_code_dropped_are_prepared_again() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let write = |sql: &str| Exchange { begin: Some(query("begin", &[])), ..exchange(query(sql, &[]), false) };
+    for n in 1..5 {
+        for sql in ["select 1::int8", "do $$ begin execute 'deallocate all'; end $$", "insert into t values (99)"] {
+            let (_, transaction) = pool.begin(&write(sql)).await.unwrap();
+            transaction.commit().await.unwrap();
+        }
+        assert_eq!(number(&pool, "select count(*) from t where id = 99").await.unwrap(), Some(1), "{n}");
+        let (_, transaction) = pool.begin(&write("delete from t where id = 99")).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_error_too_long_to_hold_is_told_short() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let long = "do $$ begin raise exception '%', repeat('x', 5000000); end $$";
+    for _ in 0..2 {
+        let error = pool.run(&exchange(query(long, &[]), false)).await.unwrap_err();
+        assert!(matches!(&error, Error::Db(cause) if cause.code == "54000"), "{error}");
+        assert_eq!(number(&pool, "select 1::int8").await.unwrap(), Some(1));
+    }
 }
 
 #[tokio::test]

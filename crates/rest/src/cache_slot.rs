@@ -46,7 +46,10 @@ impl CacheSlot {
         {
             return Ok(current);
         }
-        let cache = Arc::new(source.load().await?);
+        let mut cache = source.load().await?;
+        // What such code left behind in the pool's sessions may still be there when the code is gone.
+        cache.readers.writes |= self.peek().is_some_and(|before| before.readers.writes);
+        let cache = Arc::new(cache);
         tracing::debug!(version = cache.version, "schema cache loaded: {}", cache.summary());
         self.current.store(Some(cache.clone()));
         Ok(cache)
@@ -67,14 +70,15 @@ impl Source<'_> {
         let catalog = schema_cache::queries(self.config);
         let mut queries: Vec<Query> = catalog.into_iter().map(|catalog| catalog.query).collect();
         if self.versioned {
-            queries.push(statement("select sum(n)::bigint, count(*) from _launchdb.schema_versions"));
+            queries.push(statement("select pg_catalog.sum(n)::pg_catalog.int8, pg_catalog.count(*) from _launchdb.schema_versions"));
         }
         let exchange = Exchange {
             scope: "".into(),
             begin: Some(statement("begin isolation level repeatable read read only")),
-            setup: statement("select set_config('transaction_read_only', 'on', true)").into(),
+            setup: statement("select pg_catalog.set_config('transaction_read_only', 'on', true)").into(),
             queries,
             read_only: true,
+            resets: false,
             joins: false,
             streams: false,
         };
@@ -93,7 +97,7 @@ impl Source<'_> {
 
     /// The database's schema version now.
     pub(crate) async fn version(&self) -> Result<i64, Error> {
-        let rows = self.read(statement("select sum(n)::bigint from _launchdb.schema_versions")).await?;
+        let rows = self.read(statement("select pg_catalog.sum(n)::pg_catalog.int8 from _launchdb.schema_versions")).await?;
         Ok(rows.rows.first().and_then(|row| row.int(0)).unwrap_or(0))
     }
 
@@ -102,9 +106,10 @@ impl Source<'_> {
         let exchange = Exchange {
             scope: "".into(),
             begin: None,
-            setup: statement("select set_config('transaction_read_only', 'on', true)").into(),
+            setup: statement("select pg_catalog.set_config('transaction_read_only', 'on', true)").into(),
             queries: vec![query],
             read_only: true,
+            resets: false,
             joins: false,
             streams: false,
         };
@@ -120,6 +125,7 @@ impl Source<'_> {
             setup: statement("select _launchdb.compact_schema_versions()").into(),
             queries: Vec::new(),
             read_only: false,
+            resets: false,
             joins: false,
             streams: false,
         };

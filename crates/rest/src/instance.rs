@@ -19,6 +19,7 @@ use crate::plan::{self, ActionPlan};
 use crate::query;
 use crate::response::{self, Response, ServerTiming, Stage};
 use crate::schema_cache::{SchemaCache, timezones_from, timezones_query};
+use crate::session::{SessionParams, Sessions};
 
 /// How often a request is planned anew because the schema moved between plan and transaction. Each time a migration
 /// must have been committed in between, so more than a few are an attack or a fault.
@@ -46,7 +47,11 @@ pub struct Instance {
     pool_config: PoolConfig,
     cache: Arc<CacheSlot>,
     versioned: bool,
-    session_search_path: String,
+    /// The value of `search_path` for each exposed schema, in the order of `db_schemas`.
+    search_paths: Vec<Arc<str>>,
+    /// Whether the pool's sessions start with the first of them.
+    sessions_have_path: bool,
+    sessions: Sessions,
     timeouts: Option<StatementTimeouts>,
     write_gate: WriteGate,
     revision: i64,
@@ -57,8 +62,8 @@ impl Instance {
     pub(crate) fn of_project(project: &Project, before: Option<&Self>, shared: &Shared) -> Self {
         let settings = &project.data_api;
         let config = Config::of_project(&project.project_ref, settings, shared.public_url.as_deref());
-        let schema = config.db_schemas.first().map_or("public", String::as_str);
-        let session_search_path = search_path(schema, &config.db_extra_search_path);
+        let search_paths = search_paths(&config);
+        let session_search_path = search_paths.first().map_or("public", |path| path);
         let target = &project.database;
         let connect = ConnectConfig {
             host: target.host.clone(),
@@ -67,7 +72,7 @@ impl Instance {
             user: target.user.clone(),
             password: Some(target.password.clone()),
             session_settings: vec![
-                ("search_path".to_owned(), session_search_path.clone()),
+                ("search_path".to_owned(), session_search_path.to_owned()),
                 ("statement_timeout".to_owned(), settings.statement_timeout_ms.authenticated.to_string()),
             ],
             connect_timeout: shared.connect_timeout,
@@ -91,7 +96,9 @@ impl Instance {
             pool_config,
             cache: same_cache.map(|old| old.cache.clone()).unwrap_or_default(),
             versioned: true,
-            session_search_path,
+            search_paths,
+            sessions_have_path: true,
+            sessions: Sessions::default(),
             timeouts: Some(settings.statement_timeout_ms),
             write_gate: shared.write_gate.clone(),
             revision: project.revision,
@@ -103,13 +110,15 @@ impl Instance {
     pub fn drop_in(config: Config, connect: ConnectConfig, pool_config: PoolConfig, shared: &Shared) -> Self {
         let pool = Pool::new(connect.clone(), pool_config.clone(), shared.budget.clone(), shared.tasks.clone());
         Self {
+            search_paths: search_paths(&config),
             config,
             pool,
             connect,
             pool_config,
             cache: Arc::default(),
             versioned: false,
-            session_search_path: String::new(),
+            sessions_have_path: false,
+            sessions: Sessions::default(),
             timeouts: None,
             write_gate: shared.write_gate.clone(),
             revision: 0,
@@ -160,9 +169,11 @@ impl Instance {
         request.preferences.check(|name| cache.timezones.get().is_some_and(|names| names.contains(name)))?;
         for _ in 0..MOST_REPEATS {
             match self.attempt(caller, &request, &cache, timing).await {
-                Err(Error::SchemaMoved) => {
-                    cache = self.cache.renew(Some(&cache), &self.source()).await?;
-                }
+                // A function of the project can raise the same SQLSTATE; then nothing has moved.
+                Err(Error::SchemaMoved) => match self.newer_cache(&cache).await? {
+                    Some(newer) => cache = newer,
+                    None => return Err(Error::SchemaCacheUnavailable),
+                },
                 // "Not there" may only be "not there yet": the plan never got to where the version is compared.
                 Err(error) if self.versioned && error.is_about_schema() => {
                     let newer = self.newer_cache(&cache).await?;
@@ -193,15 +204,21 @@ impl Instance {
                 if !query.read_only {
                     self.write_gate.check().map_err(Error::writes_refused)?;
                 }
-                let tx = MainTx {
-                    pool: &self.pool,
-                    config: &self.config,
+                let schema = self.config.db_schemas.iter().position(|schema| *schema == request.schema);
+                let schema = schema.unwrap_or_default();
+                let search_path = self.search_paths.get(schema).ok_or_else(|| {
+                    Error::Internal(format!("the schema {} has no search path", request.schema))
+                })?;
+                let session = SessionParams {
                     caller,
-                    cache,
-                    versioned: self.versioned,
-                    session_search_path: &self.session_search_path,
+                    search_path,
+                    sets_search_path: !self.sessions_have_path || schema > 0,
+                    read_only: query.read_only,
                     statement_timeout_ms: self.timeout_of(&caller.role),
+                    schema_version: self.versioned.then_some(cache.version),
                 };
+                let tx =
+                    MainTx { pool: &self.pool, config: &self.config, cache, sessions: &self.sessions, session };
                 tx.run(&plan, request, query).await?
             }
         };
@@ -237,4 +254,8 @@ impl Instance {
         cache.timezones.set(names).ok();
         Ok(())
     }
+}
+
+fn search_paths(config: &Config) -> Vec<Arc<str>> {
+    config.db_schemas.iter().map(|schema| search_path(schema, &config.db_extra_search_path).into()).collect()
 }

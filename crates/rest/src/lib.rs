@@ -26,6 +26,7 @@ pub mod query;
 pub mod range_query;
 mod response;
 pub mod schema_cache;
+mod session;
 
 pub use engine::Engine;
 pub use instance::{Instance, Shared};

@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use base::Caller;
 use base::settings::TxEnd;
 use bytes::Bytes;
-use pg::claims::Claims;
 use pg::{Exchange, Pool, Query, Row, Rows};
 
 use crate::api_request::ApiRequest;
@@ -20,6 +18,7 @@ use crate::plan::{ActionPlan, CrudKind, CrudPlan};
 use crate::query::{MainQuery, column};
 use crate::response::Body;
 use crate::schema_cache::{IsolationLevel, SchemaCache};
+use crate::session::{Session, SessionParams, Sessions};
 
 /// What came back from the database.
 #[derive(Debug)]
@@ -65,14 +64,9 @@ impl ResultSet {
 pub(crate) struct MainTx<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) config: &'a Config,
-    pub(crate) caller: &'a Caller,
     pub(crate) cache: &'a SchemaCache,
-    /// Whether the schema version is compared inside the exchange.
-    pub(crate) versioned: bool,
-    /// The `search_path` that the pool's sessions start with; it is not set again.
-    pub(crate) session_search_path: &'a str,
-    /// `statement_timeout` of the caller's role when it is another than the session's, in milliseconds.
-    pub(crate) statement_timeout_ms: Option<u32>,
+    pub(crate) sessions: &'a Sessions,
+    pub(crate) session: SessionParams<'a>,
 }
 
 impl MainTx<'_> {
@@ -88,9 +82,9 @@ impl MainTx<'_> {
         let explain_count = query.explain_count.is_some();
         let has_pre_request = usize::from(query.pre_request.is_some());
         let at = has_pre_request + usize::from(explain_count);
-        let exchange = self.exchange(request, query, rollback);
         // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
         let conditional = rollback || (!read_only && check.is_some());
+        let exchange = self.exchange(request, query, conditional, rollback);
         let results = if conditional {
             let (results, transaction) = self.pool.begin(&exchange).await?;
             let main = results.get(at);
@@ -143,39 +137,11 @@ impl MainTx<'_> {
         }
     }
 
-    fn exchange(&self, request: &ApiRequest, query: MainQuery, rollback: bool) -> Exchange {
-        let search_path = search_path(&request.schema, &self.config.db_extra_search_path);
-        let readers = self.cache.readers;
-        let headers = readers.headers.then(|| json_object(&request.headers));
-        let cookies = readers.cookies.then(|| json_object(&request.cookies));
-        let timeout = self.statement_timeout_ms.map(|ms| ms.to_string());
-        let mut settings: Vec<(&str, &str)> = Vec::with_capacity(8);
-        if search_path != self.session_search_path {
-            settings.push(("search_path", &search_path));
-        }
-        if readers.method {
-            settings.push(("request.method", request.method.as_str()));
-        }
-        if readers.path {
-            settings.push(("request.path", &request.path));
-        }
-        settings.extend(headers.as_deref().map(|json| ("request.headers", json)));
-        settings.extend(cookies.as_deref().map(|json| ("request.cookies", json)));
-        settings.extend(timeout.as_deref().map(|ms| ("statement_timeout", ms)));
-        settings.extend(query.tx_settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        let claims = Claims {
-            role: self.caller.role.as_str(),
-            jwt_claims: &self.caller.claims,
-            read_only: query.read_only,
-            before_role: &[],
-            settings: &settings,
-            schema_version: self.versioned.then_some(self.cache.version),
-        };
-        let setup = claims.statement();
-        let mut queries: Vec<Query> = Vec::with_capacity(3);
-        let joins = query.read_only && query.pre_request.is_none() && !readers.response && !readers.writes;
-        // Only a statement of ours has the body as its last value.
-        let streams = query.read_only && query.streams;
+    fn exchange(&self, request: &ApiRequest, query: MainQuery, conditional: bool, rollback: bool) -> Exchange {
+        let (readers, read_only) = (self.cache.readers, query.read_only);
+        let Session { scope, setup } = self.session(request, &query);
+        let mut queries: Vec<Query> = Vec::with_capacity(2);
+        let joins = read_only && query.pre_request.is_none() && !readers.response && !readers.writes;
         queries.extend(query.pre_request);
         queries.extend(query.explain_count);
         queries.extend(query.main);
@@ -186,20 +152,39 @@ impl MainTx<'_> {
             // Deferred constraints must have their say although nothing will be committed.
             queries.push(Query { sql: "set constraints all immediate".into(), params: Vec::new() });
         }
-        let begin = begin(query.isolation_level).map(|sql| Query { sql: sql.into(), params: Vec::new() });
-        let mut scope = String::with_capacity(self.caller.role.as_str().len() + search_path.len() + 1);
-        scope.push_str(self.caller.role.as_str());
-        scope.push('\n');
-        scope.push_str(&search_path);
-        Exchange { scope: scope.into(), begin, setup: setup.into(), queries, read_only: query.read_only, joins, streams }
+        let begin = begin(query.isolation_level, conditional).map(|sql| Query { sql: sql.into(), params: Vec::new() });
+        let streams = read_only && query.streams;
+        Exchange { scope, begin, setup, queries, read_only, resets: readers.writes, joins, streams }
+    }
+
+    /// Role, claims, and those settings that stored code can read.
+    fn session(&self, request: &ApiRequest, query: &MainQuery) -> Session {
+        let readers = self.cache.readers;
+        let headers = readers.headers.then(|| json_object(&request.headers));
+        let cookies = readers.cookies.then(|| json_object(&request.cookies));
+        let mut settings: Vec<(&str, &str)> = Vec::new();
+        if readers.method {
+            settings.push(("request.method", request.method.as_str()));
+        }
+        if readers.path {
+            settings.push(("request.path", &request.path));
+        }
+        settings.extend(headers.as_deref().map(|json| ("request.headers", json)));
+        settings.extend(cookies.as_deref().map(|json| ("request.cookies", json)));
+        settings.extend(query.tx_settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let params = SessionParams { read_only: query.read_only, ..self.session.clone() };
+        if settings.is_empty() { self.sessions.get(&params) } else { params.write(&settings) }
     }
 }
 
-fn begin(level: Option<IsolationLevel>) -> Option<&'static str> {
-    match level? {
-        IsolationLevel::ReadCommitted => Some("begin isolation level read committed"),
-        IsolationLevel::RepeatableRead => Some("begin isolation level repeatable read"),
-        IsolationLevel::Serializable => Some("begin isolation level serializable"),
+/// The explicit BEGIN of a transaction that has a level, or whose end is decided by its result: PostgreSQL would log a
+/// warning for each ROLLBACK without one.
+fn begin(level: Option<IsolationLevel>, conditional: bool) -> Option<&'static str> {
+    match level {
+        Some(IsolationLevel::ReadCommitted) => Some("begin isolation level read committed"),
+        Some(IsolationLevel::RepeatableRead) => Some("begin isolation level repeatable read"),
+        Some(IsolationLevel::Serializable) => Some("begin isolation level serializable"),
+        None => conditional.then_some("begin"),
     }
 }
 

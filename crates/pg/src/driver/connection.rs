@@ -20,7 +20,7 @@ use super::long_row::{Head, LONG_ROW, LongRow, take_head};
 use super::outbox::Outbox;
 use super::stream::Stream;
 use super::unit::{Ending, LongRows, Member, NewUnit, Progress, Unit, UnitReply};
-use crate::error::Error;
+use crate::error::{DbError, Error};
 use crate::exchange::Exchange;
 
 /// How long units may wait behind a slow one before they are sent elsewhere.
@@ -129,6 +129,11 @@ impl Connection {
             self.shared.waker.wake();
         }
         Ok(receiver)
+    }
+
+    /// Queues one statement of ours whose results nobody wants.
+    pub(crate) fn submit_simple(&self, sql: &str) -> Result<oneshot::Receiver<UnitReply>, Error> {
+        self.queue(|outbox, reply| outbox.push_simple(sql, reply))
     }
 
     /// Ends a transaction that failed behind a [`Ending::Flush`]: the server skips everything up to the Sync.
@@ -276,7 +281,16 @@ impl Driver {
                 if self.incoming.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                if let Some(length) = long_row_length(&self.incoming)
+                if let Some(length) = long_length(&self.incoming, b'E')
+                    && let Some(unit) = state.pending.front_mut()
+                {
+                    if let Progress::Finished = unit.fail(DbError::too_long(), state.outbox.statements()) {
+                        finished.extend(state.pending.pop_front());
+                    }
+                    self.long_row = Some(LongRow::new(length, None));
+                    break;
+                }
+                if let Some(length) = long_length(&self.incoming, b'D')
                     && let Some(unit) = state.pending.front_mut().filter(|unit| unit.wants_rows())
                 {
                     match (unit.long_rows, take_head_for(unit.long_rows, &mut self.incoming)) {
@@ -333,9 +347,9 @@ impl Driver {
     }
 }
 
-/// The length of the whole message at the front, when it is a DataRow that is long.
-fn long_row_length(incoming: &[u8]) -> Option<usize> {
-    let (b'D', length) = (*incoming.first()?, incoming.get(1..5)?.first_chunk()?) else { return None };
+/// The length of the whole message at the front, when it is of this kind and long.
+fn long_length(incoming: &[u8], kind: u8) -> Option<usize> {
+    let length = incoming.first().filter(|first| **first == kind).and(incoming.get(1..5))?.first_chunk()?;
     let length = u32::from_be_bytes(*length) as usize + 1;
     (length > LONG_ROW).then_some(length)
 }

@@ -69,6 +69,15 @@ impl Outbox {
         Ok(())
     }
 
+    /// One statement of ours without parameters, for which nothing is prepared: stored code may have dropped what was.
+    pub(super) fn push_simple(&mut self, sql: &str, reply: oneshot::Sender<UnitReply>) -> Result<(), Error> {
+        let mut waiting = self.start(Unit::new(1, Ending::Query, LongRows::Keep, false), Ending::Query, None);
+        frontend::query(sql, &mut waiting.bytes).map_err(|_| Error::Protocol("a statement with a NUL byte"))?;
+        waiting.unit.members.push_back(Member::new(reply, 0));
+        self.waiting.push(waiting);
+        Ok(())
+    }
+
     /// A read, in a unit that already waits if there is one with the same claims statement.
     pub(super) fn join(&mut self, exchange: &Exchange, reply: oneshot::Sender<UnitReply>) -> Result<(), Error> {
         let found = self.waiting.iter().rposition(|waiting| waiting.lets_join(exchange));
@@ -151,6 +160,7 @@ impl Outbox {
             match waiting.ending {
                 Ending::Sync => frontend::sync(&mut waiting.bytes),
                 Ending::Flush => frontend::flush(&mut waiting.bytes),
+                Ending::Query => {}
             }
             if out.is_empty() {
                 std::mem::swap(out, &mut waiting.bytes);

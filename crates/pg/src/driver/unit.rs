@@ -22,6 +22,8 @@ pub(crate) enum Ending {
     Sync,
     /// With Flush: the transaction stays open until a second unit decides.
     Flush,
+    /// By itself: it is one simple query.
+    Query,
 }
 
 /// What to do with a row that is too long to be held in memory.
@@ -62,6 +64,8 @@ pub(crate) struct UnitReply {
     pub(crate) elapsed: Duration,
     /// The unit goes on, because a long row is being handed on; its end comes here.
     pub(crate) end: Option<oneshot::Receiver<UnitReply>>,
+    /// Whether a transaction is open now (or one that failed); None while the server did not say.
+    pub(crate) transaction: Option<bool>,
 }
 
 /// The statements of one request in a unit.
@@ -79,13 +83,13 @@ impl Member {
 
     /// Tells the requester to ask elsewhere.
     pub(super) fn requeue(&mut self) {
-        self.answer(Err(UnitError::Requeue), Duration::ZERO);
+        self.answer(Err(UnitError::Requeue), Duration::ZERO, None);
     }
 
-    fn answer(&mut self, result: Result<Vec<Rows>, UnitError>, elapsed: Duration) {
+    fn answer(&mut self, result: Result<Vec<Rows>, UnitError>, elapsed: Duration, transaction: Option<bool>) {
         if let Some(reply) = self.reply.take() {
             // The requester may be gone; the answer was read to its end all the same.
-            reply.send(UnitReply { result, elapsed, end: None }).ok();
+            reply.send(UnitReply { result, elapsed, end: None, transaction }).ok();
         }
     }
 }
@@ -108,6 +112,7 @@ pub(super) struct Unit {
     completed: usize,
     current: Rows,
     error: Option<UnitError>,
+    transaction: Option<bool>,
 }
 
 /// What a message means for the unit at the head.
@@ -130,6 +135,7 @@ impl Unit {
             completed: 0,
             current: Rows::default(),
             error: None,
+            transaction: None,
         }
     }
 
@@ -150,29 +156,32 @@ impl Unit {
                     statements.parsed(&key, true);
                 }
             }
-            Message::ErrorResponse(body) => {
-                let error = DbError::read(body.fields())?;
-                for key in self.parses.drain(..).flatten() {
-                    statements.parsed(&key, false);
-                }
-                if is_stale_statement(&error) {
-                    for key in self.bound.drain(..) {
-                        statements.forget(&key);
-                    }
-                }
-                // An error at commit comes after the results; the first error is the cause of any later one.
-                self.error.get_or_insert(UnitError::Db(Box::new(error)));
-                if self.ending == Ending::Flush {
-                    return Ok(Progress::Finished);
-                }
+            Message::ErrorResponse(body) => return Ok(self.fail(DbError::read(body.fields())?, statements)),
+            Message::ReadyForQuery(body) => {
+                self.transaction = Some(body.status() != b'I');
+                return Ok(Progress::Finished);
             }
-            Message::ReadyForQuery(_) => return Ok(Progress::Finished),
             Message::CopyInResponse(_) | Message::CopyOutResponse(_) => {
                 self.error = Some(UnitError::Protocol("COPY is not possible here"));
             }
             _ => {}
         }
         Ok(Progress::Goes)
+    }
+
+    /// A statement failed.
+    pub(super) fn fail(&mut self, error: DbError, statements: &mut Statements) -> Progress {
+        for key in self.parses.drain(..).flatten() {
+            statements.parsed(&key, false);
+        }
+        if is_stale_statement(&error) {
+            for key in self.bound.drain(..) {
+                statements.forget(&key);
+            }
+        }
+        // An error at commit comes after the results; the first error is the cause of any later one.
+        self.error.get_or_insert(UnitError::Db(Box::new(error)));
+        if self.ending == Ending::Flush { Progress::Finished } else { Progress::Goes }
     }
 
     /// A statement ended.
@@ -192,7 +201,7 @@ impl Unit {
         }
         if self.early {
             let results = std::mem::take(&mut member.results);
-            member.answer(Ok(results), self.started.elapsed());
+            member.answer(Ok(results), self.started.elapsed(), None);
             self.members.pop_front();
             self.started = Instant::now();
         } else if self.ending == Ending::Flush {
@@ -213,7 +222,12 @@ impl Unit {
         let mut results = std::mem::take(&mut member.results);
         results.push(rows);
         member.reply = Some(end_sender);
-        let answer = UnitReply { result: Ok(results), elapsed: self.started.elapsed(), end: Some(end) };
+        let answer = UnitReply {
+            result: Ok(results),
+            elapsed: self.started.elapsed(),
+            end: Some(end),
+            transaction: None,
+        };
         reply.send(answer).is_ok().then_some(sender)
     }
 
@@ -231,22 +245,22 @@ impl Unit {
 
     /// The unit is over: answers everybody who was not answered yet.
     pub(super) fn finish(mut self) {
-        let elapsed = self.started.elapsed();
+        let (elapsed, transaction) = (self.started.elapsed(), self.transaction);
         let mut members = self.members.drain(..);
         match self.error.take() {
             Some(error) if self.completed < self.quiet || matches!(error, UnitError::Lost) => {
                 // What is wrong with the claims is wrong for all.
-                members.for_each(|mut member| member.answer(Err(error.clone()), elapsed));
+                members.for_each(|mut member| member.answer(Err(error.clone()), elapsed, transaction));
             }
             Some(error) => {
                 if let Some(mut failed) = members.next() {
-                    failed.answer(Err(error), elapsed);
+                    failed.answer(Err(error), elapsed, transaction);
                 }
                 members.for_each(|mut innocent| innocent.requeue());
             }
             None => members.for_each(|mut member| {
                 let results = std::mem::take(&mut member.results);
-                member.answer(Ok(results), elapsed);
+                member.answer(Ok(results), elapsed, transaction);
             }),
         }
     }

@@ -43,7 +43,7 @@ pub fn queries(config: &Config) -> Vec<CatalogQuery> {
         query: pg::Query { sql: sql.into(), params: params.into_iter().map(|p| Some(p.clone())).collect() },
     };
     vec![
-        query("search_path", "select set_config('search_path', '', true)", vec![]),
+        query("search_path", "select pg_catalog.set_config('search_path', '', true)", vec![]),
         query("tables", include_str!("tables.sql"), vec![&schemas]),
         query("keys", include_str!("keys.sql"), vec![]),
         query("views", include_str!("views.sql"), vec![&with_search_path]),
