@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api_key;
+pub mod calendar;
 pub mod claims;
 pub mod clock;
 pub mod digest;

@@ -9,7 +9,7 @@ use axum::response::Response;
 use base::Project;
 use http::{HeaderMap, HeaderName, Method, Uri};
 use web::cors::{self, AllowedOrigin};
-use web::log_request::{self, RequestLine};
+use web::log_request::{RequestLine, RequestLog};
 use web::metrics::{CLIENT_CLOSED, HttpMetrics};
 use web::{Protocol, Rejection, RequestId, ServiceKind, security_headers};
 
@@ -22,6 +22,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) origin: AllowedOrigin,
     pub(crate) id: RequestId,
     metrics: &'a HttpMetrics,
+    log: &'a RequestLog,
     method: Method,
     uri: Uri,
     /// Auth's errors have a shape that the request chooses.
@@ -35,6 +36,7 @@ pub(crate) struct Answer<'a> {
 impl<'a> Answer<'a> {
     pub(crate) fn new(
         metrics: &'a HttpMetrics,
+        log: &'a RequestLog,
         request: &Request,
         id: RequestId,
         ip: IpAddr,
@@ -47,6 +49,7 @@ impl<'a> Answer<'a> {
             origin: AllowedOrigin::None,
             id,
             metrics,
+            log,
             method: request.method().clone(),
             uri: request.uri().clone(),
             auth_protocol: Protocol::auth(request.headers()),
@@ -89,19 +92,17 @@ impl<'a> Answer<'a> {
     fn record(&self, status: u16, error_code: Option<&str>) {
         let duration = self.start.elapsed();
         self.metrics.observe(self.service, status, duration);
-        if log_request::is_enabled() {
-            log_request::log_request(&RequestLine {
-                request_id: &self.id,
-                method: self.method.as_str(),
-                path: self.uri.path(),
-                service: self.service.name(),
-                status,
-                duration,
-                project_ref: self.project.as_ref().map(|project| &project.project_ref),
-                client_ip: self.ip,
-                error_code,
-            });
-        }
+        self.log.write(&RequestLine {
+            request_id: &self.id,
+            method: self.method.as_str(),
+            path: self.uri.path(),
+            service: self.service.name(),
+            status,
+            duration,
+            project_ref: self.project.as_ref().map(|project| &project.project_ref),
+            client_ip: self.ip,
+            error_code,
+        });
     }
 }
 

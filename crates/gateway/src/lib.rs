@@ -24,6 +24,7 @@ use web::client_ip::{TrustedProxies, client_ip};
 use web::cors;
 use web::health::HealthSource;
 use web::limits::{HeadLimits, cap_body, check_head};
+use web::log_request::RequestLog;
 use web::metrics::HttpMetrics;
 use web::overload::{InFlight, ProjectGates};
 use web::rate_limit::{IpRateLimiter, Rate};
@@ -87,6 +88,7 @@ pub struct Gateway {
     services: Services,
     health: HealthSource,
     metrics: HttpMetrics,
+    log: RequestLog,
     clock: Clock,
     keys: Arc<ApiKeyCheck>,
     ids: RequestIds,
@@ -97,12 +99,14 @@ pub struct Gateway {
 
 impl Gateway {
     /// `keys` is shared with whoever records the last use of opaque keys.
+    #[expect(clippy::too_many_arguments, reason = "each is something else that the process has made")]
     pub fn new(
         config: GatewayConfig,
         projects: Arc<ProjectTable>,
         services: Services,
         health: HealthSource,
         metrics: HttpMetrics,
+        log: RequestLog,
         keys: Arc<ApiKeyCheck>,
         clock: Clock,
     ) -> Self {
@@ -117,6 +121,7 @@ impl Gateway {
             services,
             health,
             metrics,
+            log,
             clock,
             keys,
         }
@@ -127,7 +132,7 @@ impl Gateway {
         let start = Instant::now();
         let id = self.ids.accept_or_make(request.headers());
         let ip = client_ip(peer.ip(), request.headers(), &self.config.trusted_proxies);
-        let mut answer = Answer::new(&self.metrics, &request, id, ip, start, self.config.https);
+        let mut answer = Answer::new(&self.metrics, &self.log, &request, id, ip, start, self.config.https);
         let result = self.dispatch(request, ClientIp(ip), start, &mut answer).await;
         answer.finish(result)
     }

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use web::client_ip::TrustedProxies;
 use web::health::HealthPart;
 use web::limits::HeadLimits;
+use web::log_buffer::LogBuffer;
+use web::log_request::{LineFormat, RequestLog};
 use web::metrics::HttpMetrics;
 use web::overload::InFlight;
 use web::rate_limit::{IpRateLimiter, Rate};
@@ -83,7 +85,8 @@ fn fixture(limits: impl FnOnce(&mut LimitSettings)) -> Fixture {
     let config = GatewayConfig { domain: Some("base.example".into()), ..GatewayConfig::default() };
     let (keys, metrics) = (Arc::new(ApiKeyCheck::new()), HttpMetrics::default());
     let health = web::health::always_healthy();
-    let gateway = Gateway::new(config, table, services, health, metrics, keys, Clock::system());
+    let log = RequestLog::new(LogBuffer::new(std::io::sink()), LineFormat::Json);
+    let gateway = Gateway::new(config, table, services, health, metrics, log, keys, Clock::system());
     Fixture { gateway, opaque }
 }
 

@@ -25,13 +25,22 @@ use crate::exit::{self, Exit, ResultExt as _};
 pub fn server(source: &Source, invocation: &Invocation, demo: bool) -> Result<(), Exit> {
     let started = Instant::now();
     let config = Config::load(source, invocation).exit(exit::CONFIG)?;
-    logging::start(&config.log)?;
+    let (log_buffer, request_log) = logging::start(&config.log)?;
     for warning in &config.warnings {
         tracing::warn!(setting = warning.name, mend = warning.mend, "{} {}", warning.name, warning.what);
     }
     let runtime = runtime(config.workers)?;
-    let start = server::Start { config, only: invocation.only, serve: invocation.serve, demo, started };
+    let start = server::Start {
+        config,
+        only: invocation.only,
+        serve: invocation.serve,
+        demo,
+        started,
+        log_buffer: log_buffer.clone(),
+        request_log,
+    };
     let result = runtime.block_on(server::run(start));
+    log_buffer.flush();
     // Whatever still blocks a thread must not hold up the end.
     runtime.shutdown_background();
     result

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base::calendar::civil_date;
 use serde::{Serialize, Serializer};
 use tokio_postgres::types::{FromSql, Type};
 
@@ -51,20 +52,6 @@ impl<'a> FromSql<'a> for Timestamp {
     fn accepts(ty: &Type) -> bool {
         <SystemTime as FromSql<'_>>::accepts(ty)
     }
-}
-
-/// The Gregorian date of a number of days since 1970-01-01, counted in years that begin in March so that the leap
-/// day is the last of a year.
-fn civil_date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub enum Error {
     NotEmbedded(String),
     /// PGRST111.
     GucHeaders,
+    /// PGRST111: `response.headers` names a header that frames the answer.
+    GucFraming(String),
     /// PGRST112.
     GucStatus,
     /// PGRST114: PUT with limit or offset.

@@ -13,6 +13,7 @@ pub mod error;
 pub mod health;
 pub mod json;
 pub mod limits;
+pub mod log_buffer;
 pub mod log_request;
 pub mod metrics;
 pub mod overload;

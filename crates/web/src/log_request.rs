@@ -1,11 +1,17 @@
 //! One line in the log per request. Never a query, a header or a body: they carry keys, tokens and data.
+//!
+//! Written by hand, with the fields that `tracing` would write: its JSON formatter takes a quarter of the instructions of
+//! a whole request.
 
+use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base::ProjectRef;
+use base::calendar::civil_date;
 use tracing::Level;
 
+use crate::log_buffer::LogBuffer;
 use crate::request_id::RequestId;
 
 /// The target of the lines, for the log's filter: `request=info`.
@@ -30,37 +36,145 @@ pub struct RequestLine<'a> {
     pub error_code: Option<&'a str>,
 }
 
-/// Whether any request is logged at all; lets the caller spare itself the line's parts.
-pub fn is_enabled() -> bool {
-    tracing::enabled!(target: TARGET, Level::INFO) || tracing::enabled!(target: TARGET, Level::WARN)
+/// How lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
 }
 
-/// Writes the line: at `warn` for answers of 500 and above, at `info` otherwise.
-pub fn log_request(line: &RequestLine<'_>) {
-    let duration_ms = line.duration.as_secs_f64() * 1e3;
-    let project_ref = line.project_ref.map(ProjectRef::as_str);
-    let mut end = line.path.len().min(MAX_PATH);
-    while !line.path.is_char_boundary(end) {
+/// Where the lines of requests go.
+#[derive(Clone, Debug)]
+pub struct RequestLog {
+    buffer: LogBuffer,
+    format: LineFormat,
+}
+
+impl RequestLog {
+    pub fn new(buffer: LogBuffer, format: LineFormat) -> Self {
+        Self { buffer, format }
+    }
+
+    /// Writes the line, if the log's filter wants it: at `warn` for answers of 500 and above, at `info` otherwise.
+    pub fn write(&self, line: &RequestLine<'_>) {
+        let (level, wanted) = if line.status >= 500 {
+            ("WARN", tracing::enabled!(target: TARGET, Level::WARN))
+        } else {
+            ("INFO", tracing::enabled!(target: TARGET, Level::INFO))
+        };
+        if wanted {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            match self.format {
+                LineFormat::Json => self.buffer.append(|out| json(out, line, level, now)),
+                LineFormat::Pretty => self.buffer.append(|out| pretty(out, line, level, now)),
+            }
+        }
+    }
+}
+
+fn json(out: &mut Vec<u8>, line: &RequestLine<'_>, level: &str, now: Duration) {
+    out.extend_from_slice(b"{\"timestamp\":\"");
+    timestamp(out, now);
+    let mut text = |name: &str, value: &str| {
+        out.extend_from_slice(name.as_bytes());
+        // Writing to memory does not fail.
+        let _ = serde_json::to_writer(&mut *out, value);
+    };
+    text("\",\"level\":", level);
+    text(",\"message\":", "request");
+    text(",\"request.id\":", line.request_id.as_str());
+    text(",\"method\":", line.method);
+    text(",\"path\":", shown(line.path));
+    text(",\"service\":", line.service);
+    let _ = write!(out, ",\"status\":{},\"duration_ms\":", line.status);
+    milliseconds(out, line.duration);
+    let mut text = |name: &str, value: &str| {
+        out.extend_from_slice(name.as_bytes());
+        let _ = serde_json::to_writer(&mut *out, value);
+    };
+    if let Some(project_ref) = line.project_ref {
+        text(",\"project.ref\":", project_ref.as_str());
+    }
+    if let Some(code) = line.error_code {
+        text(",\"error.code\":", code);
+    }
+    let _ = writeln!(out, ",\"client.ip\":\"{}\",\"target\":\"{TARGET}\"}}", line.client_ip);
+}
+
+fn pretty(out: &mut Vec<u8>, line: &RequestLine<'_>, level: &str, now: Duration) {
+    timestamp(out, now);
+    let _ = write!(out, " {level:>5} {} {} {} ", line.method, shown(line.path), line.status);
+    milliseconds(out, line.duration);
+    let _ = write!(out, " ms {}", line.service);
+    if let Some(code) = line.error_code {
+        let _ = write!(out, " {}", code.escape_debug());
+    }
+    let _ = writeln!(out, " from {} ({})", line.client_ip, line.request_id.as_str());
+}
+
+fn shown(path: &str) -> &str {
+    let mut end = path.len().min(MAX_PATH);
+    while !path.is_char_boundary(end) {
         end -= 1;
     }
-    let path = &line.path[..end];
-    macro_rules! write_line {
-        ($level:expr) => {
-            tracing::event!(
-                target: TARGET,
-                $level,
-                request.id = line.request_id.as_str(),
-                method = line.method,
-                path,
-                service = line.service,
-                status = line.status,
-                duration_ms,
-                project.r#ref = project_ref,
-                client.ip = %line.client_ip,
-                error.code = line.error_code,
-                "request"
-            )
+    &path[..end]
+}
+
+/// With three decimals.
+fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
+    let micros = duration.as_micros();
+    let _ = write!(out, "{}.{:03}", micros / 1000, micros % 1000);
+}
+
+/// RFC 3339 in UTC with microseconds.
+fn timestamp(out: &mut Vec<u8>, since_epoch: Duration) {
+    let seconds = since_epoch.as_secs();
+    let (year, month, day) = civil_date(i64::try_from(seconds / 86_400).unwrap_or(0));
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let micros = since_epoch.subsec_micros();
+    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::request_id::RequestIds;
+
+    #[test]
+    fn a_line_is_one_object_or_one_sentence() {
+        let id = RequestIds::new().accept_or_make(&HeaderMap::new());
+        let project = ProjectRef::generate();
+        let line = RequestLine {
+            request_id: &id,
+            method: "GET",
+            path: "/p/\"x",
+            service: "rest",
+            status: 503,
+            duration: Duration::from_micros(1_234_567),
+            project_ref: Some(&project),
+            client_ip: "192.0.2.1".parse().unwrap(),
+            error_code: Some("PGRST000"),
         };
+        let now = Duration::from_micros(1_709_251_199_000_042);
+        let mut out = Vec::new();
+        json(&mut out, &line, "WARN", now);
+        let object: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let expected = serde_json::json!({
+            "timestamp": "2024-02-29T23:59:59.000042Z", "level": "WARN", "message": "request", "request.id": id.as_str(),
+            "method": "GET", "path": "/p/\"x", "service": "rest", "status": 503, "duration_ms": 1234.567,
+            "project.ref": project.as_str(), "error.code": "PGRST000", "client.ip": "192.0.2.1", "target": "request",
+        });
+        assert_eq!(object, expected);
+        out.clear();
+        pretty(&mut out, &line, "WARN", now);
+        let text = format!(
+            "2024-02-29T23:59:59.000042Z  WARN GET /p/\"x 503 1234.567 ms rest PGRST000 from 192.0.2.1 ({})\n",
+            id.as_str()
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), text);
     }
-    if line.status >= 500 { write_line!(Level::WARN) } else { write_line!(Level::INFO) }
 }

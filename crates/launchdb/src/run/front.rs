@@ -46,6 +46,7 @@ pub(super) fn front(
         behind,
         services.board.source(),
         metrics,
+        start.request_log.clone(),
         Arc::clone(&services.keys),
         Clock::system(),
     ))

@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use web::log_buffer::LogBuffer;
+use web::log_request::RequestLog;
 use web::metrics::HttpMetrics;
 use web::{ApiKeyCheck, ServeConfig, health};
 
@@ -50,6 +52,8 @@ pub(super) struct Start {
     pub(super) serve: bool,
     pub(super) demo: bool,
     pub(super) started: Instant,
+    pub(super) log_buffer: LogBuffer,
+    pub(super) request_log: RequestLog,
 }
 
 /// Runs until a signal, then ends in order.
@@ -156,6 +160,7 @@ async fn run_services(
 
     // Loops that end at the shutdown only: one that ends before takes the server with it.
     let mut loops = JoinSet::new();
+    loops.spawn(start.log_buffer.clone().run(shutdown.clone()));
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
     let board = HealthBoard::default();

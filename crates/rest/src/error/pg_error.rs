@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::Error;
+use crate::response::guc_header::is_framing;
 
 /// Why a `RAISE SQLSTATE 'PGRST'` could not be honoured (PGRST121).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,7 @@ impl Raised {
             .headers
             .iter()
             .filter_map(|(name, value)| Some((name.parse().ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?)))
+            .filter(|(name, _)| !is_framing(name))
     }
 }
 

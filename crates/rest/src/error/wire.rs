@@ -80,7 +80,7 @@ impl Error {
             }
             Self::AmbiguousRelBetween(_) | Self::AmbiguousRpc(_) => StatusCode::MULTIPLE_CHOICES,
             Self::EmptyJwt | Self::Jwt(_) | Self::JwtTokenRequired => StatusCode::UNAUTHORIZED,
-            Self::GucHeaders | Self::GucStatus | Self::Raise(_) | Self::JwtSecretMissing | Self::Internal(_) => {
+            Self::GucHeaders | Self::GucFraming(_) | Self::GucStatus | Self::Raise(_) | Self::JwtSecretMissing | Self::Internal(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Db(db) => pg_error::status(db, authenticated),
@@ -116,7 +116,7 @@ impl Error {
             Self::UnacceptableSchema { .. } => "PGRST106",
             Self::MediaType(_) => "PGRST107",
             Self::NotEmbedded(_) => "PGRST108",
-            Self::GucHeaders => "PGRST111",
+            Self::GucHeaders | Self::GucFraming(_) => "PGRST111",
             Self::GucStatus => "PGRST112",
             Self::PutLimitNotAllowed => "PGRST114",
             Self::PutMatchingPk => "PGRST115",
@@ -178,6 +178,7 @@ impl Error {
             Self::GucHeaders => {
                 "response.headers guc must be a JSON array composed of objects with a single key and a string value"
             }
+            Self::GucFraming(name) => return format!("response.headers guc must not set the header {name}").into(),
             Self::GucStatus => "response.status guc must be a valid status code",
             Self::PutLimitNotAllowed => "limit/offset querystring parameters are not allowed for PUT",
             Self::PutMatchingPk => "Payload values do not match URL in primary key column(s)",

@@ -25,10 +25,30 @@ pub(super) fn headers(json: Option<&str>) -> Result<Vec<(HeaderName, HeaderValue
             };
             // A line break in a value would be a header of the database's own making.
             let name = HeaderName::try_from(name.as_str()).map_err(|_| Error::GucHeaders)?;
+            if is_framing(&name) {
+                return Err(Error::GucFraming(name.as_str().to_owned()));
+            }
             let value = HeaderValue::try_from(value.as_str()).map_err(|_| Error::GucHeaders)?;
             Ok((name, value))
         })
         .collect()
+}
+
+/// Headers that say where an answer ends or what becomes of the connection: a wrong one would make the client take another
+/// answer for this one's rest.
+pub(crate) fn is_framing(name: &HeaderName) -> bool {
+    const NAMES: [&str; 9] = [
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    ];
+    NAMES.contains(&name.as_str())
 }
 
 /// Adds the database's headers over ours: ours of the same name go, several of the database's stay.
@@ -70,5 +90,8 @@ mod tests {
         check(r#"{"a": "b"}"#, Err(Error::GucHeaders));
         check(r#"[{"a": "b\r\nc: d"}]"#, Err(Error::GucHeaders));
         check("nonsense", Err(Error::GucHeaders));
+        for name in ["Content-Length", "transfer-encoding", "Connection"] {
+            check(&format!(r#"[{{"{name}": "3"}}]"#), Err(Error::GucFraming(name.to_lowercase())));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! From what the database said to the HTTP answer (PostgREST `Response`). Pure.
 
-mod guc_header;
+pub(crate) mod guc_header;
 mod server_timing;
 
 use bytes::Bytes;
