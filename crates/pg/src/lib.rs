@@ -16,7 +16,8 @@ mod uri;
 
 pub use budget::Budget;
 pub use driver::{
-    Canceller, ConnectConfig, LongValue, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession, StatementResult,
+    Canceller, ConnectConfig, LongValue, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession,
+    StatementResult,
 };
 pub use error::{DbError, Error};
 pub use exchange::Exchange;

@@ -331,7 +331,8 @@ impl PoolInner {
             && let Some(main) = exchange.queries.last()
         {
             // What has long rows is not for a connection that others wait for.
-            let long = reply.result.as_ref().is_ok_and(|results| results.last().is_some_and(|rows| rows.long.is_some()));
+            let long =
+                reply.result.as_ref().is_ok_and(|results| results.last().is_some_and(|rows| rows.long.is_some()));
             self.remember(&main.sql, if long { reply.elapsed.max(SHORT * 8) } else { reply.elapsed });
         }
         reply.result.map_err(|error| match error {

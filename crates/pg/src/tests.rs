@@ -129,7 +129,8 @@ async fn an_open_transaction_is_committed_or_rolled_back() {
 async fn what_stored_code_leaves_in_a_session_is_undone() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));
-    let leave = exchange(query("select set_config('search_path', 'evil', false), set_config('a.b', 'x', false)", &[]), true);
+    let leave =
+        exchange(query("select set_config('search_path', 'evil', false), set_config('a.b', 'x', false)", &[]), true);
     let look = Exchange {
         resets: true,
         ..exchange(query("select current_setting('search_path'), current_setting('a.b', true)", &[]), true)

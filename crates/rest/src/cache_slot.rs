@@ -70,7 +70,9 @@ impl Source<'_> {
         let catalog = schema_cache::queries(self.config);
         let mut queries: Vec<Query> = catalog.into_iter().map(|catalog| catalog.query).collect();
         if self.versioned {
-            queries.push(statement("select pg_catalog.sum(n)::pg_catalog.int8, pg_catalog.count(*) from _launchdb.schema_versions"));
+            queries.push(statement(
+                "select pg_catalog.sum(n)::pg_catalog.int8, pg_catalog.count(*) from _launchdb.schema_versions",
+            ));
         }
         let exchange = Exchange {
             scope: "".into(),
@@ -97,7 +99,8 @@ impl Source<'_> {
 
     /// The database's schema version now.
     pub(crate) async fn version(&self) -> Result<i64, Error> {
-        let rows = self.read(statement("select pg_catalog.sum(n)::pg_catalog.int8 from _launchdb.schema_versions")).await?;
+        let rows =
+            self.read(statement("select pg_catalog.sum(n)::pg_catalog.int8 from _launchdb.schema_versions")).await?;
         Ok(rows.rows.first().and_then(|row| row.int(0)).unwrap_or(0))
     }
 

@@ -14,9 +14,10 @@ use crate::api_request::ApiRequest;
 use crate::cache_slot::{CacheSlot, Source};
 use crate::config::Config;
 use crate::error::Error;
-use crate::main_tx::{MainTx, search_path};
+use crate::main_tx::{DbResult, MainTx, search_path};
 use crate::plan::{self, ActionPlan};
-use crate::query;
+use crate::prepared::{PreparedRead, PreparedReads, Shape};
+use crate::query::{self, MainQuery};
 use crate::response::{self, Response, ServerTiming, Stage};
 use crate::schema_cache::{SchemaCache, timezones_from, timezones_query};
 use crate::session::{SessionParams, Sessions};
@@ -52,6 +53,7 @@ pub struct Instance {
     /// Whether the pool's sessions start with the first of them.
     sessions_have_path: bool,
     sessions: Sessions,
+    prepared: PreparedReads,
     timeouts: Option<StatementTimeouts>,
     write_gate: WriteGate,
     revision: i64,
@@ -99,6 +101,7 @@ impl Instance {
             search_paths,
             sessions_have_path: true,
             sessions: Sessions::default(),
+            prepared: PreparedReads::default(),
             timeouts: Some(settings.statement_timeout_ms),
             write_gate: shared.write_gate.clone(),
             revision: project.revision,
@@ -119,6 +122,7 @@ impl Instance {
             versioned: false,
             sessions_have_path: false,
             sessions: Sessions::default(),
+            prepared: PreparedReads::default(),
             timeouts: None,
             write_gate: shared.write_gate.clone(),
             revision: 0,
@@ -160,6 +164,12 @@ impl Instance {
         body: &Bytes,
         timing: &mut ServerTiming,
     ) -> Result<Response, Error> {
+        let shape = if body.is_empty() { Shape::of(parts) } else { None };
+        if let Some(shape) = &shape
+            && let Some(response) = self.respond_prepared(caller, parts, shape, timing).await?
+        {
+            return Ok(response);
+        }
         let mut request = ApiRequest::parse(&self.config, parts, body)?;
         timing.end(Stage::Parse);
         let mut cache = self.schema_cache().await?;
@@ -168,7 +178,7 @@ impl Instance {
         }
         request.preferences.check(|name| cache.timezones.get().is_some_and(|names| names.contains(name)))?;
         for _ in 0..MOST_REPEATS {
-            match self.attempt(caller, &request, &cache, timing).await {
+            match self.attempt(caller, parts, &request, &cache, timing).await {
                 // A function of the project can raise the same SQLSTATE; then nothing has moved.
                 Err(Error::SchemaMoved) => match self.newer_cache(&cache).await? {
                     Some(newer) => cache = newer,
@@ -182,50 +192,102 @@ impl Instance {
                         None => return Err(error),
                     }
                 }
-                result => return result,
+                Ok(response) => {
+                    if let Some(shape) = &shape {
+                        self.prepared.note(shape, parts, &self.config, &cache);
+                    }
+                    return Ok(response);
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(Error::SchemaCacheUnavailable)
     }
 
+    /// Answers a read that was planned before; None when it was not, or when its plan is of an old schema.
+    async fn respond_prepared(
+        &self,
+        caller: &Caller,
+        parts: &Parts,
+        shape: &Shape<'_>,
+        timing: &mut ServerTiming,
+    ) -> Result<Option<Response>, Error> {
+        let Some(cache) = self.cache.peek() else { return Ok(None) };
+        let Some(prepared) = self.prepared.get(shape, &cache) else { return Ok(None) };
+        timing.end(Stage::Parse);
+        timing.end(Stage::Plan);
+        let PreparedRead { request, plan, .. } = &*prepared;
+        match self.perform(caller, parts, request, plan, Some(prepared.query(shape)), &cache, timing).await {
+            Err(Error::SchemaMoved) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
     async fn attempt(
         &self,
         caller: &Caller,
+        parts: &Parts,
         request: &ApiRequest,
         cache: &Arc<SchemaCache>,
         timing: &mut ServerTiming,
     ) -> Result<Response, Error> {
-        let plan = plan::action_plan(request, &self.config, cache, caller.role.as_str())?;
+        let plan = plan::action_plan(request, &self.config, cache)?;
         timing.end(Stage::Plan);
-        let result = match &plan {
-            ActionPlan::Info(_) => crate::main_tx::DbResult::None,
-            _ => {
-                let query = query::main_query(&plan, request, &self.config, cache)?;
+        let query = match &plan {
+            ActionPlan::Info(_) => None,
+            _ => Some(query::main_query(&plan, request, &self.config, cache)?),
+        };
+        self.perform(caller, parts, request, &plan, query, cache, timing).await
+    }
+
+    /// The second half of a request: runs its statements, if it has any, and renders.
+    #[expect(clippy::too_many_arguments, reason = "what the stages before it made")]
+    async fn perform(
+        &self,
+        caller: &Caller,
+        parts: &Parts,
+        request: &ApiRequest,
+        plan: &ActionPlan,
+        query: Option<MainQuery>,
+        cache: &Arc<SchemaCache>,
+        timing: &mut ServerTiming,
+    ) -> Result<Response, Error> {
+        let result = match query {
+            None => DbResult::None,
+            Some(query) => {
                 if !query.read_only {
                     self.write_gate.check().map_err(Error::writes_refused)?;
                 }
-                let schema = self.config.db_schemas.iter().position(|schema| *schema == request.schema);
-                let schema = schema.unwrap_or_default();
-                let search_path = self.search_paths.get(schema).ok_or_else(|| {
-                    Error::Internal(format!("the schema {} has no search path", request.schema))
-                })?;
-                let session = SessionParams {
-                    caller,
-                    search_path,
-                    sets_search_path: !self.sessions_have_path || schema > 0,
-                    read_only: query.read_only,
-                    statement_timeout_ms: self.timeout_of(&caller.role),
-                    schema_version: self.versioned.then_some(cache.version),
-                };
-                let tx =
-                    MainTx { pool: &self.pool, config: &self.config, cache, sessions: &self.sessions, session };
-                tx.run(&plan, request, query).await?
+                let session = self.session(caller, &request.schema, query.read_only, cache)?;
+                let sessions = &self.sessions;
+                let tx = MainTx { pool: &self.pool, config: &self.config, parts, cache, sessions, session };
+                tx.run(plan, request, query).await?
             }
         };
         timing.end(Stage::Transaction);
-        let response = response::action_response(&plan, request, result, &self.config, cache)?;
+        let raw_query = parts.uri.query().unwrap_or("");
+        let response = response::action_response(plan, request, raw_query, result, &self.config, cache)?;
         timing.end(Stage::Response);
         Ok(response)
+    }
+
+    fn session<'a>(
+        &'a self,
+        caller: &'a Caller,
+        schema: &str,
+        read_only: bool,
+        cache: &SchemaCache,
+    ) -> Result<SessionParams<'a>, Error> {
+        let index = self.config.db_schemas.iter().position(|exposed| exposed == schema).unwrap_or_default();
+        let no_path = || Error::Internal(format!("the schema {schema} has no search path"));
+        Ok(SessionParams {
+            caller,
+            search_path: self.search_paths.get(index).ok_or_else(no_path)?,
+            sets_search_path: !self.sessions_have_path || index > 0,
+            read_only,
+            statement_timeout_ms: self.timeout_of(&caller.role),
+            schema_version: self.versioned.then_some(cache.version),
+        })
     }
 
     /// The role's own timeout, when it is another than the session's.

@@ -22,6 +22,7 @@ mod main_tx;
 pub mod media_type;
 mod openapi;
 pub mod plan;
+mod prepared;
 pub mod query;
 pub mod range_query;
 mod response;

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use base::settings::TxEnd;
 use bytes::Bytes;
+use http::request::Parts;
 use pg::{Exchange, Pool, Query, Row, Rows};
 
-use crate::api_request::ApiRequest;
 use crate::api_request::preferences::{PreferCount, PreferTransaction};
 use crate::api_request::types::Mutation;
+use crate::api_request::{self, ApiRequest};
 use crate::config::Config;
 use crate::error::Error;
 use crate::identifier::QualifiedIdentifier;
@@ -65,6 +66,8 @@ pub(crate) struct MainTx<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) config: &'a Config,
     pub(crate) cache: &'a SchemaCache,
+    /// The request's head, for what stored code can read of it.
+    pub(crate) parts: &'a Parts,
     pub(crate) sessions: &'a Sessions,
     pub(crate) session: SessionParams<'a>,
 }
@@ -84,7 +87,7 @@ impl MainTx<'_> {
         let at = has_pre_request + usize::from(explain_count);
         // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
         let conditional = rollback || (!read_only && check.is_some());
-        let exchange = self.exchange(request, query, conditional, rollback);
+        let exchange = self.exchange(query, conditional, rollback);
         let results = if conditional {
             let (results, transaction) = self.pool.begin(&exchange).await?;
             let main = results.get(at);
@@ -137,9 +140,9 @@ impl MainTx<'_> {
         }
     }
 
-    fn exchange(&self, request: &ApiRequest, query: MainQuery, conditional: bool, rollback: bool) -> Exchange {
+    fn exchange(&self, query: MainQuery, conditional: bool, rollback: bool) -> Exchange {
         let (readers, read_only) = (self.cache.readers, query.read_only);
-        let Session { scope, setup } = self.session(request, &query);
+        let Session { scope, setup } = self.session(&query);
         let mut queries: Vec<Query> = Vec::with_capacity(2);
         let joins = read_only && query.pre_request.is_none() && !readers.response && !readers.writes;
         queries.extend(query.pre_request);
@@ -158,16 +161,16 @@ impl MainTx<'_> {
     }
 
     /// Role, claims, and those settings that stored code can read.
-    fn session(&self, request: &ApiRequest, query: &MainQuery) -> Session {
+    fn session(&self, query: &MainQuery) -> Session {
         let readers = self.cache.readers;
-        let headers = readers.headers.then(|| json_object(&request.headers));
-        let cookies = readers.cookies.then(|| json_object(&request.cookies));
+        let headers = readers.headers.then(|| json_object(&api_request::headers(&self.parts.headers)));
+        let cookies = readers.cookies.then(|| json_object(&api_request::cookies(&self.parts.headers)));
         let mut settings: Vec<(&str, &str)> = Vec::new();
         if readers.method {
-            settings.push(("request.method", request.method.as_str()));
+            settings.push(("request.method", self.parts.method.as_str()));
         }
         if readers.path {
-            settings.push(("request.path", &request.path));
+            settings.push(("request.path", self.parts.uri.path()));
         }
         settings.extend(headers.as_deref().map(|json| ("request.headers", json)));
         settings.extend(cookies.as_deref().map(|json| ("request.cookies", json)));

@@ -27,10 +27,8 @@ pub fn start(config: &LogConfig) -> Result<(LogBuffer, RequestLog), Exit> {
     };
     let buffer = LogBuffer::new(std::io::stderr());
     let events = buffer.clone();
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_writer(move || events.clone())
-        .with_ansi(terminal && config.colour && !json);
+    let builder =
+        fmt().with_env_filter(filter).with_writer(move || events.clone()).with_ansi(terminal && config.colour && !json);
     let started = if json {
         builder.json().flatten_event(true).with_current_span(false).try_init()
     } else {

@@ -222,12 +222,8 @@ impl Unit {
         let mut results = std::mem::take(&mut member.results);
         results.push(rows);
         member.reply = Some(end_sender);
-        let answer = UnitReply {
-            result: Ok(results),
-            elapsed: self.started.elapsed(),
-            end: Some(end),
-            transaction: None,
-        };
+        let answer =
+            UnitReply { result: Ok(results), elapsed: self.started.elapsed(), end: Some(end), transaction: None };
         reply.send(answer).is_ok().then_some(sender)
     }
 

@@ -19,7 +19,7 @@ mod payload;
 pub mod preferences;
 pub mod query_params;
 pub mod types;
-mod url;
+pub(crate) mod url;
 
 #[cfg(test)]
 mod tests;
@@ -40,13 +40,6 @@ pub struct ApiRequest {
     pub query_params: QueryParams,
     /// The columns that are written: `columns=`, or the keys of the payload.
     pub columns: BTreeSet<String>,
-    /// `request.headers`: names in lower case, in order, without `cookie`.
-    pub headers: Vec<(String, String)>,
-    /// `request.cookies`
-    pub cookies: Vec<(String, String)>,
-    /// `request.path`, as it came.
-    pub path: String,
-    pub method: Method,
     pub schema: String,
     /// The schema was chosen among several, so the answer names it (`Content-Profile`).
     pub negotiated_by_profile: bool,
@@ -80,10 +73,6 @@ impl ApiRequest {
             preferences: Preferences::parse(&parts.headers, config.tx_allow_override()),
             query_params,
             columns,
-            headers: headers(&parts.headers),
-            cookies: cookies(&parts.headers),
-            path: parts.uri.path().to_owned(),
-            method: parts.method.clone(),
             schema: schema.to_owned(),
             negotiated_by_profile,
             accept: text(&parts.headers, &header::ACCEPT)
@@ -181,13 +170,15 @@ fn top_level_range(limit: Bounds, headers: &HeaderMap, method: &Method) -> Resul
     Ok(range.to_rows())
 }
 
-fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
+/// `request.headers`: names in lower case, in order, without `cookie`.
+pub(crate) fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let lossy = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let shown = headers.iter().filter(|(name, _)| *name != header::COOKIE);
     shown.map(|(name, value)| (name.as_str().to_owned(), lossy(value))).collect()
 }
 
-fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
+/// `request.cookies`
+pub(crate) fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
     let Some(value) = text(headers, &header::COOKIE) else { return Vec::new() };
     let pairs = value.split(';').filter(|pair| !pair.is_empty());
     pairs

@@ -12,8 +12,6 @@ use crate::range_query::{Bounds, RowRange};
 /// What the query string asks for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueryParams {
-    /// The query string as it came.
-    pub raw: String,
     /// Arguments of a function that is called by GET or HEAD, in order.
     pub params: Vec<(String, String)>,
     /// `order` of each level, in order; a level may be there twice.
@@ -104,7 +102,7 @@ impl QueryParams {
     /// that parameters which are no filters are arguments.
     pub(super) fn parse(query: &str, is_rpc_read: bool) -> Result<(Self, Bounds), Error> {
         let pairs: Vec<(Cow<'_, str>, Option<Cow<'_, str>>)> = url::pairs(query).collect();
-        let mut params = Self { raw: query.to_owned(), ..Self::default() };
+        let mut params = Self::default();
         // Parameters that are to come once count where they come first, even without a value there.
         let mut select = None;
         let mut columns = None;
@@ -184,11 +182,6 @@ impl QueryParams {
             path.iter().map(String::as_str).chain([filter.field.name.as_str()]).collect::<Vec<_>>().join(".")
         };
         self.filters.iter().map(name).collect()
-    }
-
-    /// The query string sorted by name, for `Content-Location`.
-    pub fn canonical(&self) -> String {
-        url::canonical(&self.raw)
     }
 }
 

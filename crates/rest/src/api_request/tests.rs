@@ -180,11 +180,12 @@ fn embedded_levels_have_their_own_parameters() {
 
 #[test]
 fn parameters_that_are_there_twice() {
-    let request = request(&config(), "GET", "/t?select=a&select=b&id=gt.1&id=lt.5&limit=1&limit=2", &[], "").unwrap();
+    let query = "select=a&select=b&id=gt.1&id=lt.5&limit=1&limit=2";
+    let request = request(&config(), "GET", &format!("/t?{query}"), &[], "").unwrap();
     assert_eq!(request.query_params.select.len(), 1);
     assert_eq!(request.query_params.filters.len(), 2);
     assert_eq!(request.top_level_range.limit, Some(2));
-    assert_eq!(request.query_params.canonical(), "id=gt.1,lt.5&limit=1,2&select=a,b");
+    assert_eq!(url::canonical(query), "id=gt.1,lt.5&limit=1,2&select=a,b");
 }
 
 #[test]
@@ -199,16 +200,20 @@ fn arguments_of_functions() {
 
 #[test]
 fn headers_cookies_and_media_types() {
-    let headers = [
+    let sent = [
         ("Cookie", "a=1; b=x=y;c"),
         ("X-Custom", "é"),
         ("Accept", "text/csv;q=0.5, application/json"),
         ("Content-Type", "application/json; charset=utf-8"),
     ];
-    let request = request(&config(), "GET", "/t", &headers, "").unwrap();
+    let request = request(&config(), "GET", "/t", &sent, "").unwrap();
+    let mut map = HeaderMap::new();
+    for (name, value) in sent {
+        map.insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+    }
     expect![[r#"[("x-custom", "é"), ("accept", "text/csv;q=0.5, application/json"), ("content-type", "application/json; charset=utf-8")]"#]]
-        .assert_eq(&format!("{:?}", request.headers));
-    expect![[r#"[("a", "1"), ("b", "x=y"), ("c", "")]"#]].assert_eq(&format!("{:?}", request.cookies));
+        .assert_eq(&format!("{:?}", headers(&map)));
+    expect![[r#"[("a", "1"), ("b", "x=y"), ("c", "")]"#]].assert_eq(&format!("{:?}", cookies(&map)));
     assert_eq!(request.accept, [MediaType::ApplicationJson, MediaType::TextCsv]);
     assert_eq!(request.content_type, MediaType::ApplicationJson);
 }

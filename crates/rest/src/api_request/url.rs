@@ -20,7 +20,7 @@ pub(super) fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 /// Percent-decodes; what is no escape stays as it is.
-fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
+pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let special = |b: &u8| *b == b'%' || (plus_is_space && *b == b'+');
     let Some(first) = bytes.iter().position(special) else { return Cow::Borrowed(text) };
@@ -60,7 +60,7 @@ fn hex(digit: u8) -> u8 {
 
 /// The query string with parameters sorted by name, as `Content-Location` shows it: parameters of the same name become
 /// one, their values joined by commas.
-pub(super) fn canonical(query: &str) -> String {
+pub(crate) fn canonical(query: &str) -> String {
     let mut sorted: Vec<(Cow<'_, str>, Option<Cow<'_, str>>)> = pairs(query).collect();
     sorted.sort_by(|a, b| a.0.as_bytes().cmp(b.0.as_bytes()));
     let mut text = String::with_capacity(query.len() + 8);

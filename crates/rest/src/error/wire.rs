@@ -80,9 +80,12 @@ impl Error {
             }
             Self::AmbiguousRelBetween(_) | Self::AmbiguousRpc(_) => StatusCode::MULTIPLE_CHOICES,
             Self::EmptyJwt | Self::Jwt(_) | Self::JwtTokenRequired => StatusCode::UNAUTHORIZED,
-            Self::GucHeaders | Self::GucFraming(_) | Self::GucStatus | Self::Raise(_) | Self::JwtSecretMissing | Self::Internal(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::GucHeaders
+            | Self::GucFraming(_)
+            | Self::GucStatus
+            | Self::Raise(_)
+            | Self::JwtSecretMissing
+            | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Db(db) => pg_error::status(db, authenticated),
             Self::QueryParam(_)
             | Self::InvalidBody(_)

@@ -39,12 +39,7 @@ use crate::schema_cache::{Routine, SchemaCache, Table, Volatility};
 ///
 /// # Errors
 /// Group 1 for what cannot be done as asked, group 2 for what the schema cache does not have.
-pub fn action_plan(
-    request: &ApiRequest,
-    config: &Config,
-    cache: &SchemaCache,
-    _role: &str,
-) -> Result<ActionPlan, Error> {
+pub fn action_plan(request: &ApiRequest, config: &Config, cache: &SchemaCache) -> Result<ActionPlan, Error> {
     match &request.action {
         Action::RelationRead { target, headers_only } => read(target, *headers_only, request, config, cache),
         Action::RelationMutate { target, mutation } => mutate(target, *mutation, request, config, cache),

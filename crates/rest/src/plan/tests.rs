@@ -18,7 +18,7 @@ fn plan_with(cache: &SchemaCache, request: &str, prefer: &str, body: &'static st
         http::Request::builder().method(method).uri(uri).header("prefer", prefer).body(()).unwrap().into_parts();
     let config = Config::default();
     let request = ApiRequest::parse(&config, &parts, &Bytes::from_static(body.as_bytes()))?;
-    action_plan(&request, &config, cache, "anon")
+    action_plan(&request, &config, cache)
 }
 
 fn refused(request: &str) -> Error {

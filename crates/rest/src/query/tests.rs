@@ -25,7 +25,7 @@ fn query_with(
     }
     let (parts, ()) = http.body(()).unwrap().into_parts();
     let request = ApiRequest::parse(config, &parts, &Bytes::from_static(body.as_bytes()))?;
-    let plan = action_plan(&request, config, cache, "anon")?;
+    let plan = action_plan(&request, config, cache)?;
     main_query(&plan, &request, config, cache)
 }
 

@@ -10,9 +10,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::api_request::ApiRequest;
 use crate::api_request::preferences::{PreferRepresentation, PreferResolution, Preferences};
 use crate::api_request::types::{InvokeMethod, Mutation};
+use crate::api_request::{ApiRequest, url};
 use crate::config::Config;
 use crate::error::{self, Error, RangeError};
 use crate::main_tx::{DbResult, ResultSet};
@@ -60,16 +60,17 @@ impl From<Bytes> for Body {
     }
 }
 
-/// The answer to a request that went through.
+/// The answer to a request that went through; `raw_query` is its query string.
 pub(crate) fn action_response(
     plan: &ActionPlan,
     request: &ApiRequest,
+    raw_query: &str,
     result: DbResult,
     config: &Config,
     cache: &SchemaCache,
 ) -> Result<Response, Error> {
     let mut response = match (plan, result) {
-        (ActionPlan::Crud(plan), DbResult::Rows(rows)) => crud(plan, request, rows)?,
+        (ActionPlan::Crud(plan), DbResult::Rows(rows)) => crud(plan, request, raw_query, rows)?,
         (ActionPlan::Crud(plan), DbResult::Explain(body)) => {
             let mut headers = HeaderMap::with_capacity(4);
             content_type(&mut headers, &plan.media_type, request);
@@ -89,11 +90,11 @@ pub(crate) fn action_response(
     Ok(response)
 }
 
-fn crud(plan: &CrudPlan, request: &ApiRequest, rows: ResultSet) -> Result<Response, Error> {
+fn crud(plan: &CrudPlan, request: &ApiRequest, raw_query: &str, rows: ResultSet) -> Result<Response, Error> {
     let status = guc_header::status(rows.response_status.as_deref())?;
     let theirs = guc_header::headers(rows.response_headers.as_deref())?;
     let mut response = match &plan.kind {
-        CrudKind::Read { headers_only } => read(plan, request, rows, *headers_only),
+        CrudKind::Read { headers_only } => read(plan, request, raw_query, rows, *headers_only),
         CrudKind::Mutate { mutation, plan: mutate } => write(plan, *mutation, mutate, request, rows),
         CrudKind::Call { method, routine, .. } => {
             let headers_only = *method == InvokeMethod::Read { headers_only: true };
@@ -105,11 +106,11 @@ fn crud(plan: &CrudPlan, request: &ApiRequest, rows: ResultSet) -> Result<Respon
     Ok(response)
 }
 
-fn read(plan: &CrudPlan, request: &ApiRequest, rows: ResultSet, headers_only: bool) -> Response {
+fn read(plan: &CrudPlan, request: &ApiRequest, raw_query: &str, rows: ResultSet, headers_only: bool) -> Response {
     let (status, range) = range_status(request.top_level_range.offset, rows.page_total, rows.total);
     let mut headers = HeaderMap::with_capacity(8);
     insert(&mut headers, CONTENT_RANGE, &range);
-    let canonical = request.query_params.canonical();
+    let canonical = url::canonical(raw_query);
     let separator = if canonical.is_empty() { "" } else { "?" };
     insert(&mut headers, CONTENT_LOCATION, &format!("/{}{separator}{canonical}", plan.target.name));
     preference_applied(&mut headers, plan, request);
