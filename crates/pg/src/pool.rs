@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
@@ -83,7 +84,7 @@ pub(crate) struct PoolInner {
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Shared>,
     /// Moving average of the duration of statements, in microseconds.
-    durations: Mutex<Option<LruCache<Arc<str>, u32>>>,
+    durations: Mutex<Option<LruCache<Arc<str>, u32, RandomState>>>,
     closed: AtomicBool,
 }
 
@@ -211,7 +212,7 @@ impl PoolInner {
     fn remember(&self, sql: &Arc<str>, elapsed: Duration) {
         let micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
         let mut durations = lock(&self.durations);
-        let durations = durations.get_or_insert_with(|| LruCache::new(REMEMBERED));
+        let durations = durations.get_or_insert_with(|| LruCache::with_hasher(REMEMBERED, RandomState::default()));
         match durations.get_mut(sql) {
             // A single slow run ends the privilege at once; it comes back slowly.
             Some(average) if micros > *average => *average = *average / 2 + micros / 2,

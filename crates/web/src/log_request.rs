@@ -88,7 +88,9 @@ fn json(out: &mut Vec<u8>, line: &RequestLine<'_>, level: &str, now: Duration) {
     text(",\"method\":", line.method);
     text(",\"path\":", shown(line.path));
     text(",\"service\":", line.service);
-    let _ = write!(out, ",\"status\":{},\"duration_ms\":", line.status);
+    out.extend_from_slice(b",\"status\":");
+    number(out, u64::from(line.status));
+    out.extend_from_slice(b",\"duration_ms\":");
     milliseconds(out, line.duration);
     let mut text = |name: &str, value: &str| {
         out.extend_from_slice(name.as_bytes());
@@ -122,19 +124,48 @@ fn shown(path: &str) -> &str {
     &path[..end]
 }
 
+/// A number with leading zeros.
+fn digits<const N: usize>(out: &mut Vec<u8>, mut number: u64) {
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    out.extend_from_slice(&text);
+}
+
+fn number(out: &mut Vec<u8>, number: u64) {
+    let mut buffer = itoa::Buffer::new();
+    out.extend_from_slice(buffer.format(number).as_bytes());
+}
+
 /// With three decimals.
 fn milliseconds(out: &mut Vec<u8>, duration: Duration) {
-    let micros = duration.as_micros();
-    let _ = write!(out, "{}.{:03}", micros / 1000, micros % 1000);
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    number(out, micros / 1000);
+    out.push(b'.');
+    digits::<3>(out, micros % 1000);
 }
 
 /// RFC 3339 in UTC with microseconds.
 fn timestamp(out: &mut Vec<u8>, since_epoch: Duration) {
     let seconds = since_epoch.as_secs();
     let (year, month, day) = civil_date(i64::try_from(seconds / 86_400).unwrap_or(0));
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    let micros = since_epoch.subsec_micros();
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+    let positive = |part: i64| u64::try_from(part).unwrap_or(0);
+    digits::<4>(out, positive(year));
+    for (separator, part) in [
+        (b'-', positive(month)),
+        (b'-', positive(day)),
+        (b'T', seconds / 3600 % 24),
+        (b':', seconds / 60 % 60),
+        (b':', seconds % 60),
+    ] {
+        out.push(separator);
+        digits::<2>(out, part);
+    }
+    out.push(b'.');
+    digits::<6>(out, u64::from(since_epoch.subsec_micros()));
+    out.push(b'Z');
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl Outbox {
         // In front of all units: behind a failing statement the server would skip it.
         for number in self.statements.take_closing() {
             // A name of ours has no NUL.
-            frontend::close(b'S', &statement_name(number), out).ok();
+            frontend::close(b'S', StatementName::new(number).as_str(), out).ok();
         }
         for mut waiting in self.waiting.drain(..) {
             match waiting.ending {
@@ -200,17 +200,39 @@ fn encode(send: Send, query: &Query, out: &mut BytesMut) -> io::Result<()> {
             bind("", query, out)?;
         }
         Send::Prepare(number) => {
-            let name = statement_name(number);
-            frontend::parse(&name, &query.sql, None, out)?;
-            bind(&name, query, out)?;
+            let name = StatementName::new(number);
+            frontend::parse(name.as_str(), &query.sql, None, out)?;
+            bind(name.as_str(), query, out)?;
         }
-        Send::Bind(number) => bind(&statement_name(number), query, out)?,
+        Send::Bind(number) => bind(StatementName::new(number).as_str(), query, out)?,
     }
     frontend::execute("", 0, out)
 }
 
-fn statement_name(number: u32) -> String {
-    format!("s{number}")
+/// `s` and the statement's number, without an allocation.
+struct StatementName {
+    digits: [u8; 11],
+    start: usize,
+}
+
+impl StatementName {
+    fn new(mut number: u32) -> Self {
+        let mut digits = [b's'; 11];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self { digits, start: start - 1 };
+            }
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        // Digits and an `s` are UTF-8.
+        std::str::from_utf8(&self.digits[self.start..]).unwrap_or_default()
+    }
 }
 
 fn bind(statement: &str, query: &Query, out: &mut BytesMut) -> io::Result<()> {
@@ -224,4 +246,16 @@ fn bind(statement: &str, query: &Query, out: &mut BytesMut) -> io::Result<()> {
     // No parameter formats: all text. One result format: all binary.
     frontend::bind("", statement, None, &query.params, value, Some(1), out)
         .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_numbered() {
+        for number in [0, 7, 10, 4_294_967_295] {
+            assert_eq!(StatementName::new(number).as_str(), format!("s{number}"));
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 
 /// Plans depend on role and search path, so a statement is prepared once for each scope.
@@ -38,7 +39,8 @@ pub(super) enum Send {
 }
 
 pub(super) struct Statements {
-    entries: LruCache<StatementKey, Entry>,
+    /// Statements are long texts, and hashed with each use.
+    entries: LruCache<StatementKey, Entry, RandomState>,
     next: u32,
     /// Names to close with the next unit.
     closing: Vec<u32>,
@@ -50,7 +52,7 @@ impl Statements {
     pub(super) fn new(capacity: usize) -> Self {
         let named = capacity > 0;
         let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
-        Self { entries: LruCache::new(capacity), next: 0, closing: Vec::new(), named }
+        Self { entries: LruCache::with_hasher(capacity, RandomState::default()), next: 0, closing: Vec::new(), named }
     }
 
     /// How to send a statement in a unit that already has these Parse messages.

@@ -5,8 +5,9 @@ with definitions as (
   -- Functions, SQL bodies of the new kind included.
   select
     case when p.prosqlbody is null then p.prosrc else pg_get_functiondef(p.oid) end as body,
-    -- Trigger functions do not run in what only reads.
-    p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype) as callable
+    -- Event triggers do not run in a request, and nobody but LaunchDB makes functions in its own schema.
+    p.prorettype <> 'event_trigger'::regtype
+      and p.pronamespace is distinct from to_regnamespace('_launchdb') as callable
   from pg_catalog.pg_proc p
   join pg_catalog.pg_language l on l.oid = p.prolang
   where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
@@ -67,7 +68,7 @@ marks as (
   join pg_catalog.pg_language l on l.oid = p.prolang
   where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
     and l.lanname in ('sql', 'plpgsql') and p.prosqlbody is null
-    and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+    and p.prorettype <> 'event_trigger'::regtype and p.pronamespace is distinct from to_regnamespace('_launchdb')
     and p.prosrc ~* '(^|;|''|\mbegin|\mthen|\melse|\mloop)\s*set\s|\mset\s+(local|session|role)\M'
   union all
   select true, true, true, true, true, true, true, true
