@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use base::Secret;
 use base::project::DatabaseTarget;
+use procs::unprivileged::RunAs;
 
 use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
@@ -348,10 +349,17 @@ impl Config {
     }
 }
 
-/// A server for others that root starts keeps its data where such servers do; everything else in the working folder.
+/// A server for others that root starts keeps its data where such servers do; everything else in the working folder, unless
+/// that is root's own, which PostgreSQL's user may not enter.
 fn default_data_folder(invocation: &Invocation) -> PathBuf {
-    let system = invocation.serve && rustix::process::geteuid().is_root();
+    let system = rustix::process::geteuid().is_root() && (invocation.serve || !postgres_may_enter_working_folder());
     PathBuf::from(if system { SYSTEM_DATA_FOLDER } else { DATA_FOLDER_NAME })
+}
+
+/// True when it is not known: then the start says what is wrong.
+fn postgres_may_enter_working_folder() -> bool {
+    let (Ok(folder), Ok(user)) = (std::env::current_dir(), RunAs::for_this_process()) else { return true };
+    user.check_reachable(&folder.join(DATA_FOLDER_NAME)).is_ok()
 }
 
 fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
