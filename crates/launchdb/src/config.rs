@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use base::Secret;
 use base::project::DatabaseTarget;
+use procs::unprivileged::RunAs;
 
 use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
@@ -153,6 +154,9 @@ pub struct PlatformConfig {
     pub retention: Duration,
     /// Free bytes of the embedded cluster's disk below which projects become read-only; 0 switches the guard off.
     pub disk_reserve: u64,
+    /// Bytes that the sessions of one project may take of an embedded cluster's memory; 0 is off, none leaves it to the
+    /// machine's size.
+    pub project_memory: Option<u64>,
 }
 
 /// The mail server that projects use when they set none.
@@ -230,6 +234,7 @@ const KNOWN_NAMES: &[&str] = &[
     "LAUNCHDB_DB_CONNECTIONS",
     "LAUNCHDB_DB_IDLE_SECONDS",
     "LAUNCHDB_DISK_RESERVE_MB",
+    "LAUNCHDB_PROJECT_MEMORY_MB",
     "LAUNCHDB_DRAIN_SECONDS",
     "LAUNCHDB_LOG_FORMAT",
     "LAUNCHDB_MASTER_KEY",
@@ -344,10 +349,17 @@ impl Config {
     }
 }
 
-/// A server for others that root starts keeps its data where such servers do; everything else in the working folder.
+/// A server for others that root starts keeps its data where such servers do; everything else in the working folder, unless
+/// that is root's own, which PostgreSQL's user may not enter.
 fn default_data_folder(invocation: &Invocation) -> PathBuf {
-    let system = invocation.serve && rustix::process::geteuid().is_root();
+    let system = rustix::process::geteuid().is_root() && (invocation.serve || !postgres_may_enter_working_folder());
     PathBuf::from(if system { SYSTEM_DATA_FOLDER } else { DATA_FOLDER_NAME })
+}
+
+/// True when it is not known: then the start says what is wrong.
+fn postgres_may_enter_working_folder() -> bool {
+    let (Ok(folder), Ok(user)) = (std::env::current_dir(), RunAs::for_this_process()) else { return true };
+    user.check_reachable(&folder.join(DATA_FOLDER_NAME)).is_ok()
 }
 
 fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
@@ -451,6 +463,10 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
     let days: u64 = reader.parsed("LAUNCHDB_RETENTION_DAYS", 7, "a number of days up to 3650", |n| *n <= 3650);
     let disk_reserve: u64 =
         reader.parsed("LAUNCHDB_DISK_RESERVE_MB", 1024, "a number of megabytes; 0 is off", |n| *n <= 1 << 20);
+    let project_memory: Option<u64> =
+        reader.parsed_opt("LAUNCHDB_PROJECT_MEMORY_MB", "a number of megabytes from 128; 0 is off", |n| {
+            *n == 0 || (128..=1 << 20).contains(n)
+        });
     let owner_password = reader.text("LAUNCHDB_OWNER_PASSWORD");
     if let Some(password) = &owner_password
         && let Some(weakness) = strength::weakness(password, 10)
@@ -466,6 +482,7 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
         spares: reader.parsed("LAUNCHDB_SPARES", 3, "a number up to 100", |n| *n <= 100),
         retention: Duration::from_secs(days * 24 * 60 * 60),
         disk_reserve: 1024 * 1024 * disk_reserve,
+        project_memory: project_memory.map(|megabytes| 1024 * 1024 * megabytes),
     }
 }
 

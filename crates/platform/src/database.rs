@@ -14,6 +14,8 @@ use crate::store::bootstrap;
 
 /// Connections the control plane keeps to its database at most.
 const MOST_CONNECTIONS: usize = 8;
+/// All sessions that the control plane can have without being a superuser: the pool's, and those that listen.
+pub(crate) const MOST_SESSIONS: i64 = MOST_CONNECTIONS as i64 + 2;
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::api_key::ApiKeyKind;
 use base::jwt::{JwtKey, JwtKeys};
 use base::project::{ApiKey, DatabaseTarget};
-use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret};
+use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
 use deadpool_postgres::Pool;
 use futures_util::StreamExt;
 use tokio_postgres::{AsyncMessage, NoTls};
@@ -25,6 +25,7 @@ use crate::settings;
 use crate::store;
 use crate::store::directory as rows;
 use crate::store::settings::Sections;
+use crate::watchdog;
 
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
@@ -77,6 +78,16 @@ impl Directory {
             Ok(()) => vec![HealthPart::ok(PART)],
             Err(error) => vec![HealthPart::failing(PART, error.to_string())],
         }
+    }
+
+    /// For a process without a watchdog: opens or closes `gate` as the watchdog of the cluster, in another process, has
+    /// decided, and says so. Nothing is changed while the platform database does not answer.
+    pub async fn follow_writes(&self, gate: &WriteGate) -> Option<HealthPart> {
+        let refused = async { Ok::<_, Error>(store::bootstrap::writes_refused(&**self.pool.get().await?).await?) };
+        // What is wrong is what `health` says.
+        let allowed = !refused.await.ok()?;
+        gate.set_open(allowed);
+        Some(watchdog::health_part(allowed))
     }
 
     /// As [`crate::Platform::record_api_key_uses`], for a process without a control plane.

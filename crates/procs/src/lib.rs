@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod binaries;
 pub mod data_dir;
 pub mod initdb;
+pub mod machine;
 pub mod postgres;
 pub mod postgres_conf;
 mod private_file;

@@ -11,6 +11,7 @@
 //!
 //! A LaunchDB that was killed leaves PostgreSQL running; the next one on the same folder takes it over.
 
+mod memory;
 mod postmaster;
 mod socket;
 
@@ -26,6 +27,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::memory::BackendMemory;
 use self::postmaster::{Place, Postmaster};
 use crate::backoff::Backoff;
 use crate::binaries::{Binaries, BinariesError, Search};
@@ -236,6 +238,11 @@ impl Cluster {
     /// Follows PostgreSQL's health. It says whether the process runs; whether it answers, a query says.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// The memory that the server's processes take, for whoever watches over them.
+    pub fn memory(&self) -> BackendMemory {
+        BackendMemory(Arc::clone(&self.place))
     }
 
     /// Fits settings to the number of databases; cheap when nothing changes.

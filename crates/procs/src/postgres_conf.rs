@@ -65,7 +65,8 @@ impl PostgresConf {
         set("unix_socket_permissions", "0700");
         set("cluster_name", &self.cluster_name);
         set("max_connections", &self.max_connections.to_string());
-        set("superuser_reserved_connections", "5");
+        // What provisioning and the watchdog open at the same time, with some room.
+        set("superuser_reserved_connections", "10");
         set("password_encryption", "scram-sha-256");
         // A client that vanished is noticed while its statement still runs, not after.
         set("client_connection_check_interval", "10s");
@@ -180,7 +181,7 @@ mod tests {
             unix_socket_permissions = '0700'
             cluster_name = 'launchdb-x'
             max_connections = '200'
-            superuser_reserved_connections = '5'
+            superuser_reserved_connections = '10'
             password_encryption = 'scram-sha-256'
             client_connection_check_interval = '10s'
             tcp_keepalives_idle = '60'

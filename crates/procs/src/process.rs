@@ -54,11 +54,7 @@ impl ProcessId {
 /// Every process of user `uid` whose arguments `accept`. Arguments can be read without any right to trace the process,
 /// which root lacks in most containers.
 pub fn find(uid: u32, accept: impl Fn(&[&str]) -> bool) -> Vec<ProcessId> {
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| owner(*pid) == Some(uid) && accept_arguments(*pid, &accept))
-        .filter_map(ProcessId::of)
-        .collect()
+    pids().filter(|pid| owner(*pid) == Some(uid) && accept_arguments(*pid, &accept)).filter_map(ProcessId::of).collect()
 }
 
 /// The effective user of a process.
@@ -73,6 +69,31 @@ pub fn accept_arguments(pid: u32, accept: impl Fn(&[&str]) -> bool) -> bool {
     let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&raw);
     accept(&text.trim_end_matches('\0').split('\0').collect::<Vec<_>>())
+}
+
+/// The children of a process that has one thread, as a postmaster has.
+pub fn children(pid: u32) -> Vec<u32> {
+    match fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
+        Ok(text) => text.split_whitespace().filter_map(|child| child.parse().ok()).collect(),
+        // Not every kernel has that file; then everybody is asked for their parent.
+        Err(_) => pids().filter(|child| parent(*child) == Some(pid)).collect(),
+    }
+}
+
+/// Bytes that a process has taken for itself alone, swapped out or not: what RLIMIT_DATA counts. None when it is gone.
+pub fn data_bytes(pid: u32) -> Option<u64> {
+    let pages: u64 = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?.split(' ').nth(5)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// State and start time of `/proc/<pid>/stat`. The second field is the program's name in parentheses and may hold anything.
@@ -104,6 +125,9 @@ mod tests {
             found = find(uid, accept);
         }
         assert_eq!(found.iter().map(|p| p.pid).collect::<Vec<_>>(), [child.id()]);
+        // The thread that runs this test may not be the process' first, whose children the kernel's file lists.
+        assert_eq!(parent(child.id()), Some(std::process::id()));
+        assert!(data_bytes(child.id()).unwrap() > 0);
         assert!(!found[0].ended_within(Duration::from_millis(1)).await);
         found[0].signal(Signal::KILL).unwrap();
         // Not reaped yet: a zombie counts as dead.

@@ -133,17 +133,6 @@ impl RunAs {
     }
 }
 
-/// The data folder to use when the operator names none: `.launchdb` below `current_dir`, but `/var/lib/launchdb` when
-/// PostgreSQL's user could not reach that (root in `/root`, typically).
-pub fn default_data_dir(current_dir: &Path, run_as: &RunAs) -> PathBuf {
-    let here = current_dir.join(".launchdb");
-    match run_as.check_reachable(&here.join("postgres")) {
-        // The folder itself is made enterable when LaunchDB makes it; only what lies above decides.
-        Err(AccessError::Closed { folder, .. }) if folder != here => PathBuf::from("/var/lib/launchdb"),
-        _ => here,
-    }
-}
-
 fn io_error(path: &Path, source: io::Error) -> AccessError {
     AccessError::Io { path: path.to_owned(), source }
 }
@@ -192,9 +181,7 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(default_data_dir(root.path(), &stranger), Path::new("/var/lib/launchdb"));
         fs::set_permissions(root.path(), Permissions::from_mode(0o711)).unwrap();
         stranger.check_reachable(&inner).unwrap();
-        assert_eq!(default_data_dir(root.path(), &stranger), inner);
     }
 }

@@ -9,7 +9,7 @@ use axum::routing::{MethodRouter, get};
 use base::ProjectTable;
 use pg::Budget;
 use platform::provision::{ProvisionError, Provisioner};
-use platform::watchdog::{DiskConfig, Watchdog, WatchdogConfig};
+use platform::watchdog::{Watchdog, WatchdogConfig};
 use platform::{Directory, Platform};
 use procs::postgres::Cluster;
 use prometheus_client::registry::Registry;
@@ -144,6 +144,7 @@ async fn run_services(
         (Some(platform), directory)
     };
 
+    let write_gate = platform.as_ref().map(|p| p.provisioner().write_gate().clone()).unwrap_or_default();
     let budget = Budget::new(usize::try_from(config.database.connection_budget).unwrap_or(usize::MAX));
     let engine = Engine::new(Shared {
         budget: budget.clone(),
@@ -151,7 +152,7 @@ async fn run_services(
         connect_timeout: Duration::from_secs(5),
         interleaved: 2,
         public_url: Some(urls.public.clone()),
-        write_gate: platform.as_ref().map(|p| p.provisioner().write_gate().clone()).unwrap_or_default(),
+        write_gate: write_gate.clone(),
     });
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
@@ -164,21 +165,32 @@ async fn run_services(
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
     let board = HealthBoard::default();
+    let watched = platform.as_ref().filter(|_| start.only != Some(Service::Gateway));
+    let disk = watched.map(|platform| {
+        let watchdog = WatchdogConfig {
+            service_sessions: i64::from(config.database.connection_budget),
+            disk: storage.disk(config),
+            memory: storage.memory(config),
+            ..WatchdogConfig::default()
+        };
+        let watchdog = Watchdog::new(platform.provisioner().clone(), watchdog);
+        let disk = watchdog.disk();
+        loops.spawn(watchdog.run(shutdown.clone()));
+        disk
+    });
     let asked = directory.clone();
     let ask = move || {
-        let directory = asked.clone();
-        async move { directory.health().await }
+        let (directory, disk, gate) = (asked.clone(), disk.clone(), write_gate.clone());
+        async move {
+            let mut parts = directory.health().await;
+            parts.extend(match disk {
+                Some(guard) => guard.map(|guard| guard.health()),
+                // Some other process watches.
+                None => directory.follow_writes(&gate).await,
+            });
+            parts
+        }
     };
-    if let Some(platform) = platform.as_ref().filter(|_| start.only != Some(Service::Gateway)) {
-        let disk = storage.data_path().filter(|_| storage.cluster.is_some() && config.platform.disk_reserve > 0);
-        let disk = disk.map(|folder| DiskConfig {
-            low_bytes: config.platform.disk_reserve,
-            ballast_bytes: config.platform.disk_reserve / 8,
-            ..DiskConfig::new(folder.to_owned())
-        });
-        let watchdog = WatchdogConfig { disk, ..WatchdogConfig::default() };
-        loops.spawn(Watchdog::new(platform.provisioner().clone(), watchdog).run(shutdown.clone()));
-    }
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use base::project::DatabaseTarget;
 use base::{Clock, Secret};
+use platform::watchdog::{DiskConfig, MemoryConfig};
 use platform::{Address, PlatformConfig};
 use procs::binaries::{Binaries, Search};
 use procs::data_dir::{DataDir, DataDirError};
+use procs::machine;
 use procs::postgres::{Cluster, ClusterConfig, ClusterError};
 
 use crate::config::secrets::{PLATFORM_DB_PASSWORD, PlatformSecrets};
 use crate::config::{Config, source};
 use crate::exit::{self, Exit, ResultExt as _};
 use crate::secrets_file;
+
+const MIB: u64 = 1024 * 1024;
 
 /// Name of the platform database of an embedded cluster, and of the role that owns it.
 pub const PLATFORM_DATABASE: &str = "platform";
@@ -57,13 +61,29 @@ impl Storage {
         if first_start {
             tracing::info!(data = %data.path().display(), "making a new PostgreSQL cluster");
         }
+        let project_memory = project_memory(config.platform.project_memory, machine::memory_bytes());
         let cluster_config = ClusterConfig {
             superuser: config.database.superuser.clone(),
             port: config.database.port,
+            backend_memory: project_memory.map(backend_memory),
             ..ClusterConfig::new(data.postgres_dir(), data.run_as().clone(), search, password)
         };
         let cluster = Cluster::open(cluster_config).await.map_err(cluster_refused)?;
         Ok(Self { data: Some(data), cluster: Some(cluster), secrets })
+    }
+
+    /// The disk that the watchdog guards: PostgreSQL's, when that is ours.
+    pub fn disk(&self, config: &Config) -> Option<DiskConfig> {
+        let reserve = config.platform.disk_reserve;
+        let folder = self.data_path().filter(|_| self.cluster.is_some() && reserve > 0)?;
+        Some(DiskConfig { low_bytes: reserve, ballast_bytes: reserve / 8, ..DiskConfig::new(folder.to_owned()) })
+    }
+
+    /// The memory that the watchdog guards.
+    pub fn memory(&self, config: &Config) -> Option<MemoryConfig> {
+        let cluster = self.cluster.as_ref()?;
+        let bytes = project_memory(config.platform.project_memory, machine::memory_bytes())?;
+        Some(MemoryConfig::new(cluster.memory(), bytes))
     }
 
     /// What the control plane has to know.
@@ -132,6 +152,22 @@ impl Storage {
     }
 }
 
+/// Bytes that the sessions of one project may have together: as given, or a quarter of the machine's within reason. None
+/// when that is switched off.
+fn project_memory(given: Option<u64>, machine: Option<u64>) -> Option<u64> {
+    match (given, machine) {
+        (Some(0), _) => None,
+        (Some(given), _) => Some(given),
+        (None, Some(machine)) => Some((machine / 4).clamp(256 * MIB, 4096 * MIB)),
+        (None, None) => Some(512 * MIB),
+    }
+}
+
+/// Bytes that one backend may have of them: the statement that wants more fails, before the project has to lose a session.
+fn backend_memory(project: u64) -> u64 {
+    (project / 2).clamp(64 * MIB, 512 * MIB)
+}
+
 fn secret(secrets: &PlatformSecrets, name: &str) -> Result<Secret<String>, Exit> {
     secrets.get(name).cloned().with_context(|| format!("{name} is missing")).exit(exit::CONFIG)
 }
@@ -155,4 +191,24 @@ fn cluster_refused(error: ClusterError) -> Exit {
         _ => exit::POSTGRES,
     };
     Exit::new(code, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_machine_survives_a_greedy_project() {
+        let check = |given, machine: u64, project, backend| {
+            let bytes = project_memory(given, Some(machine * MIB));
+            assert_eq!(bytes.map(|bytes| (bytes / MIB, backend_memory(bytes) / MIB)), Some((project, backend)));
+        };
+        check(None, 1024, 256, 128);
+        check(None, 2048, 512, 256);
+        check(None, 4096, 1024, 512);
+        check(None, 65_536, 4096, 512);
+        check(Some(128 * MIB), 2048, 128, 64);
+        assert_eq!(project_memory(Some(0), Some(1)), None);
+        assert_eq!(project_memory(None, None), Some(512 * MIB));
+    }
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod crash;
+mod crowd;
 mod refusals;
 mod schema_changes;
 mod server;

@@ -45,6 +45,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server in a folder and waits until it is healthy.
     pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
+        Self::start_with(home, args, &[])
+    }
+
+    /// As [`Server::start`] with settings.
+    pub(crate) fn start_with(home: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
         let started = Instant::now();
         let mut child = launchdb(home)
             .args(["dev", "--port", "0"])
@@ -53,6 +58,7 @@ impl Server {
             .env("LAUNCHDB_ADMIN_PORT", "0")
             .env("LAUNCHDB_SPARES", "1")
             .env("LAUNCHDB_DISK_RESERVE_MB", "64")
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -86,6 +92,13 @@ impl Server {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.home.join(".launchdb")
+    }
+
+    /// Whether another server, which lives, works in this folder.
+    fn has_successor(&self) -> bool {
+        let text = std::fs::read_to_string(self.data().join("run/cli.json")).unwrap_or_default();
+        let pid = serde_json::from_str::<Value>(&text).ok().and_then(|file| file["pid"].as_u64());
+        pid.is_some_and(|pid| pid != u64::from(self.child.id()) && Path::new(&format!("/proc/{pid}")).exists())
     }
 
     fn server_file(&self) -> Option<Value> {
@@ -199,7 +212,8 @@ impl Drop for Server {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        if let Some(pid) = self.postmaster() {
+        // A server that was started in the same folder since then has it now.
+        if let Some(pid) = self.postmaster().filter(|_| !self.has_successor()) {
             let _ = Command::new("kill").args(["-INT", &pid.to_string()]).status();
         }
     }

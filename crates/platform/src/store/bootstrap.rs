@@ -9,6 +9,11 @@ pub(crate) async fn ping(db: &impl GenericClient) -> Result<(), Error> {
     db.batch_execute("select 1").await
 }
 
+/// Whether the watchdog, in whatever process, has closed the cluster for writing.
+pub(crate) async fn writes_refused(db: &impl GenericClient) -> Result<bool, Error> {
+    db.query_one(include_str!("writes_refused.sql"), &[]).await.map(|row| row.get(0))
+}
+
 pub(crate) async fn role_exists(db: &impl GenericClient, name: &str) -> Result<bool, Error> {
     db.query_one("select exists (select from pg_catalog.pg_roles where rolname = $1)", &[&name])
         .await

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base::ProjectRef;
 
 use super::low_disk::DiskConfig;
+use super::memory::MemoryConfig;
 
 /// Limits that PostgreSQL either has not, or lets anybody switch off.
 #[derive(Clone, Debug)]
@@ -25,6 +26,12 @@ pub struct WatchdogConfig {
     pub project_locks: i64,
     /// Most sessions of a role; PostgreSQL refuses more than its connection limit by itself, where it has one.
     pub sessions: i64,
+    /// Sessions that the services may open together; owners share what the server has besides.
+    pub service_sessions: i64,
+    /// How long a role keeps the lower connection limit that it got when owners together took more than their share.
+    pub crowd_hold: Duration,
+    /// The memory to guard, when PostgreSQL is ours.
+    pub memory: Option<MemoryConfig>,
     /// Most bytes in temporary files of a project's sessions together; `temp_file_limit` is for each session.
     pub temporary_bytes: i64,
     /// Share of the notification queue (0 to 1) at which the sessions that hold it back are ended. Full it has 8 GB.
@@ -52,6 +59,9 @@ impl Default for WatchdogConfig {
             locks: 2_000,
             project_locks: 4_000,
             sessions: 100,
+            service_sessions: 60,
+            crowd_hold: Duration::from_secs(5 * 60),
+            memory: None,
             temporary_bytes: 4 << 30,
             notification_queue: 0.05,
             notification_stall: Duration::from_secs(5),

@@ -127,10 +127,7 @@ impl DiskGuard {
 
     /// The disk as a part of the process' health.
     pub fn health(&self) -> HealthPart {
-        match self.state() {
-            DiskState::Enough => HealthPart::ok(HEALTH_PART),
-            DiskState::Low | DiskState::Critical => HealthPart::failing(HEALTH_PART, WritesRefused.to_string()),
-        }
+        health_part(self.state() == DiskState::Enough)
     }
 
     /// Measures once, opens or closes the gate, and gives the ballast up or makes it again. Blocks on the disk.
@@ -193,6 +190,15 @@ impl DiskGuard {
                 () = tokio::time::sleep(self.0.config.interval) => {}
             }
         }
+    }
+}
+
+/// The disk as a part of a process' health.
+pub(crate) fn health_part(writes_allowed: bool) -> HealthPart {
+    if writes_allowed {
+        HealthPart::ok(HEALTH_PART)
+    } else {
+        HealthPart::failing(HEALTH_PART, WritesRefused.to_string())
     }
 }
 

@@ -1,9 +1,14 @@
 //! What keeps one project's owner from harming the others while the cluster is shared: a watchdog over sessions, and a
 //! guard over the disk.
 //!
-//! Limits like `statement_timeout` can be set by anyone who writes SQL, and the lock table, the notification queue and
-//! the disk belong to the whole cluster. So the limits that count are enforced from outside, by one session of the
-//! superuser. Only sessions of projects' roles are ever ended, and no text of a statement is ever read.
+//! Limits like `statement_timeout` can be set by anyone who writes SQL, and the lock table, the notification queue, the
+//! connections, the memory and the disk belong to the whole cluster. So the limits that count are enforced from outside,
+//! by one session of the superuser. Only sessions of projects' roles are ever ended, and no text of a statement is ever
+//! read.
+//!
+//! The server's connections add up to three parts: what the services may open ([`WatchdogConfig::service_sessions`]), what
+//! the control plane opens, and the rest, which owners share. When they take more, those with most sessions lose the
+//! ones beyond, and may have only what is left to them for a while.
 //!
 //! While the disk is nearly full, writes are refused three times: by the services, which ask the [`base::WriteGate`];
 //! by PostgreSQL, whose transactions are read-only by default; and by the watchdog, which ends the sessions of those who
@@ -11,24 +16,30 @@
 
 mod config;
 mod low_disk;
+mod memory;
 mod offence;
+mod owner_limit;
 mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
-use crate::provision::{ConnectionLimits, ProvisionError, Provisioner};
+use crate::database;
+use crate::provision::{ProvisionError, Provisioner};
 
 pub use config::WatchdogConfig;
+pub(crate) use low_disk::health_part;
 pub use low_disk::{DiskConfig, DiskGuard, DiskSpace, DiskState, SpaceSource};
+pub use memory::MemoryConfig;
 pub use offence::{Action, Measure, Reason};
 use offence::{Docket, Offence};
+use owner_limit::OwnerLimits;
 
 /// How often the roles are looked at too.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -38,8 +49,6 @@ const ROUND_DEADLINE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Sessions ended at once because of the notification queue; then it is looked at again.
 const QUEUE_HOLDERS_AT_ONCE: usize = 4;
-/// Sessions of an owner that are ended for writing while that is refused, before the role is locked out.
-const STRIKES: u32 = 3;
 /// Temporary bytes of a project while the disk is nearly full: reading can fill it, too.
 const TEMPORARY_BYTES_WHEN_LOW: i64 = 64 << 20;
 
@@ -52,8 +61,9 @@ pub struct Watchdog {
     docket: Docket,
     /// What the cluster was last told; none when that is not known.
     refusing: Option<bool>,
-    /// Owners' sessions that were ended for writing since writes are refused.
-    strikes: HashMap<String, u32>,
+    limits: OwnerLimits,
+    /// Sessions that owners may have together; none when that is not known.
+    owner_share: Option<i64>,
     /// Sessions (pid and start) whose clients took nothing at any look since then.
     unread: HashMap<(i32, i64), Instant>,
     sizes: HashMap<String, i64>,
@@ -78,7 +88,8 @@ impl Watchdog {
             client: None,
             docket: Docket::default(),
             refusing: None,
-            strikes: HashMap::new(),
+            limits: OwnerLimits::new(),
+            owner_share: None,
             unread: HashMap::new(),
             sizes: HashMap::new(),
             over_quota: Vec::new(),
@@ -133,7 +144,15 @@ impl Watchdog {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(self.pause(failures)) => {}
+                () = self.memory_exceeded(), if failures == 0 => {}
             }
+        }
+    }
+
+    async fn memory_exceeded(&self) {
+        match &self.config.memory {
+            Some(memory) => memory.exceeded().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -175,9 +194,10 @@ impl Watchdog {
 
     async fn look(&mut self, client: &Client) -> Result<Vec<Action>, ProvisionError> {
         self.refuse_writes(client).await?;
+        let refusing = self.refusing == Some(true);
+        self.limits.restore(client, &self.config, refusing).await?;
         self.measure_databases(client).await?;
         self.docket.begin();
-        let refusing = self.refusing == Some(true);
         let usual = self.config.temporary_bytes;
         let situation = store::Situation {
             writes_refused: refusing,
@@ -185,15 +205,42 @@ impl Watchdog {
             temporary_bytes: if refusing { usual.min(TEMPORARY_BYTES_WHEN_LOW) } else { usual },
         };
         let mut offences = store::offenders(client, &self.config, &situation).await?;
-        let holders = self.notification_queue_holders(client).await?;
-        let known: Vec<i32> = offences.iter().map(|offence| offence.pid).collect();
-        offences.extend(holders.into_iter().filter(|holder| !known.contains(&holder.pid)));
-        let mut actions = Vec::new();
+        offences.extend(self.crowd(client).await?);
+        offences.extend(self.memory_hogs(client).await?);
+        offences.extend(self.notification_queue_holders(client).await?);
+        let (mut actions, mut known) = (Vec::new(), HashSet::new());
         for offence in &offences {
-            actions.extend(self.act(client, offence).await?);
+            // One measure a session.
+            if known.insert(offence.pid) {
+                actions.extend(self.act(client, offence).await?);
+            }
         }
-        self.lock_out(client).await?;
+        self.limits.lock_out(client).await?;
         Ok(actions)
+    }
+
+    /// Owners' sessions beyond their share, whose roles cannot have them again for a while.
+    async fn crowd(&mut self, client: &Client) -> Result<Vec<Offence>, ProvisionError> {
+        let share = match self.owner_share {
+            Some(share) => share,
+            None => *self.owner_share.insert(owner_share(store::slots(client).await?, self.config.service_sessions)),
+        };
+        let crowd = store::crowd(client, &self.config, share).await?;
+        let kept = crowd.iter().map(|(offence, kept)| (offence.role.clone(), i32::try_from(*kept).unwrap_or(i32::MAX)));
+        self.limits.lower(client, &self.config, &kept.collect()).await?;
+        Ok(crowd.into_iter().map(|(offence, _)| offence).collect())
+    }
+
+    /// Sessions that have to go because of their project's memory, or all projects'.
+    async fn memory_hogs(&self, client: &Client) -> Result<Vec<Offence>, ProvisionError> {
+        let Some(memory) = &self.config.memory else { return Ok(Vec::new()) };
+        let Some(sizes) = memory.excess() else { return Ok(Vec::new()) };
+        let mut sessions = HashMap::<i32, (Offence, u64)>::new();
+        for (offence, process) in store::processes(client, &self.config).await? {
+            let bytes = u32::try_from(process).ok().and_then(|process| sizes.get(&process)).copied().unwrap_or(0);
+            sessions.entry(offence.pid).or_insert((offence, 0)).1 += bytes;
+        }
+        Ok(memory.offences(sessions.into_values().collect()))
     }
 
     /// A few of the sessions that hold the notification queue back, when it is too full.
@@ -228,6 +275,7 @@ impl Watchdog {
         }
         // PostgreSQL may have been started anew, with other settings.
         self.refusing = None;
+        self.owner_share = None;
         Ok(client)
     }
 
@@ -243,10 +291,7 @@ impl Watchdog {
             // The pool of the control plane can be older than its exemption.
             store::writers_renew(client).await?;
         } else {
-            self.strikes.clear();
-            let locked_out = store::locked_out(client, &self.config).await?;
-            let roles: Vec<&str> = locked_out.iter().map(String::as_str).collect();
-            store::connection_limit_put(client, &roles, ConnectionLimits::default().owner).await?;
+            self.limits.forget_strikes();
         }
         self.refusing = Some(refuse);
         Ok(())
@@ -284,22 +329,25 @@ impl Watchdog {
         tracing::warn!("project.ref" = project, pid, role, reason = reason.as_str(), "{message}");
         // The services' own role is not counted: whoever writes through them is told so by them.
         if reason == Reason::WritesRefused && role == project {
-            *self.strikes.entry(role.clone()).or_default() += 1;
+            self.limits.strike(&role);
         }
         Ok(Some(Action { pid, role, project, reason, measure: step.measure }))
     }
+}
 
-    /// Keeps owners out who go on writing while that is refused.
-    async fn lock_out(&mut self, client: &Client) -> Result<(), ProvisionError> {
-        let incorrigible: Vec<String> =
-            self.strikes.iter().filter(|(_, strikes)| **strikes >= STRIKES).map(|(role, _)| role.clone()).collect();
-        for role in incorrigible {
-            store::connection_limit_put(client, &[&role], 0).await?;
-            self.strikes.remove(&role);
-            tracing::warn!("project.ref" = role, "the owner's role is locked out until writes are allowed again");
-        }
-        Ok(())
+/// Sessions that all owners together may have of a server with so many `slots`: what services and control plane leave, less
+/// a tenth for logins that are not through yet, which belong to nobody.
+fn owner_share(slots: i64, services: i64) -> i64 {
+    let rest = slots - services - database::MOST_SESSIONS - slots / 10;
+    let least = (slots / 8).max(1);
+    if rest < least {
+        tracing::warn!(
+            slots,
+            services,
+            "the services may take nearly all connections of this server: lower their budget"
+        );
     }
+    rest.max(least)
 }
 
 /// Whether a statement failed because the cluster's table of locks is full (SQLSTATE 53200).

@@ -11,6 +11,8 @@ pub enum Reason {
     Locks,
     TemporaryFiles,
     Sessions,
+    Crowd,
+    Memory,
     IdleInTransaction,
     StatementTime,
     TransactionTime,
@@ -18,12 +20,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::WritesRefused,
         Self::OverQuota,
         Self::Locks,
         Self::TemporaryFiles,
         Self::Sessions,
+        Self::Crowd,
+        Self::Memory,
         Self::IdleInTransaction,
         Self::StatementTime,
         Self::TransactionTime,
@@ -38,6 +42,8 @@ impl Reason {
             Self::Locks => "too many locks",
             Self::TemporaryFiles => "too many temporary files",
             Self::Sessions => "too many sessions of its role",
+            Self::Crowd => "owners have more sessions than the server has room for",
+            Self::Memory => "too much memory of its project, or of all together",
             Self::IdleInTransaction => "a transaction was idle too long",
             Self::StatementTime => "a statement ran too long",
             Self::TransactionTime => "a transaction was open too long",
@@ -53,6 +59,8 @@ impl Reason {
             Self::Locks => "locks",
             Self::TemporaryFiles => "temporary_files",
             Self::Sessions => "sessions",
+            Self::Crowd => "crowd",
+            Self::Memory => "memory",
             Self::IdleInTransaction => "idle_in_transaction",
             Self::StatementTime => "statement_time",
             Self::TransactionTime => "transaction_time",
@@ -167,7 +175,13 @@ mod tests {
 
     #[test]
     fn the_words_of_the_sql_files_are_known() {
-        let sql = [include_str!("offenders.sql"), include_str!("notification_queue_holders.sql")].concat();
+        let sql = [
+            include_str!("offenders.sql"),
+            include_str!("crowd.sql"),
+            include_str!("processes.sql"),
+            include_str!("notification_queue_holders.sql"),
+        ]
+        .concat();
         for reason in Reason::ALL {
             assert!(sql.contains(&format!("'{}'", reason.name())), "{reason:?}");
             assert_eq!(Reason::from_name(reason.name()), Some(reason));

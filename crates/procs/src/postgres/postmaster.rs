@@ -18,6 +18,9 @@ use crate::unprivileged::RunAs;
 const LOG_BOUND: u64 = 16 * 1024 * 1024;
 /// How much of the log an error shows.
 const LOG_SHOWN: u64 = 2_000;
+/// Added to the score by which the kernel chooses what it kills when memory is out: a backend before its postmaster, which
+/// starts the others again, and before us.
+const BACKEND_OOM_SCORE_ADJ: &str = "500";
 
 /// What every run needs to know.
 #[derive(Clone, Debug)]
@@ -173,6 +176,8 @@ impl Place {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("LC_ALL", "C")
+            .env("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj")
+            .env("PG_OOM_ADJUST_VALUE", BACKEND_OOM_SCORE_ADJ)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(|e| ClusterError::io(&self.log, e))?)
             .stderr(log);

@@ -140,6 +140,29 @@ async fn backends_have_a_memory_limit() {
         psql_command(&cluster, cluster.socket_dir(), "select length(repeat('x', 400000000))").output().unwrap();
     assert!(String::from_utf8_lossy(&greedy.stderr).contains("out of memory"), "{greedy:?}");
     assert_eq!(psql(&cluster, "select 1"), "1");
+
+    let mut busy = psql_command(
+        &cluster,
+        cluster.socket_dir(),
+        "do $$ declare t text := repeat('x', 60000000); begin \
+                                 perform pg_sleep(60); end $$",
+    )
+    .spawn()
+    .unwrap();
+    let memory = cluster.memory();
+    let (pid, bytes) = loop {
+        let (pid, bytes) = memory.sizes().into_iter().max_by_key(|(_, bytes)| *bytes).unwrap();
+        if bytes > 60_000_000 {
+            break (pid, bytes);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(bytes < 256 * 1024 * 1024, "{bytes}");
+    // When memory is out, the kernel takes it rather than the postmaster.
+    let score = |pid| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse::<i32>().unwrap();
+    assert!(score(pid) > score(scratch.postmaster().unwrap().pid));
+    assert_eq!(psql(&cluster, &format!("select pg_terminate_backend({pid})")), "t");
+    busy.wait().unwrap();
     cluster.stop().await;
 }
 

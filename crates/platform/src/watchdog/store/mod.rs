@@ -1,8 +1,9 @@
-//! The watchdog's SQL, run by the superuser; each statement is a file that says what it does.
+//! The watchdog's SQL, run by the superuser; what is more than one line is a file that says what it does.
 
 use std::collections::HashMap;
 
 use base::ProjectRef;
+use pg::ident::quote_ident;
 use tokio_postgres::{Client, Error, Row};
 
 use super::WatchdogConfig;
@@ -58,6 +59,23 @@ pub(super) async fn offenders(
     Ok(offences(&rows))
 }
 
+/// Sessions that all roles without a reserve may have together.
+pub(super) async fn slots(db: &Client) -> Result<i64, Error> {
+    db.query_one(include_str!("../slots.sql"), &[]).await.map(|row| row.get(0))
+}
+
+/// Sessions of owners beyond `most`, those to end first, each with how many of its role stay.
+pub(super) async fn crowd(db: &Client, config: &WatchdogConfig, most: i64) -> Result<Vec<(Offence, i64)>, Error> {
+    let rows = db.query(include_str!("../crowd.sql"), &[&most, &only(config)]).await?;
+    Ok(rows.iter().filter_map(|row| Some((offence(row)?, row.get("kept")))).collect())
+}
+
+/// Processes that work for projects' sessions, each with the session it works for as an offence of that.
+pub(super) async fn processes(db: &Client, config: &WatchdogConfig) -> Result<Vec<(Offence, i32)>, Error> {
+    let rows = db.query(include_str!("../processes.sql"), &[&only(config)]).await?;
+    Ok(rows.iter().filter_map(|row| Some((offence(row)?, row.get("process")))).collect())
+}
+
 /// How full the notification queue is, from 0 to 1.
 pub(super) async fn notification_queue(db: &Client) -> Result<f64, Error> {
     db.query_one(include_str!("../notification_queue.sql"), &[]).await.map(|row| row.get(0))
@@ -86,12 +104,14 @@ pub(super) async fn database_sizes(db: &Client, config: &WatchdogConfig) -> Resu
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Makes transactions of the whole cluster read-only unless they say otherwise, or no longer.
+/// Makes transactions of the whole cluster read-only unless they say otherwise, or no longer; and tells other processes.
 pub(super) async fn writes_refuse(db: &Client, refuse: bool) -> Result<(), Error> {
     // ALTER SYSTEM wants to be alone.
     let sql = if refuse { include_str!("../writes_refuse.sql") } else { include_str!("../writes_allow.sql") };
     db.batch_execute(sql).await?;
-    db.execute(include_str!("../settings_reload.sql"), &[]).await.map(drop)
+    db.execute(include_str!("../settings_reload.sql"), &[]).await?;
+    let sql = if refuse { include_str!("../refusal_mark.sql") } else { include_str!("../refusal_unmark.sql") };
+    db.execute(sql, &[]).await.map(drop)
 }
 
 /// Lets the control plane's own roles write whatever the cluster's default is; from their next session on.
@@ -104,28 +124,19 @@ pub(super) async fn writers_renew(db: &Client) -> Result<(), Error> {
     db.execute(include_str!("../writers_renew.sql"), &[]).await.map(drop)
 }
 
-/// Sets how many sessions these owners' roles may have.
-pub(super) async fn connection_limit_put(db: &Client, roles: &[&str], limit: i32) -> Result<(), Error> {
-    variable_put(db, "launchdb.watchdog_roles", &array_text(roles)).await?;
-    variable_put(db, "launchdb.watchdog_limit", &limit.to_string()).await?;
-    db.batch_execute(include_str!("../connection_limit.sql")).await
+/// Sets how many sessions an owner's role may have.
+pub(super) async fn connection_limit_put(db: &Client, role: &str, limit: i32) -> Result<(), Error> {
+    db.batch_execute(&format!("alter role {} connection limit {limit}", quote_ident(role))).await
 }
 
-/// Owners' roles that may have no session at all.
-pub(super) async fn locked_out(db: &Client, config: &WatchdogConfig) -> Result<Vec<String>, Error> {
-    let rows = db.query(include_str!("../locked_out.sql"), &[&only(config)]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
-}
-
-async fn variable_put(db: &Client, name: &str, value: &str) -> Result<(), Error> {
-    db.execute(include_str!("../variable_put.sql"), &[&name, &value]).await.map(drop)
-}
-
-/// PostgreSQL's text of an array of texts.
-fn array_text(items: &[&str]) -> String {
-    let quoted: Vec<String> =
-        items.iter().map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\""))).collect();
-    format!("{{{}}}", quoted.join(","))
+/// Owners' roles whose limit is below `usual`, and their limit.
+pub(super) async fn owner_limits(
+    db: &Client,
+    config: &WatchdogConfig,
+    usual: i32,
+) -> Result<HashMap<String, i32>, Error> {
+    let rows = db.query(include_str!("../owner_limits.sql"), &[&usual, &only(config)]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 fn only(config: &WatchdogConfig) -> Option<Vec<&str>> {
@@ -146,15 +157,4 @@ fn offence(row: &Row) -> Option<Offence> {
         since: row.get("since"),
         cancel: row.get("cancel"),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::array_text;
-
-    #[test]
-    fn names_of_roles_survive_in_an_array() {
-        assert_eq!(array_text(&[]), "{}");
-        assert_eq!(array_text(&["platform", r#"a "b",\c"#]), r#"{"platform","a \"b\",\\c"}"#);
-    }
 }

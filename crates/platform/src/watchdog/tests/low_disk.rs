@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base::ProjectTable;
+
 use super::*;
+use crate::Directory;
+use crate::provision::ConnectionLimits;
 
 const TOTAL: u64 = 10 << 30;
 
@@ -48,6 +52,12 @@ async fn a_nearly_full_disk_stops_writers_and_nobody_else() {
     for client in [&owner, &services] {
         assert_eq!(code(client, "table t").await, None);
     }
+    // A process without a watchdog says the same, instead of PostgreSQL's words.
+    let elsewhere =
+        Directory::new(&scene.config, database::pool(&scene.config).unwrap(), Arc::new(ProjectTable::new()));
+    let gate = base::WriteGate::new();
+    assert_eq!(elsewhere.follow_writes(&gate).await, Some(guard.health()));
+    assert!(!gate.is_open());
     // Removing projects is what frees the disk.
     let platform = if lives(&platform).await { platform } else { connect(&platform_url).await };
     assert_eq!(code(&platform, "create temp table t (); drop table t").await, None);
@@ -74,6 +84,8 @@ async fn a_nearly_full_disk_stops_writers_and_nobody_else() {
     watchdog().round().await.unwrap();
     test_support::eventually("writable", async || code(&owner, write).await.is_none().then_some(())).await;
     assert!(refused().await.is_none());
+    assert_eq!(elsewhere.follow_writes(&gate).await, Some(guard.health()));
+    assert!(gate.is_open());
     let sql = "select rolconnlimit from pg_roles where rolname = $1";
     let limit: i32 = scene.admin.query_one(sql, &[&hostile.as_str()]).await.unwrap().get(0);
     assert_eq!(limit, ConnectionLimits::default().owner);

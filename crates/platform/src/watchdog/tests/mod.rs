@@ -1,7 +1,9 @@
 //! The watchdog against a real PostgreSQL. What touches the whole cluster gets a cluster of its own.
 
+mod crowd;
 mod limits;
 mod low_disk;
+mod memory;
 mod shared_memory;
 
 use std::time::Duration;
@@ -10,7 +12,7 @@ use base::project::DatabaseTarget;
 use base::{ProjectRef, Secret, random};
 use procs::binaries::Search;
 use procs::data_dir::DataDir;
-use procs::postgres::{Cluster, ClusterConfig};
+use procs::postgres::{BackendMemory, Cluster, ClusterConfig};
 use test_support::{ScratchDir, TestCluster, connect};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +31,7 @@ struct Scene {
     provisioner: Provisioner,
     admin: Client,
     /// Ends, with its folder, when the value is dropped; none for the cluster that all tests share.
-    _own: Option<(Cluster, DataDir, ScratchDir)>,
+    own: Option<(Cluster, DataDir, ScratchDir)>,
 }
 
 impl Scene {
@@ -38,12 +40,26 @@ impl Scene {
     }
 
     async fn own() -> Self {
+        Self::own_with(|_| {}, "").await
+    }
+
+    /// A cluster of its own with another configuration; `custom` is what the operator's own file says.
+    async fn own_with(change: impl FnOnce(&mut ClusterConfig), custom: &str) -> Self {
         let folder = ScratchDir::new();
         let data = DataDir::open(&folder.path().join("data")).unwrap();
         let password = Secret::new(random::password());
         let search = Search { bin_dir: None, path: std::env::var_os("PATH") };
-        let cluster_config = ClusterConfig::new(data.postgres_dir(), data.run_as().clone(), search, password.clone());
-        let cluster = Cluster::open(cluster_config).await.unwrap();
+        let mut cluster_config =
+            ClusterConfig::new(data.postgres_dir(), data.run_as().clone(), search, password.clone());
+        change(&mut cluster_config);
+        let mut cluster = Cluster::open(cluster_config.clone()).await.unwrap();
+        if !custom.is_empty() {
+            cluster.stop().await;
+            let file = data.postgres_dir().join("data/custom.conf");
+            std::fs::write(&file, custom).unwrap();
+            data.run_as().own(&file).unwrap();
+            cluster = Cluster::open(cluster_config).await.unwrap();
+        }
         let mut config = crate::tests::config(&TestCluster::shared());
         config.database.port = cluster.port();
         let user = cluster.superuser().to_owned();
@@ -57,7 +73,7 @@ impl Scene {
         let provisioner = Provisioner::new(config.clone(), pool, TaskTracker::new(), CancellationToken::new());
         let DatabaseTarget { user, password, database, .. } = &config.admin;
         let admin = connect(&url(&config, user, password.expose(), database)).await;
-        Self { config, provisioner, admin, _own: own }
+        Self { config, provisioner, admin, own }
     }
 
     /// A project's database and its two roles.
@@ -83,6 +99,11 @@ impl Scene {
 
     async fn authenticator(&self, project: &ProjectRef) -> Client {
         connect(&url(&self.config, &project.authenticator_role(), PASSWORD, project.database())).await
+    }
+
+    /// The memory of a cluster of its own.
+    fn memory(&self) -> BackendMemory {
+        self.own.as_ref().unwrap().0.memory()
     }
 
     fn watchdog(&self, config: WatchdogConfig) -> Watchdog {
