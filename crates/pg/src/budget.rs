@@ -12,21 +12,33 @@ use crate::pool::PoolInner;
 /// How often idle connections are looked for.
 const SWEEP: Duration = Duration::from_secs(2);
 
+/// A pool's connections up to this many may come out of the reserve.
+const GUARANTEED: usize = 2;
+
 /// The connections that all pools together may hold. Must stay below the server's `max_connections`.
+///
+/// A sixth of them are a reserve for pools that have hardly any: busy projects cannot take everything from the others.
 pub struct Budget {
-    permits: Arc<Semaphore>,
+    common: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
     total: usize,
     pools: Mutex<Vec<Weak<PoolInner>>>,
 }
 
 impl Budget {
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { permits: Arc::new(Semaphore::new(total)), total, pools: Mutex::default() })
+        let reserve = total / 6;
+        Arc::new(Self {
+            common: Arc::new(Semaphore::new(total - reserve)),
+            reserve: Arc::new(Semaphore::new(reserve)),
+            total,
+            pools: Mutex::default(),
+        })
     }
 
     /// Connections in use or open at the moment.
     pub fn used(&self) -> usize {
-        self.total - self.permits.available_permits()
+        self.total - self.common.available_permits() - self.reserve.available_permits()
     }
 
     pub(crate) fn register(&self, pool: &Arc<PoolInner>) {
@@ -39,17 +51,30 @@ impl Budget {
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Permission for one more connection. When the budget is spent, the connection that has been idle longest, of
-    /// whatever project, is given up for it.
-    pub(crate) async fn acquire(&self, timeout: Duration) -> Result<OwnedSemaphorePermit, Error> {
-        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+    /// Permission for one more connection of a pool that holds `held`. When the budget is spent, the connection that has
+    /// been idle longest, of whatever project, is given up for it.
+    pub(crate) async fn acquire(&self, held: usize, timeout: Duration) -> Result<OwnedSemaphorePermit, Error> {
+        if let Ok(permit) = self.common.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let guaranteed = held < GUARANTEED;
+        if guaranteed && let Ok(permit) = self.reserve.clone().try_acquire_owned() {
             return Ok(permit);
         }
         let idlest = self.live_pools().into_iter().filter_map(|pool| pool.idle_since().map(|since| (since, pool)));
         if let Some((_, pool)) = idlest.min_by_key(|(since, _)| *since) {
             pool.close_idle(None);
         }
-        match tokio::time::timeout(timeout, self.permits.clone().acquire_owned()).await {
+        let from_reserve = async {
+            if guaranteed { self.reserve.clone().acquire_owned().await } else { std::future::pending().await }
+        };
+        let permit = async {
+            tokio::select! {
+                permit = self.common.clone().acquire_owned() => permit,
+                permit = from_reserve => permit,
+            }
+        };
+        match tokio::time::timeout(timeout, permit).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Error::AcquireTimeout),
         }

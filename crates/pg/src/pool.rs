@@ -266,7 +266,10 @@ impl PoolInner {
 
     /// Makes a connection; `slot` is given for a shared one, which keeps it as long as it lives.
     async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Connection, Error> {
-        let permit = self.budget.acquire(self.config.acquire_timeout).await?;
+        // The slot of the connection that is being made is taken already.
+        let in_use = (self.config.max_connections.max(1) - self.slots.available_permits()).saturating_sub(1);
+        let held = in_use + lock(&self.idle).len();
+        let permit = self.budget.acquire(held, self.config.acquire_timeout).await?;
         let statements = if self.config.prepared_statements { STATEMENTS_PER_CONNECTION } else { 0 };
         let kind = Kind { statements, shared: slot.is_some() };
         Connection::open(self.connect.clone(), kind, &self.tasks, (permit, slot)).await

@@ -349,6 +349,26 @@ async fn the_budget_is_shared_and_idle_connections_are_given_up() {
 }
 
 #[tokio::test]
+async fn busy_pools_leave_a_reserve_for_the_others() {
+    let fixture = Fixture::new().await;
+    let budget = Budget::new(6);
+    let config = PoolConfig { acquire_timeout: Duration::from_millis(300), ..one(10) };
+    let pool = |config: &PoolConfig| Pool::new(fixture.connect.clone(), config.clone(), budget.clone(), fixture.tasks.clone());
+    let (busy, quiet) = (pool(&config), pool(&config));
+    let sleep = exchange(query("select 1::int8 from pg_sleep(1)", &[]), true);
+    let flood = futures_util::future::join_all((0..10).map(|_| busy.run(&sleep)));
+    let neighbour = async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let used = budget.used();
+        (used, number(&quiet, "select 7::int8").await)
+    };
+    let (flooded, (used, answer)) = tokio::join!(flood, neighbour);
+    assert_eq!(used, 5, "one of six is kept back");
+    assert_eq!(answer.unwrap(), Some(7));
+    assert_eq!(flooded.iter().filter(|result| result.is_ok()).count(), 5);
+}
+
+#[tokio::test]
 async fn reads_survive_a_connection_that_the_server_ended() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));
