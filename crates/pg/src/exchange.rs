@@ -21,6 +21,27 @@ pub struct Exchange {
     /// May run behind the claims statement of another exchange that has the same one: nothing in it leaves a trace in the
     /// transaction (`set_config`) or is decided by when the transaction began.
     pub joins: bool,
-    /// The last statement gives one row, whose last value may be handed on piece by piece. Only with `read_only`.
-    pub streams: bool,
+    /// How the result of the last statement may be handed on before it is there whole. Only with `read_only`.
+    pub streams: Streams,
+}
+
+/// What of a result may be handed on piece by piece, as [`Rows::long`](crate::Rows::long).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Streams {
+    #[default]
+    Nothing,
+    /// The last value of the only row, if it is long.
+    LastValue,
+    /// The rows, which have the columns of [`joined`], as one JSON array with the line breaks of `json_agg`.
+    Rows,
+}
+
+/// Columns of rows that are handed on as one array.
+pub mod joined {
+    /// int8: how many rows there are.
+    pub const ROWS: usize = 1;
+    /// text: the element.
+    pub const JSON: usize = 6;
+    /// int8: bytes of all elements together.
+    pub const BYTES: usize = 7;
 }

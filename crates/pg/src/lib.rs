@@ -20,7 +20,7 @@ pub use driver::{
     StatementResult,
 };
 pub use error::{DbError, Error};
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Streams};
 pub use pool::{OpenTransaction, Pool, PoolConfig};
 pub use query::{Query, Row, Rows};
 

@@ -17,7 +17,7 @@ use crate::driver::{
     is_stale_statement,
 };
 use crate::error::{DbError, Error};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Streams};
 use crate::query::{Query, Rows};
 
 /// A read that took less than this on average may share a connection with others.
@@ -123,7 +123,7 @@ impl Pool {
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
-        let alone = exchange.begin.is_some() || exchange.resets;
+        let alone = exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
         let sharable = exchange.read_only && !alone && main.is_some_and(|sql| self.0.is_short(sql));
         if sharable && let Some(connection) = self.0.shared_connection() {
             let reply = match connection.share(exchange) {
@@ -175,7 +175,7 @@ impl Pool {
             read_only: true,
             resets: false,
             joins: false,
-            streams: false,
+            streams: Streams::Nothing,
         };
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(&exchange, Ending::Sync).await?;
@@ -325,8 +325,11 @@ impl PoolInner {
         queries.push(&exchange.setup);
         let quiet = queries.len();
         queries.extend(&exchange.queries);
-        let streams = exchange.streams && exchange.read_only && ending == Ending::Sync;
-        let long_rows = if streams { LongRows::Stream } else { LongRows::Keep };
+        let long_rows = match exchange.streams {
+            Streams::LastValue if exchange.read_only && ending == Ending::Sync => LongRows::Stream,
+            Streams::Rows if exchange.read_only && ending == Ending::Sync => LongRows::Join,
+            _ => LongRows::Keep,
+        };
         connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending, long_rows })
     }
 

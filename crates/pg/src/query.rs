@@ -72,7 +72,8 @@ impl Row {
 pub struct Rows {
     pub rows: Vec<Row>,
     pub tag: String,
-    /// The last value of the last row, when it is too long to be held in memory; the row itself then has NULL there.
-    /// Only where [`Exchange::streams`](crate::Exchange::streams) allows it; the tag is not known yet.
+    /// What is too long to be held in memory: the last value of the only row, which then has NULL there, or the rows as one
+    /// array, of which `rows` then has the first. Only as [`Exchange::streams`](crate::Exchange::streams) says; the tag is
+    /// not known yet.
     pub long: Option<LongValue>,
 }

@@ -8,7 +8,7 @@ use test_support::{TestCluster, TestDatabase, eventually};
 use tokio_util::task::TaskTracker;
 
 use crate::claims::Claims;
-use crate::{Budget, ConnectConfig, Error, Exchange, Pool, PoolConfig, Query};
+use crate::{Budget, ConnectConfig, Error, Exchange, Pool, PoolConfig, Query, Streams};
 
 struct Fixture {
     database: TestDatabase,
@@ -61,7 +61,7 @@ fn exchange(main: Query, read_only: bool) -> Exchange {
         read_only,
         resets: false,
         joins: read_only,
-        streams: read_only,
+        streams: if read_only { Streams::LastValue } else { Streams::Nothing },
     }
 }
 
@@ -295,8 +295,37 @@ async fn a_long_value_comes_in_pieces() {
         assert_eq!(number(&pool, "select 4::int8").await.unwrap(), Some(4));
     }
     assert_eq!(fixture.budget.used(), 1);
-    let held = Exchange { streams: false, ..long("5000000") };
+    let held = Exchange { streams: Streams::Nothing, ..long("5000000") };
     assert_eq!(pool.run(&held).await.unwrap()[0].rows[0].bytes(2).map(|bytes| bytes.len()), Some(5_000_000));
+}
+
+#[tokio::test]
+async fn rows_come_as_one_array() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let rows = |count: &str| {
+        let sql = "select 0::int8, count(*) over (), null, null, null, null, j, sum(octet_length(j)) over ()::int8 \
+                   from (select row_to_json(t)::text as j from (select i, repeat('é', 500) from generate_series(1, $1::int) i) t) _";
+        Exchange { streams: Streams::Rows, ..exchange(query(sql, &[count]), true) }
+    };
+    let whole = |count: &str| {
+        let sql = "select json_agg(t) from (select i, repeat('é', 500) from generate_series(1, $1::int) i) t";
+        Exchange { streams: Streams::Nothing, ..exchange(query(sql, &[count]), true) }
+    };
+    for count in ["1", "2", "3000"] {
+        let mut results = pool.run(&rows(count)).await.unwrap();
+        let value = results[0].long.as_mut().unwrap();
+        let mut text = Vec::new();
+        while let Some(piece) = std::future::poll_fn(|cx| value.poll_piece(cx)).await {
+            text.extend_from_slice(&piece.unwrap());
+        }
+        drop(results);
+        let expected = pool.run(&whole(count)).await.unwrap();
+        assert!(expected[0].rows[0].bytes(0).unwrap() == text, "{count}");
+    }
+    assert!(pool.run(&rows("0")).await.unwrap()[0].long.is_none());
+    drop(pool.run(&rows("100000")).await.unwrap());
+    assert_eq!(number(&pool, "select 4::int8").await.unwrap(), Some(4));
 }
 
 #[tokio::test]

@@ -278,6 +278,9 @@ impl Driver {
             let mut state = self.shared.lock();
             let state = &mut *state;
             loop {
+                if let Some(unit) = state.pending.front_mut() {
+                    ready!(unit.poll_joined(cx));
+                }
                 if self.incoming.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
@@ -294,7 +297,7 @@ impl Driver {
                     && let Some(unit) = state.pending.front_mut().filter(|unit| unit.wants_rows())
                 {
                     match (unit.long_rows, take_head_for(unit.long_rows, &mut self.incoming)) {
-                        (LongRows::Keep, _) | (_, Head::Whole) => {}
+                        (LongRows::Keep | LongRows::Join, _) | (_, Head::Whole) => {}
                         (_, Head::Unknown) => return Poll::Ready(Ok(())),
                         (LongRows::Requeue, _) => {
                             unit.requeue_current();
@@ -357,7 +360,7 @@ fn long_length(incoming: &[u8], kind: u8) -> Option<usize> {
 fn take_head_for(long_rows: LongRows, incoming: &mut BytesMut) -> Head {
     match long_rows {
         LongRows::Stream => take_head(incoming),
-        LongRows::Keep => Head::Whole,
+        LongRows::Keep | LongRows::Join => Head::Whole,
         LongRows::Requeue => Head::Long(crate::query::Row::default(), 0),
     }
 }

@@ -104,6 +104,59 @@ impl LongRowSender {
     }
 }
 
+/// Rows of JSON on their way to one array, as `json_agg` writes it.
+pub(super) struct JoinedRows {
+    /// None when nobody takes them any more.
+    sender: Option<LongRowSender>,
+    buffer: BytesMut,
+    ended: bool,
+}
+
+/// How `json_agg` begins, separates and ends an array of rows.
+const ARRAY: (&[u8], &[u8], &[u8]) = (b"[", b", \n ", b"]");
+/// Bytes of rows that become one piece.
+const PIECE: usize = 64 * 1024;
+
+impl JoinedRows {
+    /// The length of an array of `rows` elements that have `bytes` together.
+    pub(super) fn length(rows: usize, bytes: usize) -> usize {
+        ARRAY.0.len() + ARRAY.2.len() + bytes + ARRAY.1.len() * rows.saturating_sub(1)
+    }
+
+    pub(super) fn new(sender: Option<LongRowSender>) -> Self {
+        Self { sender, buffer: BytesMut::new(), ended: false }
+    }
+
+    pub(super) fn push(&mut self, row: &[u8], first: bool) {
+        if self.sender.is_some() {
+            self.buffer.extend_from_slice(if first { ARRAY.0 } else { ARRAY.1 });
+            self.buffer.extend_from_slice(row);
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        if self.sender.is_some() {
+            self.buffer.extend_from_slice(ARRAY.2);
+        }
+        self.ended = true;
+    }
+
+    /// Hands on what is enough for a piece, or everything at the end.
+    pub(super) fn poll_forward(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.buffer.len() >= PIECE || self.ended && !self.buffer.is_empty() {
+            let Some(sender) = &mut self.sender else {
+                self.buffer.clear();
+                break;
+            };
+            let here = self.buffer.len().min(PIECE);
+            if !(ready!(sender.poll_room(cx)) && sender.send(self.buffer.split_to(here).freeze())) {
+                self.sender = None;
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 /// What is left of a long row's message.
 pub(super) struct LongRow {
     remaining: usize,

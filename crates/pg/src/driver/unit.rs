@@ -4,15 +4,17 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::Message;
 use tokio::sync::oneshot;
 
-use super::long_row::LongRowSender;
+use super::long_row::{JoinedRows, LongRowSender};
 use super::statements::{StatementKey, Statements};
 use crate::error::DbError;
+use crate::exchange::joined;
 use crate::query::{Query, Row, Rows};
 
 /// How a unit ends.
@@ -33,6 +35,8 @@ pub(crate) enum LongRows {
     Keep,
     /// Hand its last value on piece by piece.
     Stream,
+    /// Hand the rows on as one array, whether they are long or not.
+    Join,
     /// Drop it, and let the requester ask again on a connection of its own.
     Requeue,
 }
@@ -99,6 +103,7 @@ pub(super) struct Unit {
     quiet: usize,
     ending: Ending,
     pub(super) long_rows: LongRows,
+    joined: Option<JoinedRows>,
     /// Answers members as soon as their own results are there, which only reads allow.
     early: bool,
     /// The Parse messages sent, in order; `None` for unnamed ones.
@@ -127,6 +132,7 @@ impl Unit {
             quiet,
             ending,
             long_rows,
+            joined: None,
             early,
             parses: VecDeque::new(),
             bound: Vec::new(),
@@ -148,7 +154,12 @@ impl Unit {
         match message {
             Message::DataRow(body) if self.wants_rows() => {
                 let columns = body.ranges().collect()?;
-                self.current.rows.push(Row::new(body.buffer_bytes().clone(), columns));
+                let row = Row::new(body.buffer_bytes().clone(), columns);
+                if self.long_rows == LongRows::Join && self.current_is_last() {
+                    self.join(row);
+                } else {
+                    self.current.rows.push(row);
+                }
             }
             Message::CommandComplete(body) => return self.complete(body.tag()?),
             Message::ParseComplete => {
@@ -169,6 +180,31 @@ impl Unit {
         Ok(Progress::Goes)
     }
 
+    /// Whether the statement under way is the last of its member.
+    fn current_is_last(&self) -> bool {
+        self.members.front().is_some_and(|member| member.results.len() + 1 >= member.expected) || self.joined.is_some()
+    }
+
+    /// A row of an array; the first one brings the array's length.
+    fn join(&mut self, row: Row) {
+        let json = row.bytes(joined::JSON).unwrap_or_default();
+        let first = self.joined.is_none();
+        if first {
+            let number = |column| row.int(column).and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
+            let length = JoinedRows::length(number(joined::ROWS), number(joined::BYTES));
+            let sender = self.begin_long_row(row, length);
+            self.joined = Some(JoinedRows::new(sender));
+        }
+        if let Some(joined) = &mut self.joined {
+            joined.push(&json, first);
+        }
+    }
+
+    /// Hands on rows that were joined. Pending while the client takes none.
+    pub(super) fn poll_joined(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.joined.as_mut().map_or(Poll::Ready(()), |joined| joined.poll_forward(cx))
+    }
+
     /// A statement failed.
     pub(super) fn fail(&mut self, error: DbError, statements: &mut Statements) -> Progress {
         for key in self.parses.drain(..).flatten() {
@@ -179,6 +215,7 @@ impl Unit {
                 statements.forget(&key);
             }
         }
+        self.joined = None;
         // An error at commit comes after the results; the first error is the cause of any later one.
         self.error.get_or_insert(UnitError::Db(Box::new(error)));
         if self.ending == Ending::Flush { Progress::Finished } else { Progress::Goes }
@@ -188,6 +225,9 @@ impl Unit {
     fn complete(&mut self, tag: &str) -> io::Result<Progress> {
         let mut rows = std::mem::take(&mut self.current);
         let wanted = self.wants_rows();
+        if let Some(joined) = &mut self.joined {
+            joined.end();
+        }
         self.completed += 1;
         if !wanted {
             let over = self.wants_rows() && self.members.iter().all(|member| member.expected == 0);
