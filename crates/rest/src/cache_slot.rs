@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use pg::{Exchange, Pool, Query, Rows};
+use pg::{Exchange, Pool, Query, Rows, Streams};
 use tokio::sync::Mutex;
 
 use crate::config::Config;
@@ -82,7 +82,7 @@ impl Source<'_> {
             read_only: true,
             resets: false,
             joins: false,
-            streams: false,
+            streams: Streams::Nothing,
         };
         let (mut results, transaction) = self.pool.begin(&exchange).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
@@ -114,7 +114,7 @@ impl Source<'_> {
             read_only: true,
             resets: false,
             joins: false,
-            streams: false,
+            streams: Streams::Nothing,
         };
         let results = self.pool.run(&exchange).await.map_err(unavailable)?;
         Ok(results.into_iter().next().unwrap_or_default())
@@ -130,7 +130,7 @@ impl Source<'_> {
             read_only: false,
             resets: false,
             joins: false,
-            streams: false,
+            streams: Streams::Nothing,
         };
         if let Err(error) = self.pool.run(&exchange).await {
             tracing::warn!(error = %error, "the schema versions could not be folded");

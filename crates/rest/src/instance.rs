@@ -1,8 +1,10 @@
 //! One data API: a project's, or the only one of a drop-in server.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use base::settings::StatementTimeouts;
 use base::{Caller, Project, RoleName, WriteGate};
 use bytes::Bytes;
@@ -54,6 +56,7 @@ pub struct Instance {
     sessions_have_path: bool,
     sessions: Sessions,
     prepared: PreparedReads,
+    large_reads: LargeReads,
     timeouts: Option<StatementTimeouts>,
     write_gate: WriteGate,
     revision: i64,
@@ -102,6 +105,7 @@ impl Instance {
             sessions_have_path: true,
             sessions: Sessions::default(),
             prepared: PreparedReads::default(),
+            large_reads: LargeReads::default(),
             timeouts: Some(settings.statement_timeout_ms),
             write_gate: shared.write_gate.clone(),
             revision: project.revision,
@@ -123,6 +127,7 @@ impl Instance {
             sessions_have_path: false,
             sessions: Sessions::default(),
             prepared: PreparedReads::default(),
+            large_reads: LargeReads::default(),
             timeouts: None,
             write_gate: shared.write_gate.clone(),
             revision: 0,
@@ -217,8 +222,13 @@ impl Instance {
         timing.end(Stage::Parse);
         timing.end(Stage::Plan);
         let PreparedRead { request, plan, .. } = &*prepared;
-        match self.perform(caller, parts, request, plan, Some(prepared.query(shape)), &cache, timing).await {
+        let query = prepared.query(shape);
+        if self.large_reads.contains(&query) {
+            return Ok(None);
+        }
+        match self.perform(caller, parts, request, plan, Some(query), &cache, timing).await {
             Err(Error::SchemaMoved) => Ok(None),
+            Err(error) if is_too_large(&error) => Ok(None),
             result => result.map(Some),
         }
     }
@@ -237,7 +247,22 @@ impl Instance {
             ActionPlan::Info(_) => None,
             _ => Some(query::main_query(&plan, request, &self.config, cache)?),
         };
-        self.perform(caller, parts, request, &plan, query, cache, timing).await
+        let by_rows = || query::read_rows(&plan, request, &self.config, cache);
+        let query = match query {
+            Some(query) if self.large_reads.contains(&query) => by_rows()?.or(Some(query)),
+            query => query,
+        };
+        let statement = query.as_ref().and_then(|query| query.main.as_ref()).map(|main| main.sql.clone());
+        match self.perform(caller, parts, request, &plan, query, cache, timing).await {
+            Err(error) if is_too_large(&error) => {
+                let Some(query) = by_rows()? else { return Err(error) };
+                if let Some(statement) = statement {
+                    self.large_reads.insert(statement);
+                }
+                self.perform(caller, parts, request, &plan, Some(query), cache, timing).await
+            }
+            result => result,
+        }
     }
 
     /// The second half of a request: runs its statements, if it has any, and renders.
@@ -320,4 +345,34 @@ impl Instance {
 
 fn search_paths(config: &Config) -> Vec<Arc<str>> {
     config.db_schemas.iter().map(|schema| search_path(schema, &config.db_extra_search_path).into()).collect()
+}
+
+/// Whether PostgreSQL could not hold a result in memory as one value: out of memory, or more than 1 GB.
+fn is_too_large(error: &Error) -> bool {
+    let Error::Db(cause) = error else { return false };
+    match cause.code.as_str() {
+        "53200" | "54000" => true,
+        "XX000" => cause.message.starts_with("invalid memory alloc request size"),
+        _ => false,
+    }
+}
+
+/// Statements whose results were too large for one value.
+#[derive(Default)]
+struct LargeReads(ArcSwapOption<HashSet<Arc<str>>>);
+
+/// Statements that are remembered; beyond it all are forgotten.
+const MOST_LARGE_READS: usize = 64;
+
+impl LargeReads {
+    fn contains(&self, query: &MainQuery) -> bool {
+        let known = self.0.load();
+        known.as_ref().zip(query.main.as_ref()).is_some_and(|(known, main)| known.contains(&main.sql))
+    }
+
+    fn insert(&self, statement: Arc<str>) {
+        let mut known = self.0.load().as_deref().filter(|known| known.len() < MOST_LARGE_READS).cloned();
+        known.get_or_insert_default().insert(statement);
+        self.0.store(known.map(Arc::new));
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use base::settings::TxEnd;
 use bytes::Bytes;
 use http::request::Parts;
-use pg::{Exchange, Pool, Query, Row, Rows};
+use pg::{Exchange, Pool, Query, Row, Rows, Streams};
 
 use crate::api_request::preferences::{PreferCount, PreferTransaction};
 use crate::api_request::types::Mutation;
@@ -87,6 +87,7 @@ impl MainTx<'_> {
         let at = has_pre_request + usize::from(explain_count);
         // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
         let conditional = rollback || (!read_only && check.is_some());
+        let rows_are_elements = query.streams == Streams::Rows;
         let exchange = self.exchange(query, conditional, rollback);
         let results = if conditional {
             let (results, transaction) = self.pool.begin(&exchange).await?;
@@ -119,7 +120,7 @@ impl MainTx<'_> {
             }
             ActionPlan::Crud(_) => {
                 let planned = if explain_count { results.next().and_then(|rows| planned_rows(&rows)) } else { None };
-                let mut set = result_set(results.next().unwrap_or_default());
+                let mut set = result_set(results.next().unwrap_or_default(), rows_are_elements);
                 if explain_count {
                     set.total = self.total(request, set.total, planned);
                 }
@@ -156,7 +157,7 @@ impl MainTx<'_> {
             queries.push(Query { sql: "set constraints all immediate".into(), params: Vec::new() });
         }
         let begin = begin(query.isolation_level, conditional).map(|sql| Query { sql: sql.into(), params: Vec::new() });
-        let streams = read_only && query.streams;
+        let streams = query.streams;
         Exchange { scope, begin, setup, queries, read_only, resets: readers.writes, joins, streams }
     }
 
@@ -267,8 +268,11 @@ impl Check {
     }
 }
 
-fn result_set(rows: Rows) -> ResultSet {
-    let Some(row) = rows.rows.first() else { return ResultSet::empty() };
+fn result_set(rows: Rows, rows_are_elements: bool) -> ResultSet {
+    let Some(row) = rows.rows.first() else {
+        let body = if rows_are_elements { Bytes::from_static(b"[]") } else { Bytes::new() };
+        return ResultSet { body: body.into(), ..ResultSet::empty() };
+    };
     let text = |index| row.text(index).filter(|text| !text.is_empty()).map(str::to_owned);
     ResultSet {
         total: row.int(column::TOTAL),

@@ -1,5 +1,7 @@
 //! The statements of one request.
 
+use pg::Streams;
+
 use super::open_api;
 use super::snippet::Snippet;
 use super::statements::{self, Counting};
@@ -9,7 +11,7 @@ use crate::api_request::types::Mutation;
 use crate::config::Config;
 use crate::error::{Error, QueryParamError};
 use crate::plan::{ActionPlan, CrudKind, CrudPlan};
-use crate::schema_cache::{IsolationLevel, Routine, SchemaCache};
+use crate::schema_cache::{IsolationLevel, MediaHandler, Routine, SchemaCache};
 
 /// Columns of the row that [`MainQuery::main`] gives, unless an execution plan was asked for.
 pub mod column {
@@ -45,8 +47,8 @@ pub struct MainQuery {
     /// What the function asks for; None is the default.
     pub isolation_level: Option<IsolationLevel>,
     pub read_only: bool,
-    /// `main` gives the row of [`column`], so that its body can be handed on piece by piece.
-    pub streams: bool,
+    /// How the body may be handed on piece by piece.
+    pub streams: Streams,
 }
 
 /// What the OpenAPI document needs to know of the role's privileges.
@@ -81,7 +83,7 @@ pub fn main_query(
             tx_settings: Vec::new(),
             isolation_level: None,
             read_only: true,
-            streams: false,
+            streams: Streams::Nothing,
         }),
         ActionPlan::Inspect(inspect) => Ok(MainQuery {
             main: None,
@@ -91,7 +93,7 @@ pub fn main_query(
             tx_settings: tx_settings(request, config, None),
             isolation_level: None,
             read_only: true,
-            streams: false,
+            streams: Streams::Nothing,
         }),
         ActionPlan::Crud(plan) => {
             let routine = plan.routine();
@@ -113,21 +115,42 @@ pub fn main_query(
                 tx_settings: tx_settings(request, config, routine.map(|routine| &**routine)),
                 isolation_level: routine.and_then(|routine| routine.isolation_level),
                 read_only: plan.read_only,
-                streams: !plan.is_explain(),
+                streams: if plan.is_explain() { Streams::Nothing } else { Streams::LastValue },
             })
         }
     }
+}
+
+/// The same read with a row for each element, for a result that PostgreSQL cannot make one value of. None for what is no
+/// plain array of rows.
+pub(crate) fn read_rows(
+    plan: &ActionPlan,
+    request: &ApiRequest,
+    config: &Config,
+    cache: &SchemaCache,
+) -> Result<Option<MainQuery>, Error> {
+    let Some(crud) = plan.crud() else { return Ok(None) };
+    let plain = matches!(crud.kind, CrudKind::Read { headers_only: false }) && crud.handler == MediaHandler::Json;
+    if !plain || crud.is_explain() {
+        return Ok(None);
+    }
+    let query = main_query(plan, request, config, cache)?;
+    let counting = counting(request, config);
+    let main = statements::read_rows(&crud.read, counting, cache.readers.response).into_query();
+    Ok(Some(MainQuery { main: Some(main), streams: Streams::Rows, ..query }))
+}
+
+fn counting(request: &ApiRequest, config: &Config) -> Counting {
+    let preferences = &request.preferences;
+    let estimated = preferences.count == Some(PreferCount::Estimated);
+    Counting::new(preferences.should_count(), estimated, config.db_max_rows, request.top_level_range)
 }
 
 /// The protocol counts parameters in 16 bits.
 const MAX_PARAMS: usize = 65_535;
 
 fn crud(plan: &CrudPlan, request: &ApiRequest, config: &Config, cache: &SchemaCache) -> Snippet {
-    let counting = || {
-        let preferences = &request.preferences;
-        let estimated = preferences.count == Some(PreferCount::Estimated);
-        Counting::new(preferences.should_count(), estimated, config.db_max_rows, request.top_level_range)
-    };
+    let counting = || counting(request, config);
     let response_settings = cache.readers.response;
     let CrudPlan { read, media_type, handler, .. } = plan;
     match &plan.kind {

@@ -10,5 +10,6 @@ mod statements;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use main_query::read_rows;
 pub use main_query::{MainQuery, OpenApiQueries, column, main_query};
 pub(crate) use sql_fragment::SOURCE_CTE;

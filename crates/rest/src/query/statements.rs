@@ -66,6 +66,24 @@ pub(super) fn read(
     s
 }
 
+/// As [`read`] for plain JSON, with a row for each element (see `pg::exchange::joined`): PostgreSQL then never holds the
+/// whole result as one value, of which it would make several copies, and which could have 1 GB at most.
+pub(super) fn read_rows(tree: &ReadPlanTree, counting: Counting, response_settings: bool) -> Snippet {
+    let mut s = Snippet::new();
+    let handler = &MediaHandler::Json;
+    let summary = Summary { counting, tree, routine: None, handler, response_settings };
+    s.sql("SELECT ");
+    totals(&mut s, &summary, "count(*) OVER ()");
+    response(&mut s, response_settings);
+    s.sql(
+        "null::int8 AS response_inserted, null::text AS header, j AS body, sum(octet_length(j)) OVER () AS length \
+         FROM (SELECT row_to_json(_postgrest_t)::text AS j FROM (",
+    );
+    builder::read(&mut s, tree);
+    s.sql(") _postgrest_t) _");
+    s
+}
+
 pub(super) fn write(
     tree: &ReadPlanTree,
     plan: &MutatePlan,
@@ -179,6 +197,22 @@ fn select(
     // A function that returns one value returns one row.
     let page_total = if summary.routine.is_some_and(Routine::returns_single) { "1::int8" } else { "count(*)" };
     s.sql("SELECT ");
+    totals(s, summary, page_total);
+    response(s, summary.response_settings);
+    s.sql(inserted.unwrap_or("null::int8")).sql(" AS response_inserted, ");
+    match location {
+        Some(pk_columns) => location_parameters(s, pk_columns),
+        None => {
+            s.sql("null::text");
+        }
+    }
+    s.sql(" AS header, ");
+    body(s, summary.routine, summary.handler);
+    s.sql(" AS body");
+}
+
+/// The first two columns.
+fn totals(s: &mut Snippet, summary: &Summary<'_>, page_total: &'static str) {
     let Counting { total, stop_after, page_is_all } = summary.counting;
     if !total {
         s.sql("null::int8");
@@ -193,22 +227,16 @@ fn select(
         s.sql(") _)");
     }
     s.sql(" AS total_result_set, ").sql(page_total).sql(" AS page_total, ");
-    s.sql(if summary.response_settings {
+}
+
+/// What functions set for the answer.
+fn response(s: &mut Snippet, settings: bool) {
+    s.sql(if settings {
         "nullif(current_setting('response.headers', true), '') AS response_headers, \
          nullif(current_setting('response.status', true), '') AS response_status, "
     } else {
         "null::text AS response_headers, null::text AS response_status, "
     });
-    s.sql(inserted.unwrap_or("null::int8")).sql(" AS response_inserted, ");
-    match location {
-        Some(pk_columns) => location_parameters(s, pk_columns),
-        None => {
-            s.sql("null::text");
-        }
-    }
-    s.sql(" AS header, ");
-    body(s, summary.routine, summary.handler);
-    s.sql(" AS body");
 }
 
 /// `["key=eq.value"]` of the only row.

@@ -234,6 +234,31 @@ fn updates_and_deletes_touch_what_is_filtered() {
 }
 
 #[test]
+fn large_reads_give_a_row_for_each_element() {
+    let by_rows = |request: &str, headers: &[(&str, &str)]| {
+        let (method, uri) = request.split_once(' ').unwrap();
+        let mut http = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            http = http.header(*name, *value);
+        }
+        let (parts, ()) = http.body(()).unwrap().into_parts();
+        let (config, cache) = (Config::default(), cache());
+        let request = ApiRequest::parse(&config, &parts, &Bytes::new()).unwrap();
+        let plan = action_plan(&request, &config, &cache).unwrap();
+        super::read_rows(&plan, &request, &config, &cache).unwrap()
+    };
+    let query = by_rows("GET /projects?id=gt.1&limit=2", &[("prefer", "count=exact")]).unwrap();
+    assert_eq!(query.streams, pg::Streams::Rows);
+    expect![[r#"
+        SELECT (SELECT count(*) FROM (SELECT 1 FROM "public"."projects" WHERE "public"."projects"."id" > $1) _) AS total_result_set, count(*) OVER () AS page_total, ..., j AS body, sum(octet_length(j)) OVER () AS length FROM (SELECT row_to_json(_postgrest_t)::text AS j FROM (SELECT "public"."projects".* FROM "public"."projects" WHERE "public"."projects"."id" > $2 LIMIT $3) _postgrest_t) _
+        -- 1 | 1 | 2
+    "#]].assert_eq(&print(&query.main.unwrap()));
+    assert!(by_rows("HEAD /projects", &[]).is_none());
+    assert!(by_rows("GET /projects", &[("accept", "text/csv")]).is_none());
+    assert!(by_rows("GET /projects", &[("accept", "application/vnd.pgrst.object+json")]).is_none());
+}
+
+#[test]
 fn calls_name_their_arguments() {
     check(
         "GET /rpc/add_them?a=1&b=2",
