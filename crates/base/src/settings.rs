@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::role::RoleName;
+
 /// What happens to a transaction at its end (PostgREST docs, `db-tx-end`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -46,6 +48,17 @@ pub struct StatementTimeouts {
     pub anon: u32,
     pub authenticated: u32,
     pub service_role: u32,
+}
+
+impl StatementTimeouts {
+    /// The limit of a role; roles not named here have that of `authenticated`.
+    pub fn of(&self, role: &RoleName) -> u32 {
+        match role.as_str() {
+            RoleName::ANON => self.anon,
+            RoleName::SERVICE_ROLE => self.service_role,
+            _ => self.authenticated,
+        }
+    }
 }
 
 impl Default for StatementTimeouts {

@@ -48,12 +48,12 @@ pub enum Error {
 }
 
 impl DbError {
-    /// In place of an error whose text is too long to be held in memory: stored code can raise any.
-    pub(crate) fn too_long() -> Self {
+    /// An error told as PostgreSQL would tell it.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self {
-            code: "54000".to_owned(),
+            code: code.to_owned(),
             severity: "ERROR".to_owned(),
-            message: "PostgreSQL's error message is too long".to_owned(),
+            message: message.into(),
             detail: None,
             hint: None,
             schema: None,
@@ -62,6 +62,11 @@ impl DbError {
             constraint: None,
             position: None,
         }
+    }
+
+    /// In place of an error whose text is too long to be held in memory: stored code can raise any.
+    pub(crate) fn too_long() -> Self {
+        Self::new("54000", "PostgreSQL's error message is too long")
     }
 
     /// Reads the fields of an ErrorResponse.

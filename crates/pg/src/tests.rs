@@ -284,10 +284,10 @@ async fn a_long_value_comes_in_pieces() {
     let pool = fixture.pool(one(1));
     let long = |length: &str| exchange(query("select 7::int8, null::text, repeat('x', $1::int)", &[length]), true);
     for _ in 0..3 {
-        let mut results = pool.run(&long("5000000")).await.unwrap();
+        let mut results = pool.run(&long("15000000")).await.unwrap();
         assert_eq!((results[0].rows[0].int(0), results[0].rows[0].bytes(2)), (Some(7), None));
         let value = results[0].long.as_mut().unwrap();
-        assert_eq!((value.len(), read_long(value).await.unwrap()), (5_000_000, 5_000_000));
+        assert_eq!((value.len(), read_long(value).await.unwrap()), (15_000_000, 15_000_000));
         drop(results);
         assert_eq!(number(&pool, "select 3::int8").await.unwrap(), Some(3));
         // One that is dropped unread frees its connection too.
@@ -295,8 +295,8 @@ async fn a_long_value_comes_in_pieces() {
         assert_eq!(number(&pool, "select 4::int8").await.unwrap(), Some(4));
     }
     assert_eq!(fixture.budget.used(), 1);
-    let held = Exchange { streams: Streams::Nothing, ..long("5000000") };
-    assert_eq!(pool.run(&held).await.unwrap()[0].rows[0].bytes(2).map(|bytes| bytes.len()), Some(5_000_000));
+    let held = Exchange { streams: Streams::Nothing, ..long("15000000") };
+    assert_eq!(pool.run(&held).await.unwrap()[0].rows[0].bytes(2).map(|bytes| bytes.len()), Some(15_000_000));
 }
 
 #[tokio::test]
@@ -336,12 +336,12 @@ async fn a_long_value_is_not_waited_for_on_a_shared_connection() {
     for _ in 0..20 {
         pool.run(&read("1")).await.unwrap();
     }
-    let (short, long) = (read("10"), read("3000000"));
+    let (short, long) = (read("10"), read("30000000"));
     let (first, second, third) = tokio::join!(pool.run(&short), pool.run(&long), pool.run(&short));
     for answer in [first, third] {
         assert_eq!(answer.unwrap()[0].rows[0].text(0), Some("xxxxxxxxxx"));
     }
-    assert_eq!(read_long(second.unwrap()[0].long.as_mut().unwrap()).await.unwrap(), 3_000_000);
+    assert_eq!(read_long(second.unwrap()[0].long.as_mut().unwrap()).await.unwrap(), 30_000_000);
 }
 
 #[tokio::test]
@@ -382,7 +382,8 @@ async fn busy_pools_leave_a_reserve_for_the_others() {
     let fixture = Fixture::new().await;
     let budget = Budget::new(6);
     let config = PoolConfig { acquire_timeout: Duration::from_millis(300), ..one(10) };
-    let pool = |config: &PoolConfig| Pool::new(fixture.connect.clone(), config.clone(), budget.clone(), fixture.tasks.clone());
+    let pool =
+        |config: &PoolConfig| Pool::new(fixture.connect.clone(), config.clone(), budget.clone(), fixture.tasks.clone());
     let (busy, quiet) = (pool(&config), pool(&config));
     let sleep = exchange(query("select 1::int8 from pg_sleep(1)", &[]), true);
     let flood = futures_util::future::join_all((0..10).map(|_| busy.run(&sleep)));

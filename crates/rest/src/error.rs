@@ -208,18 +208,14 @@ impl From<pg::Error> for Error {
 impl Error {
     /// A write while the disk is nearly full, told as PostgreSQL would tell that it is full.
     pub(crate) fn writes_refused(reason: base::write_gate::WritesRefused) -> Self {
-        Self::Db(Box::new(pg::DbError {
-            code: "53100".to_owned(), // disk_full
-            severity: "ERROR".to_owned(),
-            message: reason.to_string(),
-            detail: None,
-            hint: Some("Reads go on; try again when the server's operator has made room.".to_owned()),
-            schema: None,
-            table: None,
-            column: None,
-            constraint: None,
-            position: None,
-        }))
+        let hint = "Reads go on; try again when the server's operator has made room.".to_owned();
+        // disk_full
+        Self::Db(Box::new(pg::DbError { hint: Some(hint), ..pg::DbError::new("53100", reason.to_string()) }))
+    }
+
+    /// A statement that was ended from here, told as PostgreSQL tells it.
+    pub(crate) fn statement_timeout() -> Self {
+        Self::Db(Box::new(pg::DbError::new("57014", "canceling statement due to statement timeout")))
     }
 
     /// Whether a newer schema cache could turn this into a success.

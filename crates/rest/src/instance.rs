@@ -9,7 +9,7 @@ use base::settings::StatementTimeouts;
 use base::{Caller, Project, RoleName, WriteGate};
 use bytes::Bytes;
 use http::request::Parts;
-use pg::{Budget, ConnectConfig, Pool, PoolConfig};
+use pg::{Budget, ConnectConfig, Pool, PoolConfig, Streams};
 use tokio_util::task::TaskTracker;
 
 use crate::api_request::ApiRequest;
@@ -20,13 +20,17 @@ use crate::main_tx::{DbResult, MainTx, search_path};
 use crate::plan::{self, ActionPlan};
 use crate::prepared::{PreparedRead, PreparedReads, Shape};
 use crate::query::{self, MainQuery};
-use crate::response::{self, Response, ServerTiming, Stage};
+use crate::response::{self, Body, Response, ServerTiming, Stage};
 use crate::schema_cache::{SchemaCache, timezones_from, timezones_query};
 use crate::session::{SessionParams, Sessions};
 
 /// How often a request is planned anew because the schema moved between plan and transaction. Each time a migration
 /// must have been committed in between, so more than a few are an attack or a fault.
 const MOST_REPEATS: usize = 8;
+
+/// `statement_timeout` of a read whose rows are handed on while they come, in milliseconds: it runs as long as the client
+/// takes them. The role's own timeout holds until the first row, before which PostgreSQL has made all of them.
+const HANDING_ON_MS: u32 = 600_000;
 
 /// What the instances of one process share.
 #[derive(Clone)]
@@ -253,16 +257,21 @@ impl Instance {
             query => query,
         };
         let statement = query.as_ref().and_then(|query| query.main.as_ref()).map(|main| main.sql.clone());
-        match self.perform(caller, parts, request, &plan, query, cache, timing).await {
-            Err(error) if is_too_large(&error) => {
-                let Some(query) = by_rows()? else { return Err(error) };
-                if let Some(statement) = statement {
-                    self.large_reads.insert(statement);
-                }
-                self.perform(caller, parts, request, &plan, Some(query), cache, timing).await
-            }
-            result => result,
+        let by_rows_already = query.as_ref().is_some_and(|query| query.streams == Streams::Rows);
+        let result = self.perform(caller, parts, request, &plan, query, cache, timing).await;
+        let too_large = match &result {
+            Ok(response) => matches!(response.body, Body::Long(_)),
+            Err(error) => is_too_large(error),
+        };
+        if !too_large || by_rows_already {
+            return result;
         }
+        let Some(query) = by_rows()? else { return result };
+        drop(result);
+        if let Some(statement) = statement {
+            self.large_reads.insert(statement);
+        }
+        self.perform(caller, parts, request, &plan, Some(query), cache, timing).await
     }
 
     /// The second half of a request: runs its statements, if it has any, and renders.
@@ -283,10 +292,21 @@ impl Instance {
                 if !query.read_only {
                     self.write_gate.check().map_err(Error::writes_refused)?;
                 }
-                let session = self.session(caller, &request.schema, query.read_only, cache)?;
+                let mut session = self.session(caller, &request.schema, query.read_only, cache)?;
+                let timeout = self.timeouts.filter(|_| query.streams == Streams::Rows);
+                if timeout.is_some() {
+                    session.statement_timeout_ms = Some(HANDING_ON_MS);
+                }
                 let sessions = &self.sessions;
                 let tx = MainTx { pool: &self.pool, config: &self.config, parts, cache, sessions, session };
-                tx.run(plan, request, query).await?
+                let run = tx.run(plan, request, query);
+                match timeout.map(|timeouts| timeouts.of(&caller.role)) {
+                    // 0 is no limit.
+                    Some(limit) if limit > 0 => tokio::time::timeout(Duration::from_millis(limit.into()), run)
+                        .await
+                        .map_err(|_| Error::statement_timeout())??,
+                    _ => run.await?,
+                }
             }
         };
         timing.end(Stage::Transaction);
@@ -318,11 +338,7 @@ impl Instance {
     /// The role's own timeout, when it is another than the session's.
     fn timeout_of(&self, role: &RoleName) -> Option<u32> {
         let timeouts = self.timeouts?;
-        let wanted = match role.as_str() {
-            RoleName::ANON => timeouts.anon,
-            RoleName::SERVICE_ROLE => timeouts.service_role,
-            _ => timeouts.authenticated,
-        };
+        let wanted = timeouts.of(role);
         (wanted != timeouts.authenticated).then_some(wanted)
     }
 

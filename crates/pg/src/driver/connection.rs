@@ -16,7 +16,7 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{self, CancelKey, ConnectConfig};
-use super::long_row::{Head, LONG_ROW, LongRow, take_head};
+use super::long_row::{Head, LONG_ERROR, LONG_ROW, LONG_SHARED_ROW, LongRow, take_head};
 use super::outbox::Outbox;
 use super::stream::Stream;
 use super::unit::{Ending, LongRows, Member, NewUnit, Progress, Unit, UnitReply};
@@ -284,7 +284,7 @@ impl Driver {
                 if self.incoming.is_empty() {
                     return Poll::Ready(Ok(()));
                 }
-                if let Some(length) = long_length(&self.incoming, b'E')
+                if let Some(length) = long_length(&self.incoming, b'E', LONG_ERROR)
                     && let Some(unit) = state.pending.front_mut()
                 {
                     if let Progress::Finished = unit.fail(DbError::too_long(), state.outbox.statements()) {
@@ -293,7 +293,8 @@ impl Driver {
                     self.long_row = Some(LongRow::new(length, None));
                     break;
                 }
-                if let Some(length) = long_length(&self.incoming, b'D')
+                if let Some(length) =
+                    long_length(&self.incoming, b'D', if state.shared { LONG_SHARED_ROW } else { LONG_ROW })
                     && let Some(unit) = state.pending.front_mut().filter(|unit| unit.wants_rows())
                 {
                     match (unit.long_rows, take_head_for(unit.long_rows, &mut self.incoming)) {
@@ -350,11 +351,11 @@ impl Driver {
     }
 }
 
-/// The length of the whole message at the front, when it is of this kind and long.
-fn long_length(incoming: &[u8], kind: u8) -> Option<usize> {
+/// The length of the whole message at the front, when it is of this kind and longer than `limit`.
+fn long_length(incoming: &[u8], kind: u8, limit: usize) -> Option<usize> {
     let length = incoming.first().filter(|first| **first == kind).and(incoming.get(1..5))?.first_chunk()?;
     let length = u32::from_be_bytes(*length) as usize + 1;
-    (length > LONG_ROW).then_some(length)
+    (length > limit).then_some(length)
 }
 
 fn take_head_for(long_rows: LongRows, incoming: &mut BytesMut) -> Head {

@@ -12,8 +12,13 @@ use tokio_util::sync::PollSender;
 use crate::pool::Lease;
 use crate::query::Row;
 
-/// A row longer than this is handed on piece by piece where that is possible, in bytes.
-pub(super) const LONG_ROW: usize = 512 * 1024;
+/// A row longer than this is handed on piece by piece where that is possible, in bytes. Shorter ones are held in memory, so
+/// that a slow client keeps no connection to PostgreSQL busy.
+pub(super) const LONG_ROW: usize = 8 * 1024 * 1024;
+/// A row longer than this is not waited for on a shared connection.
+pub(super) const LONG_SHARED_ROW: usize = 512 * 1024;
+/// An error message longer than this is not held in memory.
+pub(super) const LONG_ERROR: usize = 64 * 1024;
 /// Pieces that may wait for the client; each has as many bytes as came with one read.
 const PIECES: usize = 16;
 /// How long the client may take nothing before the value is given up.
