@@ -218,6 +218,118 @@ fn headers_cookies_and_media_types() {
     assert_eq!(request.content_type, MediaType::ApplicationJson);
 }
 
+/// Each of these would take hours if anything were looked at again and again.
+#[test]
+fn time_stays_in_proportion_to_the_length() {
+    const LENGTH: usize = 300_000;
+    let check = |before: &str, repeated: &str, after: &str| {
+        let text = format!("{before}{}{after}", repeated.repeat(LENGTH / repeated.len()));
+        for is_rpc_read in [false, true] {
+            let _ = QueryParams::parse(&text, is_rpc_read);
+        }
+    };
+    for repeated in [
+        "a",
+        " ",
+        "-",
+        "a-",
+        "\"",
+        "\"a\"",
+        "\\",
+        "\\\"",
+        "(",
+        ")",
+        ",",
+        "a,",
+        ".",
+        "a.",
+        ":",
+        "a:",
+        "->",
+        "->a",
+        "->>1",
+        "->\"",
+        "!",
+        "a!",
+        "::",
+        "...",
+        "a(",
+        "a(b),",
+        "not.",
+        "and(",
+        "or(a.eq.1),",
+        "a.eq.\"",
+        "a.eq.{",
+        "a.in.(",
+        "a.in.(\"",
+        "{",
+        "}",
+        "*",
+        "é",
+        "\t",
+        "%00",
+        "%22",
+        "a.desc,",
+        "a.nullslast",
+        "count()",
+        "eq",
+        "in.(",
+        "\",\"",
+        "1,",
+        "\"1\",",
+    ] {
+        for before in [
+            "select=",
+            "select=a(",
+            "order=",
+            "columns=",
+            "on_conflict=",
+            "and=(",
+            "or=(a.eq.\"",
+            "a=",
+            "a=eq.",
+            "a=in.(",
+            "a=fts(",
+            "",
+        ] {
+            check(before, repeated, "");
+            check(before, repeated, "(");
+        }
+    }
+    for repeated in
+        ["&", "a=eq.1&", "a=1&", "a.b.c.limit=1&", "a.order=b&", "and=(a.eq.1)&", "select=a&", "x.a=is.null&"]
+    {
+        check("", repeated, "");
+    }
+    for repeated in ["a", ",", ";", "a/b,", "a/b;q=0.5,", "*/*,", "a=b;", "a=\"", "application/vnd.pgrst.plan; for=\""]
+    {
+        let value = repeated.repeat(LENGTH / repeated.len());
+        let headers = [("prefer", value.as_str()), ("accept", &value), ("content-type", &value), ("range", &value)];
+        let _ = request(&config(), "POST", "/t", &headers, &value);
+    }
+}
+
+#[test]
+fn parts_in_several_parameters_count_together() {
+    let passed = |uri: &str, limit: limit::Limit| {
+        assert_eq!(request(&config(), "GET", uri, &[], ""), Err(Error::Limit(limit)), "{}", &uri[..20]);
+    };
+    assert!(request(&config(), "GET", &format!("/t?{}", "a=eq.1&".repeat(5_000)), &[], "").is_ok());
+    passed(&format!("/t?{}", "a=eq.1&".repeat(5_001)), limit::CONDITIONS);
+    passed(&format!("/t?{}or=(a.eq.1)", "a=eq.1&".repeat(4_999)), limit::CONDITIONS);
+    passed(&format!("/t?{}", "order=a,b&".repeat(251)), limit::ORDER_TERMS);
+    passed(&format!("/t?a=cs.{}", "[".repeat(2_001)), limit::VALUE_DEPTH);
+    passed(&format!("/t?or=(a.in.(1,{}))", "[".repeat(2_001)), limit::VALUE_DEPTH);
+    passed(&format!("/t?a=fts.{}", "(".repeat(2_001)), limit::VALUE_DEPTH);
+    assert!(request(&config(), "GET", &format!("/t?a=eq.{}", "(".repeat(2_001)), &[], "").is_ok());
+    let many = vec!["a"; 101].join(",");
+    let header = |name: &'static str| request(&config(), "GET", "/t", &[(name, &many)], "").unwrap_err();
+    assert_eq!(header("prefer"), Error::Limit(limit::PREFERENCES_GIVEN));
+    assert_eq!(header("accept"), Error::Limit(limit::MEDIA_TYPES));
+    expect![[r#"400 {"code":"PGRST122","details":"A request can have at most 100 preferences.","hint":"Give each preference once.","message":"Too many preferences in the Prefer header"}"#]]
+        .assert_eq(&error_body(request(&config(), "GET", "/t", &[("prefer", &many)], "")));
+}
+
 #[test]
 fn what_cannot_be_read_is_told() {
     let check = |uri: &str, expected: Expect| expected.assert_eq(&error_body(request(&config(), "GET", uri, &[], "")));

@@ -7,7 +7,8 @@ use crate::api_request::ApiRequest;
 use crate::api_request::preferences::{PreferCount, PreferRepresentation};
 use crate::api_request::types::Mutation;
 use crate::config::Config;
-use crate::error::{Error, QueryParamError};
+use crate::error::Error;
+use crate::limit;
 use crate::plan::{ActionPlan, CrudKind, CrudPlan};
 use crate::schema_cache::{IsolationLevel, Routine, SchemaCache};
 
@@ -96,12 +97,7 @@ pub fn main_query(
         ActionPlan::Crud(plan) => {
             let routine = plan.routine();
             let main = crud(plan, request, config, cache).into_query();
-            if main.params.len() > MAX_PARAMS {
-                return Err(Error::QueryParam(Box::new(QueryParamError {
-                    message: "Too many values in the request".to_owned(),
-                    details: format!("A request can have at most {MAX_PARAMS} values."),
-                })));
-            }
+            limit::PARAMETERS.check(main.params.len())?;
             let counts_by_explain = matches!(plan.kind, CrudKind::Read { .. })
                 && request.preferences.should_explain_count()
                 && !plan.is_explain();
@@ -118,9 +114,6 @@ pub fn main_query(
         }
     }
 }
-
-/// The protocol counts parameters in 16 bits.
-const MAX_PARAMS: usize = 65_535;
 
 fn crud(plan: &CrudPlan, request: &ApiRequest, config: &Config, cache: &SchemaCache) -> Snippet {
     let counting = || {

@@ -1,0 +1,106 @@
+//! `rest-fuzz [--inputs N] [--seed N]`: a long run on all processors. Prints the first requests that break a property.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rest_fuzz::generate;
+use rest_fuzz::property::Fuzzer;
+
+const USAGE: &str = "usage: rest-fuzz [--inputs N] [--seed N]";
+
+fn main() -> ExitCode {
+    let Some((inputs, seed)) = arguments() else {
+        eprintln!("{USAGE}");
+        return ExitCode::FAILURE;
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let started = Instant::now();
+    let share = inputs.div_ceil(threads);
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|n| scope.spawn(move || work(seed + n * share..(seed + (n + 1) * share).min(seed + inputs))))
+            .collect();
+        workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+    });
+    let mut total = Tally::default();
+    for tally in &tallies {
+        total.add(tally);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    eprintln!(
+        "{} inputs in {seconds:.0} s: {} no HTTP, {} refused by the parser, {} by the planner, {} without statement, {} \
+         statements; the slowest took {} us (seed {})",
+        total.counts.iter().sum::<u64>(),
+        total.counts[0],
+        total.counts[1],
+        total.counts[2],
+        total.counts[3],
+        total.counts[4],
+        total.slowest.0.as_micros(),
+        total.slowest.1,
+    );
+    if total.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn arguments() -> Option<(u64, u64)> {
+    let (mut inputs, mut seed) = (1_000_000, 0);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next()?.parse().ok()?;
+        match name.as_str() {
+            "--inputs" => inputs = value,
+            "--seed" => seed = value,
+            _ => return None,
+        }
+    }
+    Some((inputs, seed))
+}
+
+#[derive(Default)]
+struct Tally {
+    /// By [`Reached`].
+    counts: [u64; 5],
+    /// The longest time one input took, and its seed.
+    slowest: (Duration, u64),
+    failures: u64,
+}
+
+/// So many failures of one thread are printed before it ends.
+const MOST_FAILURES: u64 = 5;
+
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        for (own, other) in self.counts.iter_mut().zip(other.counts) {
+            *own += other;
+        }
+        self.slowest = self.slowest.max(other.slowest);
+        self.failures += other.failures;
+    }
+}
+
+/// Each seed is one input, tried with two sets of texts.
+fn work(seeds: std::ops::Range<u64>) -> Tally {
+    let fuzzer = Fuzzer::default();
+    let mut tally = Tally::default();
+    for seed in seeds {
+        let pair = generate::pair(seed);
+        let started = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| fuzzer.check(seed, &pair)));
+        tally.slowest = tally.slowest.max((started.elapsed(), seed));
+        let what = match result {
+            Ok(Ok(reached)) => {
+                tally.counts[reached as usize] += 1;
+                continue;
+            }
+            Ok(Err(what)) => what,
+            Err(_) => "it panicked".to_owned(),
+        };
+        eprintln!("seed {seed}: {what}\n{:?}\n{:?}", pair.first, pair.second);
+        tally.failures += 1;
+        if tally.failures == MOST_FAILURES {
+            break;
+        }
+    }
+    tally
+}
