@@ -443,7 +443,7 @@ fn json_text(text: &str) -> String {
 }
 
 /// Percent-encodes what cannot stand in a query.
-fn encode(text: &str, out: &mut String) {
+pub(crate) fn encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~()*,:!'$".contains(&byte) {
             out.push(char::from(byte));

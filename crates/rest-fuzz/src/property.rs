@@ -12,7 +12,7 @@ use rest::schema_cache::SchemaCache;
 use crate::generate::{Input, Pair};
 use crate::random::Random;
 use crate::schema;
-use crate::sql_text::{self, SqlText};
+use crate::sql_text::{SqlText, Vocabulary};
 
 /// How far a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +32,7 @@ pub enum Reached {
 pub struct Fuzzer {
     cache: SchemaCache,
     configs: [Config; 2],
+    vocabulary: Vocabulary,
 }
 
 impl Default for Fuzzer {
@@ -44,7 +45,7 @@ impl Default for Fuzzer {
             db_tx_end: base::settings::TxEnd::CommitAllowOverride,
             ..closed.clone()
         };
-        Self { cache: schema::cache(), configs: [closed, open] }
+        Self { cache: schema::cache(), configs: [closed, open], vocabulary: Vocabulary::default() }
     }
 }
 
@@ -76,6 +77,14 @@ impl Fuzzer {
         }
     }
 
+    /// Tries one request, which need not mean anything.
+    ///
+    /// # Errors
+    /// What is wrong with what became of it.
+    pub fn check_one(&self, input: &Input) -> Result<Reached, String> {
+        self.run(&self.configs[1], input).map(|(reached, _)| reached)
+    }
+
     fn run(&self, config: &Config, input: &Input) -> Result<(Reached, Option<Vec<SqlText>>), String> {
         let Some((parts, body)) = http_request(input) else { return Ok((Reached::Nothing, None)) };
         let mut request = match ApiRequest::parse(config, &parts, &body) {
@@ -96,16 +105,16 @@ impl Fuzzer {
             Err(error) => return refused(&error).map(|()| (Reached::Planning, None)),
         };
         let ActionPlan::Crud(_) = plan else { return Ok((Reached::NoStatement, None)) };
-        let texts = check_statements(&query, input)?;
+        let texts = check_statements(&self.vocabulary, &query, input)?;
         Ok((Reached::Statement, Some(texts)))
     }
 }
 
 /// Statements of our words, quoted identifiers and parameters; and the values are in the parameters.
-fn check_statements(query: &MainQuery, input: &Input) -> Result<Vec<SqlText>, String> {
+fn check_statements(vocabulary: &Vocabulary, query: &MainQuery, input: &Input) -> Result<Vec<SqlText>, String> {
     let mut texts = Vec::new();
     for statement in [&query.main, &query.explain_count, &query.pre_request].into_iter().flatten() {
-        let text = sql_text::read(&statement.sql).map_err(|what| format!("{what}\n{}", statement.sql))?;
+        let text = vocabulary.read(&statement.sql).map_err(|what| format!("{what}\n{}", statement.sql))?;
         if text.parameters != statement.params.len() {
             return Err(format!("{} parameters for\n{}", statement.params.len(), statement.sql));
         }

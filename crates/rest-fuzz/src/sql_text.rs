@@ -1,5 +1,7 @@
 //! Reads the text of a statement as PostgreSQL's lexer does, and tells what in it does not come from us.
 
+use std::collections::HashSet;
+
 /// The words of our own statements, and those of the schema's types, defaults and functions.
 const WORDS: &str = "
     all analyze and any as asc avg body buffers by case cast coalesce conflict count current_setting delete desc
@@ -56,60 +58,76 @@ pub struct SqlText {
     pub parameters: usize,
 }
 
-/// Takes a statement apart.
-///
-/// # Errors
-/// What in it is neither ours, nor a quoted identifier, nor a parameter, nor the words of a type that is cast to.
-pub fn read(sql: &str) -> Result<SqlText, String> {
-    let mut text = SqlText::default();
-    let mut rest = sql;
-    // Words behind AS that are not ours are a type when a bracket ends them.
-    let mut in_cast = false;
-    let mut foreign: Option<String> = None;
-    while let Some(c) = rest.chars().next() {
-        let token = token(rest).ok_or_else(|| format!("this is no SQL: {rest:?}"))?;
-        rest = &rest[token.len()..];
-        match c {
-            '"' => {
-                let name = &token[1..token.len() - 1];
-                text.identifiers.push(name.replace("\"\"", "\""));
-                text.skeleton.push_str("\"\"");
-                in_cast = false;
-                continue;
-            }
-            '\'' if !LITERALS.contains(&token) => return Err(format!("a string that is not ours: {token}")),
-            '$' => text.parameters = text.parameters.max(token[1..].parse().map_err(|_| "a dollar without number")?),
-            ')' => {
-                in_cast = false;
-                foreign = None;
-            }
-            c if c.is_whitespace() || matches!(c, '.' | '[' | ']') => {}
-            c if is_word(c) => {
-                let word = token.to_lowercase();
-                let ours = WORDS.split_whitespace().any(|own| own == word)
-                    || token.bytes().all(|b| b.is_ascii_digit())
-                    || LITERALS.contains(&token);
-                if !ours && in_cast {
-                    foreign = Some(token.to_owned());
-                } else if !ours {
-                    return Err(format!("a word that is not ours: {token}"));
-                }
-                if word == "as" {
-                    in_cast = true;
-                }
-            }
-            _ => {
-                if let Some(foreign) = foreign.take() {
-                    return Err(format!("a word that is neither ours nor a type's: {foreign}"));
-                }
-                in_cast = false;
-            }
-        }
-        text.skeleton.push_str(token);
+/// The words and strings that a statement may have.
+pub struct Vocabulary {
+    words: HashSet<&'static str>,
+    literals: HashSet<&'static str>,
+}
+
+impl Default for Vocabulary {
+    fn default() -> Self {
+        Self { words: WORDS.split_whitespace().collect(), literals: LITERALS.into_iter().collect() }
     }
-    match foreign {
-        Some(foreign) => Err(format!("a word that is neither ours nor a type's: {foreign}")),
-        None => Ok(text),
+}
+
+impl Vocabulary {
+    /// Takes a statement apart.
+    ///
+    /// # Errors
+    /// What in it is neither ours, nor a quoted identifier, nor a parameter, nor the words of a type that is cast to.
+    pub fn read(&self, sql: &str) -> Result<SqlText, String> {
+        let mut text = SqlText::default();
+        let mut rest = sql;
+        // Words behind AS that are not ours are a type when a bracket ends them.
+        let mut in_cast = false;
+        let mut foreign: Option<String> = None;
+        while let Some(c) = rest.chars().next() {
+            let token = token(rest).ok_or_else(|| format!("this is no SQL: {rest:?}"))?;
+            rest = &rest[token.len()..];
+            match c {
+                '"' => {
+                    let name = &token[1..token.len() - 1];
+                    text.identifiers.push(name.replace("\"\"", "\""));
+                    text.skeleton.push_str("\"\"");
+                    in_cast = false;
+                    continue;
+                }
+                '\'' if !self.literals.contains(token) => return Err(format!("a string that is not ours: {token}")),
+                '$' => {
+                    text.parameters = text.parameters.max(token[1..].parse().map_err(|_| "a dollar without number")?)
+                }
+                ')' => {
+                    in_cast = false;
+                    foreign = None;
+                }
+                c if c.is_whitespace() || matches!(c, '.' | '[' | ']') => {}
+                c if is_word(c) => {
+                    let word = token.to_lowercase();
+                    let ours = self.words.contains(word.as_str())
+                        || token.bytes().all(|b| b.is_ascii_digit())
+                        || self.literals.contains(token);
+                    if !ours && in_cast {
+                        foreign = Some(token.to_owned());
+                    } else if !ours {
+                        return Err(format!("a word that is not ours: {token}"));
+                    }
+                    if word == "as" {
+                        in_cast = true;
+                    }
+                }
+                _ => {
+                    if let Some(foreign) = foreign.take() {
+                        return Err(format!("a word that is neither ours nor a type's: {foreign}"));
+                    }
+                    in_cast = false;
+                }
+            }
+            text.skeleton.push_str(token);
+        }
+        match foreign {
+            Some(foreign) => Err(format!("a word that is neither ours nor a type's: {foreign}")),
+            None => Ok(text),
+        }
     }
 }
 
@@ -173,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_found() {
-        let check = |sql: &str, expected: Result<&str, &str>| match (read(sql), expected) {
+        let check = |sql: &str, expected: Result<&str, &str>| match (Vocabulary::default().read(sql), expected) {
             (Ok(text), Ok(skeleton)) => assert_eq!(text.skeleton, skeleton),
             (Err(error), Err(part)) => assert!(error.contains(part), "{sql}: {error}"),
             (result, _) => panic!("{sql}: {result:?}"),
@@ -190,6 +208,6 @@ mod tests {
         check("SELECT 1 -- zq", Err("no SQL"));
         check("SELECT \"open", Err("no SQL"));
         check("SELECT \"a\0b\"", Err("no SQL"));
-        assert_eq!(read("SELECT $2, $11").unwrap().parameters, 11);
+        assert_eq!(Vocabulary::default().read("SELECT $2, $11").unwrap().parameters, 11);
     }
 }

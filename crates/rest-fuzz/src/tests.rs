@@ -1,11 +1,12 @@
 use crate::generate;
 use crate::property::{Fuzzer, Reached};
+use crate::repeated;
 
 #[test]
 fn random_requests_become_statements_of_parameters_and_quoted_names() {
     let fuzzer = Fuzzer::default();
     let mut statements = 0;
-    let count = 20_000;
+    let count = 3_000;
     for seed in 0..count {
         let pair = generate::pair(seed);
         match fuzzer.check(seed, &pair) {
@@ -14,4 +15,14 @@ fn random_requests_become_statements_of_parameters_and_quoted_names() {
         }
     }
     assert!(statements * 3 > count, "only {statements} of {count} requests became statements");
+}
+
+#[test]
+fn one_thing_over_and_over_is_read_or_refused() {
+    let fuzzer = Fuzzer::default();
+    for (what, input) in repeated::inputs(400) {
+        if let Err(error) = fuzzer.check_one(&input) {
+            panic!("{what}: {error}");
+        }
+    }
 }
