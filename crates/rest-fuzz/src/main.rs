@@ -53,20 +53,27 @@ const TIMES: usize = 8;
 /// Prints what takes much longer than its length says; gives how many there are.
 fn out_of_proportion() -> usize {
     let fuzzer = Fuzzer::default();
-    let time = |input: &Input| {
+    let time = |input: &Input, times: usize| {
         let once = || {
             let started = Instant::now();
             let result = fuzzer.check_one(input);
             (started.elapsed(), result)
         };
-        // The shortest of three, because others use the machine as well.
+        // The shortest of some, because others use the machine as well.
         let (first, result) = once();
-        result.map(|_| first.min(once().0).min(once().0))
+        result.map(|_| (0..times).fold(first, |shortest, _| shortest.min(once().0)))
     };
     let (mut slow, mut slowest) = (0, (Duration::ZERO, String::new()));
     let all = repeated::inputs(SHORT).into_iter().zip(repeated::inputs(SHORT * TIMES));
     for ((what, short), (_, long)) in all {
-        let (short, long) = match (time(&short), time(&long)) {
+        let in_proportion = |short: Duration, long: Duration| long < Duration::from_millis(5) || long < short * 24;
+        // Only what looks slow is tried more often.
+        let times = |times| (time(&short, times), time(&long, times));
+        let result = match times(0) {
+            (Ok(short), Ok(long)) if !in_proportion(short, long) => times(20),
+            result => result,
+        };
+        let (short, long) = match result {
             (Ok(short), Ok(long)) => (short, long),
             (Err(error), _) | (_, Err(error)) => {
                 eprintln!("{what}: {error}");
@@ -78,7 +85,7 @@ fn out_of_proportion() -> usize {
             slowest = (long, what.clone());
         }
         // A square would make it 64 times as long.
-        if long > Duration::from_millis(5) && long > short * 24 {
+        if !in_proportion(short, long) {
             eprintln!(
                 "out of proportion: {} us, and {} times the length {} us: {what}",
                 short.as_micros(),
