@@ -64,8 +64,9 @@ fn out_of_proportion() -> usize {
         result.map(|_| (0..times).fold(first, |shortest, _| shortest.min(once().0)))
     };
     let (mut slow, mut slowest) = (0, (Duration::ZERO, String::new()));
-    let all = repeated::inputs(SHORT).into_iter().zip(repeated::inputs(SHORT * TIMES));
-    for ((what, short), (_, long)) in all {
+    for repeated in repeated::all() {
+        let what = &repeated.what;
+        let (short, long) = (repeated.input(SHORT), repeated.input(SHORT * TIMES));
         let in_proportion = |short: Duration, long: Duration| long < Duration::from_millis(5) || long < short * 24;
         // Only what looks slow is tried more often.
         let times = |times| (time(&short, times), time(&long, times));

@@ -104,38 +104,61 @@ const HEADERS: [&str; 10] =
 const BODIES: [&str; 10] =
     ["[", "{", "{\"a\":", "\"", "\\\"", "{\"id\":1},", "{\"id\":1,\"name\":2},", "a,b\n", "id=1&", "\"a\","];
 
-/// All of them, each nearly `length` bytes long and with what it is.
-pub fn inputs(length: usize) -> Vec<(String, Input)> {
-    let mut inputs = Vec::new();
+/// A request of any length.
+pub struct Repeated {
+    /// What is repeated, and where.
+    pub what: String,
+    build: Box<dyn Fn(usize) -> Input>,
+}
+
+impl Repeated {
+    fn new(what: String, build: impl Fn(usize) -> Input + 'static) -> Self {
+        Self { what, build: Box::new(build) }
+    }
+
+    /// The request, nearly `length` bytes long.
+    pub fn input(&self, length: usize) -> Input {
+        (self.build)(length)
+    }
+}
+
+/// All of them.
+pub fn all() -> Vec<Repeated> {
+    let mut all = Vec::new();
     for path in ["/projects", "/rpc/search_projects", "/rpc/sum_of"] {
         for name in PARAMETERS {
             for start in STARTS {
                 for repeated in REPEATED {
-                    let mut target = format!("{path}?{name}=");
-                    encode(start, &mut target);
-                    repeat(repeated, length, &mut target);
-                    inputs.push((format!("{path}?{name}={start}{repeated:?}"), get(target)));
+                    all.push(Repeated::new(format!("{path}?{name}={start}{repeated:?}"), move |length| {
+                        let mut target = format!("{path}?{name}=");
+                        encode(start, &mut target);
+                        get(filled(target, repeated, length))
+                    }));
                 }
             }
         }
         for repeated in REPEATED {
-            let mut target = format!("{path}?");
-            repeat(repeated, length, &mut target);
-            inputs.push((format!("{path}?{repeated:?}"), get(target + "=eq.1")));
-            let mut target = "/rpc/".to_owned();
-            repeat(repeated, length, &mut target);
-            inputs.push((format!("/rpc/{repeated:?}"), get(target)));
+            all.push(Repeated::new(format!("{path}?{repeated:?}"), move |length| {
+                get(filled(format!("{path}?"), repeated, length) + "=eq.1")
+            }));
         }
         for repeated in QUERIES {
-            let target = format!("{path}?{}", repeated.repeat(length / repeated.len()));
-            inputs.push((format!("{path}?{repeated:?}"), get(target)));
+            all.push(Repeated::new(format!("{path}?{repeated:?}"), move |length| {
+                get(format!("{path}?{}", repeated.repeat(length / repeated.len())))
+            }));
         }
     }
+    for repeated in REPEATED {
+        all.push(Repeated::new(format!("/rpc/{repeated:?}"), move |length| {
+            get(filled("/rpc/".to_owned(), repeated, length))
+        }));
+    }
     for repeated in HEADERS {
-        let value = repeated.repeat(length / repeated.len()).into_bytes();
         for name in ["prefer", "accept", "content-type", "range", "cookie", "accept-profile"] {
-            let input = Input { headers: vec![(name, value.clone())], ..get("/projects".to_owned()) };
-            inputs.push((format!("{name}: {repeated:?}"), input));
+            all.push(Repeated::new(format!("{name}: {repeated:?}"), move |length| {
+                let value = repeated.repeat(length / repeated.len()).into_bytes();
+                Input { headers: vec![(name, value)], ..get("/projects".to_owned()) }
+            }));
         }
     }
     for repeated in BODIES {
@@ -147,28 +170,28 @@ pub fn inputs(length: usize) -> Vec<(String, Input)> {
             ("application/x-www-form-urlencoded", ""),
         ] {
             for target in ["/projects", "/projects?columns=id", "/rpc/search_projects", "/rpc/import"] {
-                let input = Input {
+                all.push(Repeated::new(format!("{target} {content_type} {start}{repeated:?}"), move |length| Input {
                     method: "POST",
                     target: target.to_owned(),
                     headers: vec![("content-type", content_type.as_bytes().to_vec())],
                     body: format!("{start}{}", repeated.repeat(4 * length / repeated.len())).into_bytes(),
                     values: Vec::new(),
-                };
-                inputs.push((format!("{target} {content_type} {start}{repeated:?}"), input));
+                }));
             }
         }
     }
-    inputs
+    all
 }
 
 fn get(target: String) -> Input {
     Input { method: "GET", target, ..Input::default() }
 }
 
-/// Appends as much as fits.
-fn repeat(text: &str, length: usize, target: &mut String) {
+/// With as much behind it as fits.
+fn filled(mut target: String, text: &str, length: usize) -> String {
     let mut once = String::new();
     encode(text, &mut once);
     let room = length.saturating_sub(target.len() + 16);
     target.push_str(&once.repeat(room / once.len()));
+    target
 }
