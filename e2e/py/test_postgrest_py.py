@@ -42,7 +42,7 @@ class Watch:
 
 def ids(build):
     """A filter on the books, and what is compared with the ids that it finds."""
-    return lambda db: build(db.table("books").select("id")).order("id"), lambda answer: [row["id"] for row in answer.data]
+    return lambda db: build(db.postgrest.table("books").select("id")).order("id"), lambda answer: [row["id"] for row in answer.data]
 
 
 def data(build):
