@@ -4,38 +4,9 @@ import { createHmac, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { before, describe, test } from "node:test";
 import { createClient } from "@supabase/supabase-js";
-import WebSocket from "ws";
-
-const { LAUNCHDB_URL, LAUNCHDB_TOKEN } = process.env;
-assert.ok(LAUNCHDB_URL && LAUNCHDB_TOKEN, "LAUNCHDB_URL and LAUNCHDB_TOKEN must be set");
+import { client, createProject, ok, options } from "./project.mjs";
 
 const data = (name) => readFileSync(new URL(`node_modules/vega-datasets/data/${name}`, import.meta.url), "utf8");
-const schema = readFileSync(new URL("../schema.sql", import.meta.url), "utf8");
-
-async function platform(method, path, body) {
-  const response = await fetch(LAUNCHDB_URL + path, {
-    method,
-    headers: { authorization: `Bearer ${LAUNCHDB_TOKEN}`, "content-type": "application/json" },
-    body: body && JSON.stringify(body),
-  });
-  const text = await response.text();
-  assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);
-  return text ? JSON.parse(text) : null;
-}
-
-async function createProject(name) {
-  const project = await platform("POST", "/api/projects", { name: `${name}-${randomUUID().slice(0, 8)}` });
-  const connection = await platform("GET", `/api/projects/${project.id}/connection`);
-  await platform("POST", `/api/projects/${project.id}/sql`, { query: schema });
-  return connection;
-}
-
-// Node.js before 22 has no WebSocket of its own, and the client refuses to start without one.
-const options = {
-  auth: { persistSession: false, autoRefreshToken: false },
-  realtime: { transport: globalThis.WebSocket ?? WebSocket },
-};
-const client = (project, key) => createClient(project.api_url, key, options);
 
 // A user's client: the project's publishable key, and the user's token as bearer.
 function userClient(project, token) {
@@ -72,11 +43,6 @@ function parseCsv(text) {
   return body.map((cells) => Object.fromEntries(header.map((name, i) => [name, cells[i] === "" ? null : cells[i]])));
 }
 
-const ok = ({ data, error, ...rest }) => {
-  assert.equal(error, null, JSON.stringify(error));
-  return { data, ...rest };
-};
-
 describe("supabase-js", () => {
   let a, b, service, anon;
   const airports = parseCsv(data("airports.csv"));
@@ -85,7 +51,7 @@ describe("supabase-js", () => {
   const movies = JSON.parse(data("movies.json"));
 
   before(async () => {
-    [a, b] = await Promise.all([createProject("js-a"), createProject("js-b")]);
+    [a, b] = await Promise.all([createProject("js-a", "schema.sql"), createProject("js-b", "schema.sql")]);
     service = client(a, a.service_role_key);
     anon = client(a, a.anon_key);
   });

@@ -1,27 +1,13 @@
 """supabase-py against two projects of one LaunchDB: real data in bulk, every kind of access, row level security."""
-import base64, csv, hashlib, hmac, io, json, os, pathlib, time, unittest, urllib.error, urllib.request, uuid
+import base64, csv, hashlib, hmac, io, json, time, unittest, urllib.error, urllib.request, uuid
 
 from postgrest.exceptions import APIError
 from supabase import create_client
 from supabase.lib.client_options import SyncClientOptions
 
-HERE = pathlib.Path(__file__).resolve().parent
+from project import HERE, create_project
+
 DATA = HERE.parent / "js/node_modules/vega-datasets/data"
-URL, TOKEN = os.environ["LAUNCHDB_URL"], os.environ["LAUNCHDB_TOKEN"]
-
-
-def platform(method, path, body=None):
-    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
-    request = urllib.request.Request(URL + path, method=method, headers=headers, data=json.dumps(body).encode() if body else None)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        text = answer.read()
-        return json.loads(text) if text else None
-
-
-def create_project(name):
-    project = platform("POST", "/api/projects", {"name": f"{name}-{uuid.uuid4().hex[:8]}"})
-    platform("POST", f"/api/projects/{project['id']}/sql", {"query": (HERE.parent / "schema.sql").read_text()})
-    return platform("GET", f"/api/projects/{project['id']}/connection")
 
 
 def user_token(project, sub, **more):
@@ -43,7 +29,7 @@ def client(project, key, bearer=None):
 class SupabasePy(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.a, cls.b = create_project("py-a"), create_project("py-b")
+        cls.a, cls.b = create_project("py-a", "schema.sql"), create_project("py-b", "schema.sql")
         cls.service, cls.anon = client(cls.a, cls.a["service_role_key"]), client(cls.a, cls.a["anon_key"])
         cls.airports = [{k: v or None for k, v in row.items()} for row in csv.DictReader(io.StringIO((DATA / "airports.csv").read_text()))]
         codes = {airport["iata"] for airport in cls.airports}

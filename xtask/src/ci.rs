@@ -29,6 +29,11 @@ fn tests(root: &Path) -> anyhow::Result<()> {
     cargo(root, &["test", "--workspace", "--locked", "--no-fail-fast"])
 }
 
+/// Optimised, because the number of inputs is what counts.
+pub(crate) fn fuzz(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
+    cargo(root, &[&["run", "--release", "--locked", "--package", "rest-fuzz", "--"], arguments].concat())
+}
+
 fn optional(root: &Path, name: &str, arguments: &[&str]) -> anyhow::Result<()> {
     if !installed(&format!("cargo-{name}")) {
         eprintln!("== {name}: skipped, cargo-{name} is not installed");

@@ -1,7 +1,7 @@
 //! `cargo xtask`: what is done to the workspace by a program rather than by hand.
 //!
 //! `cargo xtask ci` is the one gate. `cargo xtask tidy` is its fast part, the invariants of `ARCHITECTURE.md` that can be
-//! read from the sources.
+//! read from the sources. `cargo xtask fuzz` tries random requests on the data API's pure stages for as long as wanted.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
@@ -11,10 +11,11 @@ mod tidy;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: cargo xtask ci | tidy | release-migrations
+const USAGE: &str = "usage: cargo xtask ci | tidy | fuzz [--inputs N] [--seed N] | release-migrations
 
   ci                  tidy, fmt, clippy, tests, and deny, machete and typos where they are installed
   tidy                the invariants that can be read from the sources
+  fuzz                random requests through the data API's pure stages, a million unless told otherwise
   release-migrations  note the checksums of all migration files: from then on they may not change";
 
 fn main() -> ExitCode {
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["ci"] => ci::run(&root),
         ["tidy"] => tidy::run(&root),
+        ["fuzz", rest @ ..] => ci::fuzz(&root, rest),
         ["release-migrations"] => tidy::migration::release(&root),
         _ => Err(anyhow::anyhow!(USAGE)),
     };

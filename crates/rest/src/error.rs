@@ -6,6 +6,8 @@ mod wire;
 
 use base::jwt::JwtError;
 
+use crate::limit::Limit;
+
 pub use pg_error::RaiseError;
 pub use wire::{payload, render};
 
@@ -27,6 +29,8 @@ pub enum Error {
     // Group 1: the request.
     /// PGRST100: a parameter of the query string cannot be read.
     QueryParam(Box<QueryParamError>),
+    /// PGRST100, PGRST102, PGRST107 or PGRST122: there is more of something than we take. Not known to PostgREST.
+    Limit(Limit),
     /// PGRST101: only GET, HEAD, POST and OPTIONS on a function; holds the method.
     InvalidRpcMethod(String),
     /// PGRST102: the body cannot be read as what it claims to be; holds the message.

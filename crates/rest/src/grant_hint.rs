@@ -1,4 +1,5 @@
-//! Says which GRANT is missing, to those who may know: the service role in the answer, everybody else in the log.
+//! Says what a database lacks where PostgreSQL's own words do not: which GRANT is missing, to those who may know (the
+//! service role in the answer, everybody else in the log), and that GeoJSON needs PostGIS.
 
 use base::{Caller, Credential};
 use http::Method;
@@ -6,8 +7,9 @@ use http::Method;
 use crate::error::Error;
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+const UNDEFINED_FUNCTION: &str = "42883";
 
-/// Adds the missing GRANT to a 42501 about a relation or function.
+/// Adds the missing GRANT to a 42501 about a relation or function, and what is missing for GeoJSON.
 pub(crate) fn explain(error: Error, caller: &Caller, method: &Method) -> Error {
     let Error::Db(mut cause) = error else { return error };
     if cause.code == INSUFFICIENT_PRIVILEGE
@@ -19,6 +21,9 @@ pub(crate) fn explain(error: Error, caller: &Caller, method: &Method) -> Error {
         } else {
             tracing::info!(role = %caller.role, %grant, "a privilege is missing");
         }
+    }
+    if cause.code == UNDEFINED_FUNCTION && cause.message.starts_with("function st_asgeojson(") {
+        cause.hint = Some("GeoJSON is made by the PostGIS extension, which this database does not have.".to_owned());
     }
     Error::Db(cause)
 }

@@ -18,6 +18,7 @@ pub mod error;
 mod grant_hint;
 pub mod identifier;
 mod instance;
+pub mod limit;
 mod main_tx;
 pub mod media_type;
 mod openapi;

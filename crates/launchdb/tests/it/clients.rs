@@ -8,7 +8,7 @@ use test_support::ScratchDir;
 use crate::server::Server;
 
 #[test]
-fn supabase_js_and_supabase_py_use_two_projects() {
+fn supabase_js_and_supabase_py_do_all_they_can() {
     let home = ScratchDir::new();
     let server = Server::start(home.path(), &[]);
     let e2e = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e");
@@ -17,7 +17,7 @@ fn supabase_js_and_supabase_py_use_two_projects() {
     check(
         &server,
         "supabase-py",
-        Command::new(python).args(["-m", "unittest", "-v", "test_supabase_py"]).current_dir(e2e.join("py")),
+        Command::new(python).args(["-m", "unittest", "discover", "-v"]).current_dir(e2e.join("py")),
     );
 }
 

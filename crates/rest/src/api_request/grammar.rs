@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::parser::{Parsed, Parser};
 use super::types::{EmbedPath, Field, JsonOperand, JsonOperation, JsonPath};
+use crate::limit;
 
 mod filter;
 mod order;
@@ -78,7 +79,7 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
             )?;
             let operand = p.or(|p| p.attempt(Self::json_index), |p| p.attempt(Self::json_key))?;
             path.push(if double { JsonOperation::DoubleArrow(operand) } else { JsonOperation::Arrow(operand) });
-            Ok(())
+            p.within(limit::JSON_PATH, path.len())
         })?;
         Ok(path)
     }

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, header, request};
 use crate::config::Config;
 use crate::error::{Error, RangeError};
 use crate::identifier::QualifiedIdentifier;
+use crate::limit;
 use crate::media_type::{MediaType, parse_accept};
 use crate::range_query::{Bounds, RowRange};
 
@@ -70,17 +71,22 @@ impl ApiRequest {
         Ok(Self {
             top_level_range,
             payload,
-            preferences: Preferences::parse(&parts.headers, config.tx_allow_override()),
+            preferences: Preferences::parse(&parts.headers, config.tx_allow_override())?,
             query_params,
             columns,
             schema: schema.to_owned(),
             negotiated_by_profile,
-            accept: text(&parts.headers, &header::ACCEPT)
-                .map_or_else(|| vec![MediaType::Any], |value| parse_accept(&value)),
+            accept: accept(&parts.headers)?,
             content_type,
             action,
         })
     }
+}
+
+fn accept(headers: &HeaderMap) -> Result<Vec<MediaType>, Error> {
+    let Some(value) = text(headers, &header::ACCEPT) else { return Ok(vec![MediaType::Any]) };
+    limit::MEDIA_TYPES.check(value.split(',').count())?;
+    Ok(parse_accept(&value))
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: impl header::AsHeaderName) -> Option<Cow<'h, str>> {

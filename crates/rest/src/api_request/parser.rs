@@ -8,9 +8,7 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, QueryParamError};
-
-/// Deepest nesting of `select` and logic trees. They are parsed and planned recursively, on a stack of fixed size.
-pub(super) const MAX_DEPTH: u32 = 64;
+use crate::limit::Limit;
 
 /// Marks that a parser did not succeed. What was expected is in the parser; whether it can be tried another way is
 /// told by the position: a parser that fails where it started has consumed nothing.
@@ -27,7 +25,13 @@ pub(super) struct Rule<'a, T> {
 
 /// Parses the start of `input` by a rule. `what` and `shown` are for the message: `failed to parse <what> (<shown>)`.
 pub(super) fn parse<'a, T>(what: &str, shown: &str, input: &'a str, rule: Rule<'a, T>) -> Result<T, Error> {
-    if let Ok(value) = (rule.quick)(&mut Parser::new(input, None)) {
+    let mut parser = Parser::new(input, None);
+    let result = (rule.quick)(&mut parser);
+    // Whatever else could have been tried after it.
+    if let Some(limit) = parser.passed {
+        return Err(Error::Limit(limit));
+    }
+    if let Ok(value) = result {
         return Ok(value);
     }
     // First where the error is, then what is expected there: texts for all other places would be made in vain.
@@ -59,7 +63,6 @@ enum Message {
     /// Input that was refused although it could be read, as a character literal.
     Unexpected(String),
     Expected(Cow<'static, str>),
-    Other(String),
 }
 
 impl Expectation {
@@ -110,7 +113,6 @@ impl Expectation {
         };
         let refused = texts(|m| if let Message::Unexpected(text) = m { Some(text) } else { None });
         let expected = texts(|m| if let Message::Expected(text) = m { Some(text) } else { None });
-        let other = texts(|m| if let Message::Other(text) = m { Some(text) } else { None });
         let found = self.messages.iter().find_map(|m| match m {
             Message::SysUnexpected(text) if text.is_empty() => Some("end of input"),
             Message::SysUnexpected(text) => Some(text),
@@ -121,7 +123,6 @@ impl Expectation {
             found.filter(|_| !has_refused).map(|text| format!("unexpected {text}")),
             refused.map(|text| format!("unexpected {text}")),
             expected.map(|text| format!("expecting {text}")),
-            other,
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
@@ -164,13 +165,15 @@ pub(super) struct Parser<'a, const RECORD: bool> {
     error: Expectation,
     /// The only position for which messages are kept.
     keep_at: Option<usize>,
-    depth: u32,
+    depth: usize,
     nodes: usize,
+    /// A limit that the input passes.
+    passed: Option<Limit>,
 }
 
 impl<'a, const RECORD: bool> Parser<'a, RECORD> {
     fn new(input: &'a str, keep_at: Option<usize>) -> Self {
-        Self { input, pos: 0, error: Expectation::default(), keep_at, depth: 0, nodes: 0 }
+        Self { input, pos: 0, error: Expectation::default(), keep_at, depth: 0, nodes: 0, passed: None }
     }
 
     pub(super) fn rest(&self) -> &'a str {
@@ -215,12 +218,13 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
         Err(Fail)
     }
 
-    /// Fails with words of our own alone: what could have been parsed instead is of no interest.
-    fn refuse<T>(&mut self, words: String) -> Parsed<T> {
-        if RECORD {
-            self.error = Expectation { pos: self.pos, known: true, messages: vec![Message::Other(words)] };
+    /// Fails when there is more than a limit allows, and the whole parsing with it.
+    pub(super) fn within(&mut self, limit: Limit, count: usize) -> Parsed<()> {
+        if count > limit.most {
+            self.passed = Some(limit);
+            return Err(Fail);
         }
-        Err(Fail)
+        Ok(())
     }
 
     /// One character. `expected` is how a miss is reported: nothing for an unnamed set of characters.
@@ -441,13 +445,10 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
         Ok(value)
     }
 
-    /// Goes one level deeper; leave with [`Self::leave`].
-    pub(super) fn enter(&mut self) -> Parsed<()> {
-        if self.depth == MAX_DEPTH {
-            return self.refuse(format!("nested deeper than {MAX_DEPTH} levels"));
-        }
+    /// Goes one level deeper; leave with [`Self::leave`]. Rules and plans are recursive, on a stack of fixed size.
+    pub(super) fn enter(&mut self, limit: Limit) -> Parsed<()> {
         self.depth += 1;
-        Ok(())
+        self.within(limit, self.depth)
     }
 
     pub(super) fn leave(&mut self) {
@@ -455,11 +456,8 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
     }
 
     /// Counts one node of a tree.
-    pub(super) fn node(&mut self, most: usize) -> Parsed<()> {
-        if self.nodes == most {
-            return self.refuse(format!("more than {most} items"));
-        }
+    pub(super) fn node(&mut self, limit: Limit) -> Parsed<()> {
         self.nodes += 1;
-        Ok(())
+        self.within(limit, self.nodes)
     }
 }

@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 use super::types::{Action, InvokeMethod, Mutation, Payload};
 use super::url;
 use crate::error::Error;
+use crate::limit;
 use crate::media_type::MediaType;
 
 /// Reads the body as `content_type` says, when `action` has one; and the columns it writes.
@@ -29,6 +30,9 @@ pub(super) fn parse(
         _ => return Ok((None, BTreeSet::new())),
     };
     let columns = columns.filter(|_| takes_columns);
+    if *content_type == MediaType::ApplicationJson && limit::json_deeper_than(body, limit::JSON_DEPTH.most) {
+        return Err(Error::Limit(limit::JSON_DEPTH));
+    }
     let payload = match (content_type, is_routine) {
         (MediaType::ApplicationJson, _) if columns.is_some() => Payload::RawJson { raw: body.clone() },
         (MediaType::ApplicationJson, true) if body.is_empty() => {
@@ -36,7 +40,7 @@ pub(super) fn parse(
         }
         (MediaType::ApplicationJson, _) => json(body)?,
         (MediaType::TextCsv, _) => csv(body)?,
-        (MediaType::UrlEncoded, _) => form(body, is_routine),
+        (MediaType::UrlEncoded, _) => form(body, is_routine)?,
         (MediaType::TextPlain | MediaType::TextXml | MediaType::OctetStream, true) => {
             Payload::Raw { raw: body.clone() }
         }
@@ -280,7 +284,7 @@ impl NextElement<'_> {
 }
 
 /// CSV with a header line becomes a JSON array of objects whose values are strings; the word `NULL` becomes null.
-/// Fields beyond the header are dropped.
+/// Fields beyond the header are dropped. Long names over many short rows would be out of proportion to the body.
 fn csv(body: &Bytes) -> Result<Payload, Error> {
     let invalid = |error: &dyn fmt::Display| Error::InvalidBody(error.to_string());
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(body.as_ref());
@@ -298,6 +302,9 @@ fn csv(body: &Bytes) -> Result<Payload, Error> {
         json.push(if json.is_empty() { b'[' } else { b',' });
         let row = CsvRow { header: &header, record: &record };
         serde_json::to_writer(&mut json, &row).map_err(|error| invalid(&error))?;
+        if json.len() > MIN_CSV_ALLOWANCE {
+            limit::CSV_GROWTH.check(json.len() / body.len())?;
+        }
     }
     if json.is_empty() {
         return Ok(empty_array());
@@ -305,6 +312,9 @@ fn csv(body: &Bytes) -> Result<Payload, Error> {
     json.push(b']');
     Ok(Payload::Json { raw: json.into(), keys })
 }
+
+/// Bytes of JSON that any CSV may become.
+const MIN_CSV_ALLOWANCE: usize = 16 * 1024 * 1024;
 
 struct CsvRow<'a> {
     header: &'a csv::StringRecord,
@@ -322,19 +332,20 @@ impl Serialize for CsvRow<'_> {
 }
 
 /// A form: arguments for a routine, one object for a table.
-fn form(body: &Bytes, is_routine: bool) -> Payload {
+fn form(body: &Bytes, is_routine: bool) -> Result<Payload, Error> {
     let text = String::from_utf8_lossy(body);
     let pairs =
         url::pairs(&text).map(|(name, value)| (name.into_owned(), value.map_or(String::new(), Cow::into_owned)));
     if is_routine {
         let pairs: Vec<(String, String)> = pairs.collect();
+        pairs.iter().try_for_each(|(_, value)| limit::check_value_depth(value))?;
         let keys = pairs.iter().map(|(name, _)| name.clone()).collect();
-        return Payload::UrlEncoded { pairs, keys };
+        return Ok(Payload::UrlEncoded { pairs, keys });
     }
     let object: BTreeMap<String, String> = pairs.collect();
     // Writing text to memory does not fail.
     let raw = serde_json::to_vec(&object).unwrap_or_default().into();
-    Payload::Json { raw, keys: object.into_keys().collect() }
+    Ok(Payload::Json { raw, keys: object.into_keys().collect() })
 }
 
 #[cfg(test)]
@@ -401,14 +412,36 @@ mod tests {
     }
 
     #[test]
-    fn nesting_does_not_exhaust_the_stack() {
-        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(1_000_000), "]".repeat(1_000_000));
-        let body = Bytes::from(deep);
-        let (payload, columns) = parse(&body, &MediaType::ApplicationJson, None, &insert()).unwrap();
-        assert!(matches!(payload, Some(Payload::Json { .. })));
-        assert_eq!(columns.len(), 1);
-        let deep = Bytes::from("[".repeat(1_000_000));
-        assert!(parse(&deep, &MediaType::ApplicationJson, None, &insert()).is_err());
+    fn what_postgresql_could_not_read_is_refused() {
+        let columns = BTreeSet::from(["a".to_owned()]);
+        let check = |levels: usize, columns: Option<&BTreeSet<String>>, expected: Result<(), Error>| {
+            let body = Bytes::from(format!("{{\"a\":{}1{}}}", "[".repeat(levels), "]".repeat(levels)));
+            for action in [insert(), call()] {
+                let result = parse(&body, &MediaType::ApplicationJson, columns, &action).map(drop);
+                assert_eq!(result, expected, "{levels}");
+            }
+        };
+        let refused = || Err(Error::Limit(limit::JSON_DEPTH));
+        for columns in [None, Some(&columns)] {
+            check(1_999, columns, Ok(()));
+            check(2_000, columns, refused());
+            check(1_000_000, columns, refused());
+        }
+        let open = Bytes::from("[".repeat(1_000_000));
+        assert_eq!(parse(&open, &MediaType::ApplicationJson, None, &insert()).map(drop), refused());
+        let form = Bytes::from(format!("a={}", "[".repeat(2_001)));
+        assert_eq!(
+            parse(&form, &MediaType::UrlEncoded, None, &call()).map(drop),
+            Err(Error::Limit(limit::VALUE_DEPTH))
+        );
+    }
+
+    #[test]
+    fn csv_stays_in_proportion() {
+        // Each byte of it would be 30,000 bytes of JSON.
+        let csv = Bytes::from(format!("{}{}", "n".repeat(60_000), "\n1".repeat(60_000)));
+        let result = parse(&csv, &MediaType::TextCsv, None, &insert()).map(drop);
+        assert_eq!(result, Err(Error::Limit(limit::CSV_GROWTH)));
     }
 
     #[test]

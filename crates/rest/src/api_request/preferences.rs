@@ -3,6 +3,7 @@
 use http::HeaderMap;
 
 use crate::error::Error;
+use crate::limit;
 
 /// How duplicate keys of an insert are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +75,22 @@ pub struct Preferences {
 
 impl Preferences {
     /// Reads all `Prefer` headers.
-    pub fn parse(headers: &HeaderMap, allow_transaction_override: bool) -> Self {
+    ///
+    /// # Errors
+    /// [`limit::PREFERENCES_GIVEN`].
+    pub fn parse(headers: &HeaderMap, allow_transaction_override: bool) -> Result<Self, Error> {
         let mut preferences = Self::default();
+        let mut count = 0;
         for header in headers.get_all("prefer") {
             // Names and values are ASCII; bytes that are no UTF-8 can only be unknown.
             let text = String::from_utf8_lossy(header.as_bytes());
             for preference in text.split(',') {
+                count += 1;
+                limit::PREFERENCES_GIVEN.check(count)?;
                 preferences.add(preference.trim_ascii(), allow_transaction_override);
             }
         }
-        preferences
+        Ok(preferences)
     }
 
     fn add(&mut self, preference: &str, allow_transaction_override: bool) {
@@ -219,7 +226,7 @@ mod tests {
         for value in values {
             headers.append("prefer", HeaderValue::from_static(value));
         }
-        Preferences::parse(&headers, true)
+        Preferences::parse(&headers, true).unwrap()
     }
 
     #[test]
@@ -267,7 +274,7 @@ mod tests {
     fn transactions_are_overridden_only_where_allowed() {
         let mut headers = HeaderMap::new();
         headers.append("prefer", HeaderValue::from_static("tx=rollback, handling=strict"));
-        let mut preferences = Preferences::parse(&headers, false);
+        let mut preferences = Preferences::parse(&headers, false).unwrap();
         assert_eq!(preferences.transaction, None);
         assert_eq!(preferences.check(|_| true), Ok(()));
     }

@@ -7,6 +7,7 @@ use super::parser::{Rule, parse};
 use super::types::{EmbedPath, Filter, LogicTree, OpExpr, OrderTerm, SelectTree};
 use super::url;
 use crate::error::{Error, RangeError};
+use crate::limit;
 use crate::range_query::{Bounds, RowRange};
 
 /// What the query string asks for.
@@ -121,7 +122,10 @@ impl QueryParams {
                     match kind {
                         Kind::Limit => levels.entry(level(name)).or_default().limit = Some(value),
                         Kind::Offset => levels.entry(level(name)).or_default().offset = Some(value),
-                        Kind::Order => params.order.push(order(name, value)?),
+                        Kind::Order => {
+                            params.order.push(order(name, value)?);
+                            limit::ORDER_TERMS.check(params.order.iter().map(|(_, terms)| terms.len()).sum())?;
+                        }
                         Kind::Logic => logic.push((name, value)),
                         _ => filters.push((name, value)),
                     }
@@ -133,8 +137,13 @@ impl QueryParams {
         let (columns, on_conflict) = (columns.flatten(), on_conflict.flatten());
         let select = select.flatten().unwrap_or("*");
         // This is the order in which errors are found.
+        let mut conditions = 0;
         for (name, value) in logic {
-            params.logic.push(logic_tree(name, value)?);
+            let (path, tree) = logic_tree(name, value)?;
+            conditions += tree.size();
+            limit::CONDITIONS.check(conditions)?;
+            tree.check_depth()?;
+            params.logic.push((path, tree));
         }
         if let Some(text) = columns {
             let columns = parse("columns parameter", text, text, rule!(columns))?;
@@ -143,10 +152,12 @@ impl QueryParams {
         params.select = parse("select parameter", select, select, rule!(select))?;
         for (name, value) in filters {
             let (path, filter) = filter(name, value, is_rpc_read)?;
+            filter.op.check_depth()?;
             match filter.op {
                 OpExpr::NoOp(value) => params.params.push((filter.field.name, value)),
                 OpExpr::Op { .. } => params.filters.push((path, filter)),
             }
+            limit::CONDITIONS.check(conditions + params.filters.len())?;
         }
         if let Some(text) = on_conflict {
             params.on_conflict = Some(parse("on_conflict parameter", text, text, rule!(columns))?);

@@ -219,6 +219,27 @@ fn headers_cookies_and_media_types() {
 }
 
 #[test]
+fn parts_in_several_parameters_count_together() {
+    let passed = |uri: &str, limit: limit::Limit| {
+        assert_eq!(request(&config(), "GET", uri, &[], ""), Err(Error::Limit(limit)), "{}", &uri[..20]);
+    };
+    assert!(request(&config(), "GET", &format!("/t?{}", "a=eq.1&".repeat(5_000)), &[], "").is_ok());
+    passed(&format!("/t?{}", "a=eq.1&".repeat(5_001)), limit::CONDITIONS);
+    passed(&format!("/t?{}or=(a.eq.1)", "a=eq.1&".repeat(4_999)), limit::CONDITIONS);
+    passed(&format!("/t?{}", "order=a,b&".repeat(251)), limit::ORDER_TERMS);
+    passed(&format!("/t?a=cs.{}", "[".repeat(2_001)), limit::VALUE_DEPTH);
+    passed(&format!("/t?or=(a.in.(1,{}))", "[".repeat(2_001)), limit::VALUE_DEPTH);
+    passed(&format!("/t?a=fts.{}", "(".repeat(2_001)), limit::VALUE_DEPTH);
+    assert!(request(&config(), "GET", &format!("/t?a=eq.{}", "(".repeat(2_001)), &[], "").is_ok());
+    let many = vec!["a"; 101].join(",");
+    let header = |name: &'static str| request(&config(), "GET", "/t", &[(name, &many)], "").unwrap_err();
+    assert_eq!(header("prefer"), Error::Limit(limit::PREFERENCES_GIVEN));
+    assert_eq!(header("accept"), Error::Limit(limit::MEDIA_TYPES));
+    expect![[r#"400 {"code":"PGRST122","details":"A request can have at most 100 preferences.","hint":"Give each preference once.","message":"Too many preferences in the Prefer header"}"#]]
+        .assert_eq(&error_body(request(&config(), "GET", "/t", &[("prefer", &many)], "")));
+}
+
+#[test]
 fn what_cannot_be_read_is_told() {
     let check = |uri: &str, expected: Expect| expected.assert_eq(&error_body(request(&config(), "GET", uri, &[], "")));
     check(

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use crate::error::Error;
 use crate::identifier::QualifiedIdentifier;
+use crate::limit;
 
 /// How a routine is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +193,41 @@ pub enum OpExpr {
     },
     /// A query parameter of a GET rpc that is no filter: its value is an argument.
     NoOp(String),
+}
+
+impl LogicTree {
+    /// Filters and operators.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Expr { children, .. } => 1 + children.iter().map(Self::size).sum::<usize>(),
+            Self::Filter(_) => 1,
+        }
+    }
+
+    /// Refuses values that PostgreSQL could not read for their nesting.
+    pub(super) fn check_depth(&self) -> Result<(), Error> {
+        match self {
+            Self::Expr { children, .. } => children.iter().try_for_each(Self::check_depth),
+            Self::Filter(filter) => filter.op.check_depth(),
+        }
+    }
+}
+
+impl OpExpr {
+    /// Refuses values that PostgreSQL could not read for their nesting.
+    pub(super) fn check_depth(&self) -> Result<(), Error> {
+        match self {
+            Self::NoOp(value) => limit::check_value_depth(value),
+            Self::Op { operation, .. } => match operation {
+                Operation::Simple { value, .. }
+                | Operation::Quantified { value, .. }
+                | Operation::IsDistinctFrom(value) => limit::check_value_depth(value),
+                Operation::In(values) => values.iter().try_for_each(|value| limit::check_value_depth(value)),
+                Operation::Fts { value, .. } => limit::check_search_depth(value),
+                Operation::Is(_) => Ok(()),
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

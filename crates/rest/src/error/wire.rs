@@ -88,6 +88,7 @@ impl Error {
             | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Db(db) => pg_error::status(db, authenticated),
             Self::QueryParam(_)
+            | Self::Limit(_)
             | Self::InvalidBody(_)
             | Self::NotEmbedded(_)
             | Self::PutLimitNotAllowed
@@ -112,6 +113,7 @@ impl Error {
             Self::SchemaCacheUnavailable | Self::SchemaMoved => "PGRST002",
             Self::AcquireTimeout | Self::Overloaded => "PGRST003",
             Self::QueryParam(_) => "PGRST100",
+            Self::Limit(limit) => limit.code,
             Self::InvalidRpcMethod(_) => "PGRST101",
             Self::InvalidBody(_) => "PGRST102",
             Self::InvalidRange(_) => "PGRST103",
@@ -167,6 +169,7 @@ impl Error {
             Self::AcquireTimeout => "Timed out acquiring connection from connection pool.",
             Self::Overloaded => "Too many requests are waiting for a connection.",
             Self::QueryParam(error) => &error.message,
+            Self::Limit(limit) => limit.message,
             Self::InvalidRpcMethod(method) => return format!("Cannot use the {method} method on RPC").into(),
             Self::InvalidBody(message) => message,
             Self::InvalidRange(_) => "Requested range not satisfiable",
@@ -243,6 +246,7 @@ impl Error {
         let text = match self {
             Self::Connection(cause) | Self::Client(cause) => Cow::from(cause),
             Self::QueryParam(error) => Cow::from(&error.details),
+            Self::Limit(limit) => limit.details().into(),
             Self::InvalidRange(RangeError::NegativeLimit) => "Limit should be greater than or equal to zero.".into(),
             Self::InvalidRange(RangeError::LowerGtUpper) => {
                 "The lower boundary must be lower than or equal to the upper boundary in the Range header.".into()
@@ -293,6 +297,7 @@ impl Error {
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
+            Self::Limit(limit) => Some(limit.hint.into()),
             Self::UnacceptableSchema { exposed, .. } => {
                 Some(format!("Only the following schemas are exposed: {}", exposed.join(", ")).into())
             }

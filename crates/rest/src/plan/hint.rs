@@ -77,6 +77,13 @@ pub(super) fn for_routine(
 /// The name most like `wanted` with its score from 0 to 1, if that is at least `min_score`.
 fn nearest<'a>(mut names: Vec<&'a str>, wanted: &str, min_score: f64) -> Option<(f64, &'a str)> {
     let wanted = wanted.to_lowercase();
+    // As many letters have to change as the lengths differ by, so nothing is like a name that is too long. Otherwise the
+    // time would be in proportion to the length of the name, which is the client's, times all names.
+    let longest = names.iter().map(|name| name.len()).max()?;
+    #[expect(clippy::cast_precision_loss, reason = "names are short")]
+    if (longest as f64) < min_score * wanted.chars().count() as f64 {
+        return None;
+    }
     // The catalog has no order; an answer should have one.
     names.sort_unstable();
     names.dedup();

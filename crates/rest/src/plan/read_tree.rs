@@ -6,15 +6,11 @@ use super::{aggregate, embed, select};
 use crate::api_request::ApiRequest;
 use crate::api_request::types::{Action, EmbedPath, JoinType, OrderTerm, SelectItem, SelectTree};
 use crate::config::Config;
-use crate::error::{Error, QueryParamError};
+use crate::error::Error;
 use crate::identifier::QualifiedIdentifier;
+use crate::limit;
 use crate::range_query::RowRange;
 use crate::schema_cache::SchemaCache;
-
-/// Embeddings within embeddings. PostgreSQL's planner takes exponentially longer with each.
-const MAX_DEPTH: usize = 16;
-/// Embeddings in one request.
-const MAX_EMBEDDINGS: usize = 128;
 
 /// Plans what is read from `target`.
 pub(super) fn read_plan(
@@ -36,6 +32,7 @@ pub(super) fn read_plan(
         }
     }
     embed::add_relationships(&mut tree, &target.schema, request, cache)?;
+    check_width(&tree, cache)?;
     select::expand_stars(&mut tree, target, cache, false);
     select::add_aliases(&mut tree);
     embed::add_related_orders(&mut tree)?;
@@ -93,13 +90,12 @@ fn add_items(
         let mut child = |relation: &str, hint: &Option<String>, join_type: Option<JoinType>| {
             let depth = parent.plan.depth + 1;
             *embeddings += 1;
-            if depth > MAX_DEPTH || *embeddings > MAX_EMBEDDINGS {
-                return Err(too_many_embeddings());
-            }
+            limit::EMBED_DEPTH.check(depth)?;
+            limit::EMBEDDINGS.check(*embeddings)?;
             let mut child = node(QualifiedIdentifier::new(&parent.plan.from.schema, relation), relation, depth);
             child.plan.hint = hint.clone();
             child.plan.join_type = join_type;
-            Ok(child)
+            Ok::<_, Error>(child)
         };
         match &item.item {
             SelectItem::Field { field, aggregate, aggregate_cast, cast, alias } => {
@@ -128,11 +124,13 @@ fn add_items(
     Ok(())
 }
 
-fn too_many_embeddings() -> Error {
-    Error::QueryParam(Box::new(QueryParamError {
-        message: "Too many embedded resources in the 'select' query parameter".to_owned(),
-        details: format!("At most {MAX_EMBEDDINGS} resources can be embedded, at most {MAX_DEPTH} within one another."),
-    }))
+/// Refuses what would be more columns than PostgreSQL gives.
+fn check_width(tree: &ReadPlanTree, cache: &SchemaCache) -> Result<(), Error> {
+    let columns = Resolver::new(cache, &tree.plan.from).columns().len();
+    let width =
+        |field: &SelectField| if field.field.is_star() && field.aggregate.is_none() { columns.max(1) } else { 1 };
+    limit::SELECT_COLUMNS.check(tree.plan.select.iter().map(width).sum::<usize>() + tree.children.len())?;
+    tree.children.iter().try_for_each(|child| check_width(child, cache))
 }
 
 /// Filters of a write at the top level choose the rows to write, not those to show.

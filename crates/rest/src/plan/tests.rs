@@ -8,6 +8,7 @@ use super::{ActionPlan, action_plan};
 use crate::api_request::ApiRequest;
 use crate::config::Config;
 use crate::error::{Error, UnnamedParameter};
+use crate::limit;
 use crate::schema_cache::SchemaCache;
 use crate::schema_cache::fixture::cache;
 use crate::schema_cache::{Cardinality, Relationship};
@@ -136,7 +137,11 @@ fn endless_embedding_is_refused() {
         format!("GET /projects?select={select}")
     };
     assert!(plan_with(&cache(), &deep(8), "", "").is_ok());
-    assert!(matches!(refused(&deep(17)), Error::QueryParam(_)));
+    assert_eq!(refused(&deep(17)), Error::Limit(limit::EMBED_DEPTH));
     let wide = vec!["clients(id)"; 200].join(",");
-    assert!(matches!(refused(&format!("GET /projects?select={wide}")), Error::QueryParam(_)));
+    assert_eq!(refused(&format!("GET /projects?select={wide}")), Error::Limit(limit::EMBEDDINGS));
+    // A star is as many columns as it stands for.
+    let stars = |count: usize| format!("GET /projects?select={}", vec!["*"; count].join(","));
+    assert!(plan_with(&cache(), &stars(416), "", "").is_ok());
+    assert_eq!(refused(&stars(417)), Error::Limit(limit::SELECT_COLUMNS));
 }

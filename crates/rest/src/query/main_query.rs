@@ -9,7 +9,8 @@ use crate::api_request::ApiRequest;
 use crate::api_request::preferences::{PreferCount, PreferRepresentation};
 use crate::api_request::types::Mutation;
 use crate::config::Config;
-use crate::error::{Error, QueryParamError};
+use crate::error::Error;
+use crate::limit;
 use crate::plan::{ActionPlan, CrudKind, CrudPlan};
 use crate::schema_cache::{IsolationLevel, MediaHandler, Routine, SchemaCache};
 
@@ -98,12 +99,7 @@ pub fn main_query(
         ActionPlan::Crud(plan) => {
             let routine = plan.routine();
             let main = crud(plan, request, config, cache).into_query();
-            if main.params.len() > MAX_PARAMS {
-                return Err(Error::QueryParam(Box::new(QueryParamError {
-                    message: "Too many values in the request".to_owned(),
-                    details: format!("A request can have at most {MAX_PARAMS} values."),
-                })));
-            }
+            limit::PARAMETERS.check(main.params.len())?;
             let counts_by_explain = matches!(plan.kind, CrudKind::Read { .. })
                 && request.preferences.should_explain_count()
                 && !plan.is_explain();
@@ -145,9 +141,6 @@ fn counting(request: &ApiRequest, config: &Config) -> Counting {
     let estimated = preferences.count == Some(PreferCount::Estimated);
     Counting::new(preferences.should_count(), estimated, config.db_max_rows, request.top_level_range)
 }
-
-/// The protocol counts parameters in 16 bits.
-const MAX_PARAMS: usize = 65_535;
 
 fn crud(plan: &CrudPlan, request: &ApiRequest, config: &Config, cache: &SchemaCache) -> Snippet {
     let counting = || counting(request, config);

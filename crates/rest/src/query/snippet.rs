@@ -32,9 +32,10 @@ impl Snippet {
     }
 
     /// A type that the request names. Words and what makes arrays and precisions stay bare, because quoting would
-    /// keep `int` and `double precision` from being found; anything else is quoted as one identifier.
+    /// keep `int` and `double precision` from being found; anything else is quoted as one identifier. So is what has a
+    /// dollar: `$$` would begin a string, and end where the request says it again.
     pub(super) fn type_name(&mut self, name: &str) -> &mut Self {
-        let bare = |c: char| c.is_alphanumeric() || matches!(c, '_' | ' ' | '$' | '[' | ']' | '.');
+        let bare = |c: char| c.is_alphanumeric() || matches!(c, '_' | ' ' | '[' | ']' | '.');
         if name.chars().all(bare) {
             self.sql.push_str(name);
         } else {
@@ -139,6 +140,9 @@ mod tests {
         let mut s = Snippet::new();
         s.ident("a\"b").sql(" = ").text_param("it's").sql(" AS ").type_name("int); drop table x");
         assert_eq!(s.text(), r#""a""b" = $1 AS "int); drop table x""#);
+        let mut s = Snippet::new();
+        s.type_name("double precision").sql(", ").type_name("int $$");
+        assert_eq!(s.text(), r#"double precision, "int $$""#);
         assert_eq!(array_literal(["a", "b\"\\c", "d\0e"]), r#"{"a","b\"\\c","d"}"#);
     }
 }

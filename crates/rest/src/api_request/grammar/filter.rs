@@ -7,9 +7,7 @@ use super::super::types::{
     EmbedPath, Filter, FtsOperator, IsValue, LogicOperator, LogicTree, OpExpr, Operation, QuantOperator, Quantifier,
     SimpleOperator,
 };
-
-/// Most conditions and operators of one logic tree.
-const MAX_CONDITIONS: usize = 10_000;
+use crate::limit;
 
 const SIMPLE_OPERATORS: [(&str, SimpleOperator); 9] = [
     ("neq", SimpleOperator::NotEqual),
@@ -123,7 +121,13 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
             p.delimiter()
         })?;
         self.lexeme(|p| p.char('('))?;
-        let values = self.separated(Self::list_element, |p| p.char(','))?;
+        let mut count = 0;
+        let element = |p: &mut Self| {
+            count += 1;
+            p.within(limit::LIST_VALUES, count)?;
+            p.list_element()
+        };
+        let values = self.separated(element, |p| p.char(','))?;
         self.lexeme(|p| p.char(')'))?;
         Ok(Operation::In(values))
     }
@@ -228,7 +232,7 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
 
     /// `and(...)`, `not.or(...)`, `column.operator.value`
     pub(in super::super) fn logic_tree(&mut self) -> Parsed<LogicTree> {
-        self.node(MAX_CONDITIONS)?;
+        self.node(limit::CONDITIONS)?;
         self.or(
             |p| p.attempt(Self::logic_filter).map(LogicTree::Filter),
             |p| {
@@ -240,7 +244,7 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
                     )
                 })?;
                 p.lexeme(|p| p.char('('))?;
-                p.enter()?;
+                p.enter(limit::LOGIC_DEPTH)?;
                 let children = p.separated(Self::logic_tree, |p| p.lexeme(|p| p.char(',')))?;
                 p.leave();
                 p.lexeme(|p| p.char(')'))?;

@@ -2,11 +2,15 @@
 
 use super::super::parser::{Parsed, Parser};
 use super::super::types::{OrderDirection, OrderNulls, OrderTerm};
+use crate::limit;
 
 impl<const RECORD: bool> Parser<'_, RECORD> {
     pub(in super::super) fn order(&mut self) -> Parsed<Vec<OrderTerm>> {
         self.separated(
-            |p| p.lexeme(|p| p.or(|p| p.attempt(Self::related_order_term), Self::order_term)),
+            |p| {
+                p.node(limit::ORDER_TERMS)?;
+                p.lexeme(|p| p.or(|p| p.attempt(Self::related_order_term), Self::order_term))
+            },
             |p| p.char(','),
         )
     }

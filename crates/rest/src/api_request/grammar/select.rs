@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use super::super::parser::{Fail, Parsed, Parser};
 use super::super::types::{AggregateFunction, Field, JoinType, JsonPath, SelectItem, SelectTree};
-
-/// Most items of a `select=`, those of embedded resources included. PostgreSQL returns at most 1,664 columns.
-const MAX_ITEMS: usize = 1_000;
+use crate::limit;
 
 enum EmbedParameter<'a> {
     Hint(Cow<'a, str>),
@@ -24,7 +22,7 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
     }
 
     fn select_tree(&mut self) -> Parsed<SelectTree> {
-        self.node(MAX_ITEMS)?;
+        self.node(limit::SELECT_ITEMS)?;
         self.or(
             |p| {
                 let item = p.attempt(Self::spread_relation)?;
@@ -44,7 +42,7 @@ impl<'a, const RECORD: bool> Parser<'a, RECORD> {
 
     fn children(&mut self) -> Parsed<Vec<SelectTree>> {
         self.char('(')?;
-        self.enter()?;
+        self.enter(limit::EMBED_DEPTH)?;
         let children = self.select()?;
         self.leave();
         self.char(')')?;

@@ -2,6 +2,7 @@ use std::fmt::Debug;
 
 use super::super::parser::{Rule, parse};
 use crate::error::Error;
+use crate::limit;
 
 macro_rules! rule {
     ($name:ident) => {
@@ -265,19 +266,25 @@ fn positions_count_lines_characters_and_tabs() {
 
 #[test]
 fn hostile_trees_are_refused() {
-    let details = |result: Result<String, Error>| match result {
-        Err(Error::QueryParam(error)) => error.details,
+    let passed = |result: Result<String, Error>| match result {
+        Err(Error::Limit(limit)) => limit,
         other => panic!("{other:?}"),
     };
     let select = |text: &str| parse("x", "", text, rule!(select)).map(|trees| format!("{}", trees.len()));
     let logic = |text: &str| parse("x", "", text, rule!(logic_tree)).map(|_| String::new());
     let nested = |depth: usize| format!("{}a{}", "a(".repeat(depth), ")".repeat(depth));
-    assert!(select(&nested(64)).is_ok());
-    assert_eq!(details(select(&nested(65))), "nested deeper than 64 levels");
-    assert_eq!(details(select(&nested(30_000))), "nested deeper than 64 levels");
-    assert_eq!(details(select(&"a,".repeat(30_000))), "more than 1000 items");
+    assert!(select(&nested(16)).is_ok());
+    assert_eq!(passed(select(&nested(17))), limit::EMBED_DEPTH);
+    assert_eq!(passed(select(&nested(30_000))), limit::EMBED_DEPTH);
+    assert_eq!(passed(select(&"a,".repeat(30_000))), limit::SELECT_ITEMS);
+    let path = |arrows: usize| format!("a{}", "->b".repeat(arrows));
+    assert!(select(&path(250)).is_ok());
+    assert_eq!(passed(select(&path(251))), limit::JSON_PATH);
     let nested = |depth: usize| format!("{}a.eq.1{}", "and(".repeat(depth), ")".repeat(depth));
     assert!(logic(&nested(64)).is_ok());
-    assert_eq!(details(logic(&nested(65))), "nested deeper than 64 levels");
-    assert_eq!(details(logic(&format!("or({}", "a.eq.1,".repeat(20_000)))), "more than 10000 items");
+    assert_eq!(passed(logic(&nested(65))), limit::LOGIC_DEPTH);
+    assert_eq!(passed(logic(&format!("or({}", "a.eq.1,".repeat(20_000)))), limit::CONDITIONS);
+    let list = |count: usize| format!("or(a.in.(1{}))", ",1".repeat(count - 1));
+    assert!(logic(&list(10_000)).is_ok());
+    assert_eq!(passed(logic(&list(10_001))), limit::LIST_VALUES);
 }
