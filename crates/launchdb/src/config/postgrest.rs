@@ -41,8 +41,17 @@ fn parse_file(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Vec
             continue;
         }
         let (key, value) = line.split_once('=').ok_or_else(|| fail("there is no \"=\""))?;
-        let value = env_value(value.trim_start()).map_err(fail)?;
-        values.push((key.trim().to_owned(), interpolated(&value, &lookup).map_err(fail)?));
+        let (key, value) = (key.trim(), value.trim_start());
+        let mut text = interpolated(&env_value(value).map_err(fail)?, &lookup).map_err(fail)?;
+        // Of a value that is no text, PostgREST hands on how it prints it.
+        if key.starts_with("app.settings.") && !value.starts_with('"') {
+            match text.as_str() {
+                "true" | "on" => text = "Bool True".to_owned(),
+                "false" | "off" => text = "Bool False".to_owned(),
+                _ => {}
+            }
+        }
+        values.push((key.to_owned(), text));
     }
     Ok(values)
 }
@@ -117,13 +126,15 @@ mod tests {
     fn files_are_read_as_postgrest_reads_them() {
         let lookup = |name: &str| (name == "SECRET").then(|| "from the environment".to_owned());
         let text = "\u{feff}# Comm\u{e8}nt\n\ndb-uri = \"postgres://u:p$$w@h/db?x=1\" # here\ndb-pool=3\n\
-                    app.settings.q=\"a \\\"b\\\"\"\njwt-secret = \"$(SECRET)!\"\nlog-query = true\r\n";
+                    app.settings.q=\"a \\\"b\\\"\"\njwt-secret = \"$(SECRET)!\"\nlog-query = true\r\n\
+                    app.settings.b = false\n";
         let expected = [
             ("db-uri", "postgres://u:p$w@h/db?x=1"),
             ("db-pool", "3"),
             ("app.settings.q", "a \"b\""),
             ("jwt-secret", "from the environment!"),
             ("log-query", "true"),
+            ("app.settings.b", "Bool False"),
         ];
         assert_eq!(parse_file(text, lookup).unwrap(), expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
         for (text, line) in

@@ -2,6 +2,7 @@
 
 mod clients;
 mod crash;
+mod dropin;
 mod refusals;
 mod schema_changes;
 mod server;

@@ -95,8 +95,7 @@ struct Timestamp(i64);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let (days, seconds) = (self.0.div_euclid(86_400), self.0.rem_euclid(86_400));
         // Days in years that begin in March, so that the leap day is the last (Howard Hinnant, "chrono-compatible
         // low-level date algorithms").
@@ -143,7 +142,13 @@ mod tests {
             assert_eq!(line.to_string(), expected);
         };
         let at = "[01/Jan/1970:00:00:00 +0000] \"GET /items?id=eq.1 HTTP/1.1\" 200";
-        check(Some("[::ffff:127.0.0.1]:9"), Some("anon"), "curl", Some(5), &format!("127.0.0.1 - anon {at} 5 \"\" \"curl\""));
+        check(
+            Some("[::ffff:127.0.0.1]:9"),
+            Some("anon"),
+            "curl",
+            Some(5),
+            &format!("127.0.0.1 - anon {at} 5 \"\" \"curl\""),
+        );
         check(None, None, "a\"b", None, &format!("- - - {at} - \"\" \"a\\\"b\""));
     }
 

@@ -47,14 +47,12 @@ impl Metrics {
                 writeln!(out, "{name}{labels} {value:?}").ok();
             }
         };
-        let loads: Vec<(&str, f64)> = [
-            ("{status=\"SUCCESS\"}", count(&self.loads)),
-            ("{status=\"FAIL\"}", count(&self.failed_loads)),
-        ]
-        .into_iter()
-        .filter(|(_, n)| *n > 0)
-        .map(|(labels, n)| (labels, n as f64))
-        .collect();
+        let loads: Vec<(&str, f64)> =
+            [("{status=\"SUCCESS\"}", count(&self.loads)), ("{status=\"FAIL\"}", count(&self.failed_loads))]
+                .into_iter()
+                .filter(|(_, n)| *n > 0)
+                .map(|(labels, n)| (labels, n as f64))
+                .collect();
         let help = "Schema caches loaded";
         metric("pgrst_schema_cache_loads_total", "counter", help, &loads);
         let seconds = Duration::from_micros(count(&self.load_micros)).as_secs_f64();

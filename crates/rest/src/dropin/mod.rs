@@ -177,11 +177,7 @@ pub async fn dump_schema_cache(source: Arc<dyn SettingsSource>, libpq: &LibpqDef
     Ok(cache.to_json().to_string())
 }
 
-fn connected(
-    drop_in: DropIn,
-    libpq: &LibpqDefaults,
-    source: Arc<dyn SettingsSource>,
-) -> Result<Server, StartError> {
+fn connected(drop_in: DropIn, libpq: &LibpqDefaults, source: Arc<dyn SettingsSource>) -> Result<Server, StartError> {
     let connect = ConnectConfig::from_uri(drop_in.db_uri.expose(), libpq).map_err(StartError::Uri)?;
     Ok(Server::new(drop_in, connect, source))
 }

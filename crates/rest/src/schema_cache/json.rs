@@ -185,7 +185,9 @@ fn handler_target(target: &HandlerTarget) -> Value {
 
 fn media_handler(handler: &MediaHandler) -> Value {
     match handler {
-        MediaHandler::SingleJson { nulls_stripped } => json!({"tag": "BuiltinAggSingleJson", "contents": nulls_stripped}),
+        MediaHandler::SingleJson { nulls_stripped } => {
+            json!({"tag": "BuiltinAggSingleJson", "contents": nulls_stripped})
+        }
         MediaHandler::ArrayJsonStrip => json!({"tag": "BuiltinAggArrayJsonStrip"}),
         MediaHandler::Json => json!({"tag": "BuiltinOvAggJson"}),
         MediaHandler::GeoJson => json!({"tag": "BuiltinOvAggGeoJson"}),

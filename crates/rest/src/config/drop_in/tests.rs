@@ -110,15 +110,7 @@ fn all_problems_are_told_at_once() {
     let names: Vec<&str> = found.iter().map(|problem| problem.split(':').next().unwrap_or("")).collect();
     assert_eq!(
         names,
-        [
-            "db-schemas",
-            "db-tx-end",
-            "jwt-role-claim-key",
-            "log-level",
-            "db-uri",
-            "admin-server-port",
-            "jwt-secret",
-        ]
+        ["db-schemas", "db-tx-end", "jwt-role-claim-key", "log-level", "db-uri", "admin-server-port", "jwt-secret",]
     );
     for (name, value, good) in [
         ("PGRST_OPENAPI_SERVER_PROXY_URI", "https://h:8443/base", true),
