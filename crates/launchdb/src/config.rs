@@ -3,6 +3,7 @@
 //! No other module of the project reads the environment. The names are those of the specification; ours start with
 //! `LAUNCHDB_`.
 
+pub mod postgrest;
 pub mod reader;
 pub mod secrets;
 pub mod source;

@@ -26,7 +26,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let called = args.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
     let result = if called == "postgrest" {
         let rest = args.into_iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>();
-        source().and_then(|source| run::dropin::run(&source, &rest))
+        run::dropin::run(&rest)
     } else {
         dispatch(Cli::parse_from(args))
     };
@@ -44,6 +44,10 @@ fn source() -> Result<Source, Exit> {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Exit> {
+    // What postgrest does not read is of no concern to what stands in for it.
+    if let Command::Rest(args) = &cli.command {
+        return run::dropin::run(&args.args);
+    }
     let source = source()?;
     match cli.command {
         Command::Dev(args) => {
@@ -60,6 +64,6 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Status(reach) => cli::status::run(&source, &reach),
         Command::Doctor(args) => cli::doctor::run(&source, &args),
         Command::Mail(args) => cli::status::mail(&source, &args),
-        Command::Rest(args) => run::dropin::run(&source, &args.args),
+        Command::Rest(args) => run::dropin::run(&args.args),
     }
 }

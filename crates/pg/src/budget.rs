@@ -80,12 +80,13 @@ impl Budget {
         }
     }
 
-    /// Closes connections that were idle for `idle_timeout`, until `shutdown`.
+    /// Closes connections that were idle for `idle_timeout` or have lived long enough, until `shutdown`.
     pub async fn sweep(&self, idle_timeout: Duration, shutdown: CancellationToken) {
         while shutdown.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
             let Some(before) = Instant::now().checked_sub(idle_timeout) else { continue };
             for pool in self.live_pools() {
                 pool.close_idle(Some(before));
+                pool.close_expired();
             }
         }
     }

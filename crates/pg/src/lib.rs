@@ -9,6 +9,7 @@ mod driver;
 pub mod error;
 pub mod exchange;
 pub mod ident;
+pub mod listen;
 pub mod migrate;
 pub mod pool;
 pub mod query;
@@ -21,8 +22,10 @@ pub use driver::{
 };
 pub use error::{DbError, Error};
 pub use exchange::{Exchange, Streams};
+pub use listen::Listener;
 pub use pool::{OpenTransaction, Pool, PoolConfig};
 pub use query::{Query, Row, Rows};
+pub use uri::LibpqDefaults;
 
 #[cfg(test)]
 mod tests;

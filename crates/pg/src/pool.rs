@@ -1,7 +1,7 @@
 //! The connections of one project: made on demand, checked out per exchange or shared by short ones, closed when idle.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub struct PoolConfig {
     pub max_waiting: usize,
     /// Whether the server keeps named prepared statements (not behind a transaction pooler).
     pub prepared_statements: bool,
+    /// Age at which a connection is replaced, once it has nothing to do; None lets it live.
+    pub max_lifetime: Option<Duration>,
 }
 
 impl Default for PoolConfig {
@@ -54,6 +56,7 @@ impl Default for PoolConfig {
             acquire_timeout: Duration::from_secs(10),
             max_waiting: 1_000,
             prepared_statements: true,
+            max_lifetime: None,
         }
     }
 }
@@ -64,12 +67,19 @@ pub struct Pool(Arc<PoolInner>);
 
 struct Idle {
     connection: Connection,
+    opened: Instant,
     since: Instant,
+}
+
+struct SharedConnection {
+    connection: Arc<Connection>,
+    opened: Instant,
+    used: Instant,
 }
 
 #[derive(Default)]
 struct Shared {
-    connections: Vec<(Arc<Connection>, Instant)>,
+    connections: Vec<SharedConnection>,
     /// Another shared connection is being made.
     opening: bool,
 }
@@ -85,6 +95,9 @@ pub(crate) struct PoolInner {
     shared: Mutex<Shared>,
     /// Moving average of the duration of statements, in microseconds.
     durations: Mutex<Option<LruCache<Arc<str>, u32, RandomState>>>,
+    created: Instant,
+    /// Connections opened before this are replaced as soon as they have nothing to do; in microseconds after `created`.
+    renewed: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -105,6 +118,8 @@ impl Pool {
             idle: Mutex::default(),
             shared: Mutex::default(),
             durations: Mutex::default(),
+            created: Instant::now(),
+            renewed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         });
         budget.register(&inner);
@@ -182,6 +197,25 @@ impl Pool {
         self.0.outcome(&exchange, reply).map(drop)
     }
 
+    /// Replaces every connection, those in use as soon as they are free: new ones see what has changed for their role
+    /// and in the catalog.
+    pub fn renew(&self) {
+        let now = self.0.age_at(Instant::now());
+        self.0.renewed.store(now, Ordering::Relaxed);
+        self.0.close_expired();
+    }
+
+    /// Connections that are open and have nothing to do.
+    pub fn available(&self) -> usize {
+        let shared = lock(&self.0.shared).connections.iter().filter(|shared| shared.connection.load() == 0).count();
+        shared + lock(&self.0.idle).len()
+    }
+
+    /// Requests that wait for a connection.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
     /// Closes every connection, those in use as soon as they are free, and refuses further work.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
@@ -226,11 +260,11 @@ impl PoolInner {
     /// A shared connection with room, if one is open; the first use and a crowd start the making of another one.
     fn shared_connection(self: &Arc<Self>) -> Option<Arc<Connection>> {
         let mut shared = lock(&self.shared);
-        shared.connections.retain(|(connection, _)| connection.is_open());
+        shared.connections.retain(|shared| shared.connection.is_open());
         let open = shared.connections.len();
         let mut best: Option<(usize, usize)> = None;
-        for (index, (connection, _)) in shared.connections.iter().enumerate() {
-            let load = connection.load();
+        for (index, one) in shared.connections.iter().enumerate() {
+            let load = one.connection.load();
             if best.is_none_or(|(least, _)| load < least) {
                 best = Some((load, index));
             }
@@ -246,8 +280,8 @@ impl PoolInner {
             return None;
         }
         let entry = shared.connections.get_mut(index)?;
-        entry.1 = Instant::now();
-        Some(entry.0.clone())
+        entry.used = Instant::now();
+        Some(entry.connection.clone())
     }
 
     async fn open_shared(self: Arc<Self>) {
@@ -260,7 +294,8 @@ impl PoolInner {
         if let Some(connection) = opened
             && !self.closed.load(Ordering::Relaxed)
         {
-            shared.connections.push((Arc::new(connection), Instant::now()));
+            let now = Instant::now();
+            shared.connections.push(SharedConnection { connection: Arc::new(connection), opened: now, used: now });
         }
     }
 
@@ -282,13 +317,14 @@ impl PoolInner {
         };
         loop {
             let idle = lock(&self.idle).pop();
-            let connection = match idle {
-                Some(Idle { connection, .. }) if !connection.is_open() => continue,
-                Some(Idle { connection, .. }) => connection,
-                None => self.connect(None).await?,
+            let (connection, opened) = match idle {
+                Some(idle) if !idle.connection.is_open() || self.is_expired(idle.opened) => continue,
+                Some(Idle { connection, opened, .. }) => (connection, opened),
+                None => (self.connect(None).await?, Instant::now()),
             };
             return Ok(Lease {
                 connection: Some(connection),
+                opened,
                 pool: self.clone(),
                 slot: Some(slot),
                 in_flight: None,
@@ -296,6 +332,23 @@ impl PoolInner {
                 settling: false,
             });
         }
+    }
+
+    /// Whether a connection of this age is to be replaced.
+    fn is_expired(&self, opened: Instant) -> bool {
+        self.config.max_lifetime.is_some_and(|most| opened.elapsed() >= most)
+            || self.age_at(opened) < self.renewed.load(Ordering::Relaxed)
+    }
+
+    /// The pool's age at that time, in microseconds.
+    fn age_at(&self, time: Instant) -> u64 {
+        u64::try_from(time.duration_since(self.created).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Closes connections that are to be replaced; units under way on shared ones end first.
+    pub(crate) fn close_expired(&self) {
+        lock(&self.idle).retain(|idle| !self.is_expired(idle.opened));
+        lock(&self.shared).connections.retain(|shared| !self.is_expired(shared.opened));
     }
 
     async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
@@ -355,15 +408,15 @@ impl PoolInner {
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let oldest = lock(&self.idle).iter().map(|idle| idle.since).min();
         let shared = lock(&self.shared);
-        let unused = shared.connections.iter().filter(|(connection, _)| connection.load() == 0);
-        oldest.into_iter().chain(unused.map(|(_, since)| *since)).min()
+        let unused = shared.connections.iter().filter(|shared| shared.connection.load() == 0);
+        oldest.into_iter().chain(unused.map(|shared| shared.used)).min()
     }
 
     /// Closes what has been idle since `before`, or the one connection that has been idle longest.
     pub(crate) fn close_idle(&self, before: Option<Instant>) {
         let Some(before) = before.or_else(|| self.idle_since()) else { return };
         lock(&self.idle).retain(|idle| idle.since > before);
-        lock(&self.shared).connections.retain(|(connection, used)| *used > before || connection.load() > 0);
+        lock(&self.shared).connections.retain(|shared| shared.used > before || shared.connection.load() > 0);
     }
 }
 
@@ -384,6 +437,7 @@ impl Drop for Waiting<'_> {
 /// its answers were read to the end and no transaction is open.
 pub(crate) struct Lease {
     connection: Option<Connection>,
+    opened: Instant,
     pool: Arc<PoolInner>,
     slot: Option<OwnedSemaphorePermit>,
     in_flight: Option<oneshot::Receiver<UnitReply>>,
@@ -463,7 +517,9 @@ impl Drop for Lease {
         }
         let settled = self.in_flight.is_none() && !self.transaction;
         if settled {
-            lock(&self.pool.idle).push(Idle { connection, since: Instant::now() });
+            if !self.pool.is_expired(self.opened) {
+                lock(&self.pool.idle).push(Idle { connection, opened: self.opened, since: Instant::now() });
+            }
             return;
         }
         if self.settling || tokio::runtime::Handle::try_current().is_err() {
@@ -471,6 +527,7 @@ impl Drop for Lease {
         }
         let lease = Lease {
             connection: Some(connection),
+            opened: self.opened,
             pool: self.pool.clone(),
             slot: self.slot.take(),
             in_flight: self.in_flight.take(),

@@ -95,8 +95,8 @@ impl Fuzzer {
             return refused(&error).map(|()| (Reached::Parsing, None));
         }
         // For `Content-Location` and `Preference-Applied`.
-        let _ = (request.query_params.canonical(), request.preferences.applied());
-        let plan = match action_plan(&request, config, &self.cache, "anon") {
+        let _ = request.preferences.applied();
+        let plan = match action_plan(&request, config, &self.cache) {
             Ok(plan) => plan,
             Err(error) => return refused(&error).map(|()| (Reached::Planning, None)),
         };

@@ -2,6 +2,7 @@
 //! "Authentication"). In front of projects the gateway's key check does this work.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::claims::Claims;
 use base::jwt::{JwtError, check_times};
@@ -9,19 +10,63 @@ use base::{Caller, Credential, RoleName};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter};
 use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::Error;
 
+/// How the cache of tokens is used.
+#[derive(Default)]
+pub(crate) struct TokenCacheCounters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) hits: AtomicU64,
+    pub(crate) evictions: AtomicU64,
+}
+
+#[derive(Clone)]
+struct CountEvictions(Arc<TokenCacheCounters>);
+
+impl Lifecycle<String, Claims> for CountEvictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: String, _: Claims) {
+        self.0.evictions.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+type TokenCache = Cache<String, Claims, UnitWeighter, DefaultHashBuilder, CountEvictions>;
+
 /// Tokens whose signature was verified.
 pub(crate) struct VerifiedTokens {
-    cache: Cache<String, Claims>,
+    /// None verifies every time.
+    cache: Option<TokenCache>,
+    counters: Arc<TokenCacheCounters>,
 }
 
 impl VerifiedTokens {
-    pub(crate) fn new(entries: usize) -> Self {
-        Self { cache: Cache::new(entries.max(1)) }
+    /// Remembers at most `entries` tokens.
+    pub(crate) fn new(entries: u32, counters: Arc<TokenCacheCounters>) -> Self {
+        let evictions = CountEvictions(counters.clone());
+        let capacity = usize::try_from(entries).unwrap_or(usize::MAX);
+        let hasher = DefaultHashBuilder::default();
+        let cache =
+            (entries > 0).then(|| Cache::with(capacity.min(1024), u64::from(entries), UnitWeighter, hasher, evictions));
+        Self { cache, counters }
+    }
+
+    /// The claims of a token whose signature is right.
+    fn verify(&self, config: &Config, token: &str) -> Result<Claims, Error> {
+        let verify = || config.jwt_keys.verify_signature(token).map_err(Error::Jwt);
+        let Some(cache) = &self.cache else { return verify() };
+        self.counters.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(claims) = cache.get(token) {
+            self.counters.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(claims);
+        }
+        let claims = verify()?;
+        cache.insert(token.to_owned(), claims.clone());
+        Ok(claims)
     }
 
     /// The caller of a request with these headers. `now` is in Unix seconds.
@@ -36,14 +81,7 @@ impl VerifiedTokens {
         if token.is_empty() {
             return Err(Error::EmptyJwt);
         }
-        let claims = match self.cache.get(token) {
-            Some(claims) => claims,
-            None => {
-                let claims = config.jwt_keys.verify_signature(token).map_err(Error::Jwt)?;
-                self.cache.insert(token.to_owned(), claims.clone());
-                claims
-            }
-        };
+        let claims = self.verify(config, token)?;
         check_times(&claims, now).map_err(Error::Jwt)?;
         check_audience(config, &claims).map_err(Error::Jwt)?;
         let role = config.jwt_role_claim_key.role(&Value::Object((*claims.map).clone()));

@@ -21,6 +21,16 @@ pub(crate) struct CacheSlot {
 }
 
 impl CacheSlot {
+    /// A slot that begins with this cache.
+    pub(crate) fn holding(cache: Option<Arc<SchemaCache>>) -> Self {
+        Self { current: ArcSwapOption::new(cache), loading: Mutex::default() }
+    }
+
+    /// Gives up the cache.
+    pub(crate) fn forget(&self) {
+        self.current.store(None);
+    }
+
     /// The cache as it is, without a look at the database.
     pub(crate) fn peek(&self) -> Option<Arc<SchemaCache>> {
         self.current.load_full()

@@ -3,15 +3,18 @@
 mod drop_in;
 mod js_path;
 
+use std::collections::HashMap;
+
 use base::ProjectRef;
 use base::jwt::JwtKeys;
 use base::role::RoleName;
 use base::settings::{DataApiSettings, TxEnd};
 
-pub use drop_in::{DropIn, LogLevel};
+pub use drop_in::{DropIn, LogLevel, ReadFile};
 pub use js_path::JsPath;
 
 use crate::identifier::QualifiedIdentifier;
+use crate::schema_cache::IsolationLevel;
 
 /// What the OpenAPI root document lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +63,18 @@ pub struct Config {
     pub jwt_role_claim_key: JsPath,
     /// Empty refuses every token (PGRST300).
     pub jwt_keys: JwtKeys,
+    /// Whether the SQL of a request is noted for the log.
+    pub log_query: bool,
+    /// What roles set for themselves; of a drop-in server only, because the roles of projects are shared.
+    pub role_settings: HashMap<String, RoleSettings>,
+}
+
+/// Settings of a role (`ALTER ROLE ... SET`) that apply to each transaction on its behalf.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleSettings {
+    pub settings: Vec<(String, String)>,
+    /// Its `default_transaction_isolation`.
+    pub isolation_level: Option<IsolationLevel>,
 }
 
 impl Config {
@@ -90,12 +105,15 @@ impl Config {
 
     /// Reads PostgREST's settings: `PGRST_*` variables, names of its configuration file (`db-uri`) or of its
     /// in-database configuration (`pgrst.db_uri`); of several values for one setting the last counts. This crate reads
-    /// neither environment nor files, so values that name a file (`@path`) have to be replaced by its content before.
+    /// neither environment nor files: `read_file` gives the content of those that values name (`@path`).
     ///
     /// # Errors
     /// All problems, each starting with the setting's name.
-    pub fn from_pgrst_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<DropIn, Vec<String>> {
-        drop_in::read(vars)
+    pub fn from_pgrst_vars(
+        vars: impl IntoIterator<Item = (String, String)>,
+        read_file: ReadFile<'_>,
+    ) -> Result<DropIn, Vec<String>> {
+        drop_in::read(vars, read_file)
     }
 }
 
@@ -130,6 +148,8 @@ impl Default for Config {
             jwt_aud: None,
             jwt_role_claim_key: JsPath::default(),
             jwt_keys: JwtKeys::default(),
+            log_query: false,
+            role_settings: HashMap::new(),
         }
     }
 }

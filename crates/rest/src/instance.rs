@@ -1,7 +1,7 @@
 //! One data API: a project's, or the only one of a drop-in server.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -45,6 +45,27 @@ pub struct Shared {
     pub public_url: Option<String>,
     /// Closed while nothing may be written.
     pub write_gate: WriteGate,
+}
+
+/// The SQL of one request, for the log; goes along in the request's extensions where it is wanted.
+#[derive(Clone, Default)]
+pub(crate) struct QueryLog(Arc<Mutex<Vec<Arc<str>>>>);
+
+impl QueryLog {
+    fn note(&self, query: &MainQuery) {
+        let open_api = query.open_api.iter();
+        let open_api = open_api.flat_map(|q| [&q.accessible_tables, &q.accessible_functions, &q.schema_description]);
+        let all = query.pre_request.iter().chain(&query.main).chain(open_api).chain(&query.explain_count);
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Planned anew, a request runs other statements.
+        noted.clear();
+        noted.extend(all.map(|query| query.sql.clone()));
+    }
+
+    /// What was run.
+    pub(crate) fn take(&self) -> Vec<Arc<str>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 pub struct Instance {
@@ -138,6 +159,55 @@ impl Instance {
         }
     }
 
+    /// The same API with other settings. Pool and schema cache go along when they fit; a schema cache that was made for
+    /// other settings serves on until the new instance loads its own.
+    pub(crate) fn with_config(&self, config: Config, pool_config: PoolConfig, shared: &Shared) -> Self {
+        let pool = if self.pool_config == pool_config {
+            self.pool.clone()
+        } else {
+            // The old pool ends with the last request that uses it.
+            Pool::new(self.connect.clone(), pool_config.clone(), shared.budget.clone(), shared.tasks.clone())
+        };
+        let cache = if self.reads_same_schema(&config) {
+            self.cache.clone()
+        } else {
+            Arc::new(CacheSlot::holding(self.cache.peek()))
+        };
+        Self {
+            search_paths: search_paths(&config),
+            config,
+            pool,
+            connect: self.connect.clone(),
+            pool_config,
+            cache,
+            versioned: self.versioned,
+            sessions_have_path: self.sessions_have_path,
+            sessions: Sessions::default(),
+            prepared: PreparedReads::default(),
+            large_reads: LargeReads::default(),
+            timeouts: self.timeouts,
+            write_gate: self.write_gate.clone(),
+            revision: self.revision,
+        }
+    }
+
+    /// Whether a schema cache for these settings would be the same.
+    pub(crate) fn reads_same_schema(&self, config: &Config) -> bool {
+        let of = |config: &Config| {
+            let Config { db_schemas, db_extra_search_path, db_hoisted_tx_settings, .. } = config;
+            (db_schemas.clone(), db_extra_search_path.clone(), db_hoisted_tx_settings.clone())
+        };
+        of(&self.config) == of(config)
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn connect_config(&self) -> &ConnectConfig {
+        &self.connect
+    }
+
     pub(crate) fn revision(&self) -> i64 {
         self.revision
     }
@@ -158,6 +228,25 @@ impl Instance {
     /// The schema cache, loaded when there is none yet.
     pub async fn schema_cache(&self) -> Result<Arc<SchemaCache>, Error> {
         self.cache.get(&self.source()).await
+    }
+
+    /// The schema cache as it is, without a look at the database.
+    pub(crate) fn loaded_schema_cache(&self) -> Option<Arc<SchemaCache>> {
+        self.cache.peek()
+    }
+
+    /// Answers PGRST002 until a schema cache is loaded.
+    pub(crate) fn forget_schema_cache(&self) {
+        self.cache.forget();
+    }
+
+    /// The schema cache for a request. A drop-in server loads it aside from requests, as PostgREST does.
+    async fn schema_cache_for_request(&self) -> Result<Arc<SchemaCache>, Error> {
+        if self.versioned {
+            self.schema_cache().await
+        } else {
+            self.loaded_schema_cache().ok_or(Error::SchemaCacheUnavailable)
+        }
     }
 
     /// Loads the schema cache anew.
@@ -181,7 +270,7 @@ impl Instance {
         }
         let mut request = ApiRequest::parse(&self.config, parts, body)?;
         timing.end(Stage::Parse);
-        let mut cache = self.schema_cache().await?;
+        let mut cache = self.schema_cache_for_request().await?;
         if request.preferences.timezone.is_some() && cache.timezones.get().is_none() {
             self.load_timezones(&cache).await?;
         }
@@ -288,7 +377,14 @@ impl Instance {
     ) -> Result<Response, Error> {
         let result = match query {
             None => DbResult::None,
-            Some(query) => {
+            Some(mut query) => {
+                let of_role = self.config.role_settings.get(caller.role.as_str());
+                query.isolation_level = query.isolation_level.or(of_role.and_then(|of_role| of_role.isolation_level));
+                if self.config.log_query
+                    && let Some(log) = parts.extensions.get::<QueryLog>()
+                {
+                    log.note(&query);
+                }
                 if !query.read_only {
                     self.write_gate.check().map_err(Error::writes_refused)?;
                 }
@@ -330,6 +426,7 @@ impl Instance {
             search_path: self.search_paths.get(index).ok_or_else(no_path)?,
             sets_search_path: !self.sessions_have_path || index > 0,
             read_only,
+            role_settings: self.config.role_settings.get(caller.role.as_str()).map_or(&[], |of_role| &of_role.settings),
             statement_timeout_ms: self.timeout_of(&caller.role),
             schema_version: self.versioned.then_some(cache.version),
         })
@@ -350,7 +447,7 @@ impl Instance {
         self.cache.renew(Some(cache), &self.source()).await.map(Some)
     }
 
-    async fn load_timezones(&self, cache: &SchemaCache) -> Result<(), Error> {
+    pub(crate) async fn load_timezones(&self, cache: &SchemaCache) -> Result<(), Error> {
         let rows = self.source().read(timezones_query()).await?;
         let names = timezones_from(&rows).map_err(|error| Error::Internal(error.to_string()))?;
         // Another request may have been first; it read the same.

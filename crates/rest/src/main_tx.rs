@@ -85,8 +85,9 @@ impl MainTx<'_> {
         let explain_count = query.explain_count.is_some();
         let has_pre_request = usize::from(query.pre_request.is_some());
         let at = has_pre_request + usize::from(explain_count);
-        // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
-        let conditional = rollback || (!read_only && check.is_some());
+        // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit. An isolation
+        // level means an explicit BEGIN, which needs an explicit end.
+        let conditional = rollback || query.isolation_level.is_some() || (!read_only && check.is_some());
         let rows_are_elements = query.streams == Streams::Rows;
         let exchange = self.exchange(query, conditional, rollback);
         let results = if conditional {

@@ -28,6 +28,8 @@ pub(crate) struct SessionParams<'a> {
     /// Whether the pool's sessions start with another one.
     pub(crate) sets_search_path: bool,
     pub(crate) read_only: bool,
+    /// Settings of the role that the session makes as itself, before it takes the role.
+    pub(crate) role_settings: &'a [(String, String)],
     /// `statement_timeout` in milliseconds, when it is another than the session's.
     pub(crate) statement_timeout_ms: Option<u32>,
     pub(crate) schema_version: Option<i64>,
@@ -43,12 +45,13 @@ impl SessionParams<'_> {
         }
         settings.extend(timeout.as_deref().map(|ms| ("statement_timeout", ms)));
         settings.extend(request_settings);
+        let before_role: Vec<(&str, &str)> = self.role_settings.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let role = self.caller.role.as_str();
         let claims = Claims {
             role,
             jwt_claims: &self.caller.claims,
             read_only: self.read_only,
-            before_role: &[],
+            before_role: &before_role,
             settings: &settings,
             schema_version: self.schema_version,
         };
@@ -60,7 +63,7 @@ impl SessionParams<'_> {
     }
 }
 
-/// What a kept session depends on. It holds the texts whose addresses it compares, so that no other can get them.
+/// What a kept session depends on (settings of roles are the same as long as the instance lives). It holds the texts whose addresses it compares, so that no other can get them.
 struct Key {
     role: Arc<str>,
     claims: Arc<str>,

@@ -143,22 +143,6 @@ pub fn variables_with_prefix(prefix: &str) -> Vec<(String, String)> {
     std::env::vars_os().filter_map(own).collect()
 }
 
-/// Reads PostgREST's configuration file (its docs, "Configuration"): `key = value` lines, texts in double quotes with
-/// `\"`, `\\`, `\n` and `\t` as escapes, `#` comments.
-pub fn parse_postgrest_file(text: &str) -> Result<Vec<(String, String)>, EnvFileError> {
-    let mut values = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let fail = |what| EnvFileError { line: index + 1, what };
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (key, value) = line.split_once('=').ok_or_else(|| fail("there is no \"=\""))?;
-        values.push((key.trim().to_owned(), env_value(value.trim_start()).map_err(fail)?));
-    }
-    Ok(values)
-}
-
 /// Why a `.env` file was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("line {line}: {what}")]
@@ -193,7 +177,7 @@ pub fn parse_env_file(text: &str) -> Result<Vec<(String, String)>, EnvFileError>
     Ok(values)
 }
 
-fn env_value(rest: &str) -> Result<String, &'static str> {
+pub(super) fn env_value(rest: &str) -> Result<String, &'static str> {
     let (value, tail) = if let Some(quoted) = rest.strip_prefix('\'') {
         let (value, tail) = quoted.split_once('\'').ok_or("a single quote is not closed")?;
         (value.to_owned(), tail)

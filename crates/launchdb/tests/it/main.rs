@@ -3,6 +3,7 @@
 mod clients;
 mod crash;
 mod crowd;
+mod dropin;
 mod refusals;
 mod schema_changes;
 mod server;

@@ -1,5 +1,7 @@
 //! The settings of a server that stands in for `postgrest`.
 
+mod dump;
+
 use std::collections::BTreeMap;
 
 use base::jwt::{JwtKey, JwtKeys};
@@ -10,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use super::{Config, JsPath, OpenApiMode, qualified};
+use crate::identifier::QualifiedIdentifier;
 
 /// Most verbose last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +48,8 @@ pub struct DropIn {
     pub db_channel_enabled: bool,
     /// Whether settings of the connecting role (`pgrst.*`) count.
     pub db_config: bool,
-    /// A function that sets `pgrst.*` settings before they are read.
-    pub db_pre_config: Option<String>,
+    /// A function that sets `pgrst.*` settings before they are read. Its schema may be empty.
+    pub db_pre_config: Option<QualifiedIdentifier>,
     /// An address, a name, or `*`, `*4`, `!4`, `*6`, `!6`.
     pub server_host: String,
     pub server_port: u16,
@@ -57,9 +60,35 @@ pub struct DropIn {
     pub admin_server_host: String,
     pub admin_server_port: Option<u16>,
     pub log_level: LogLevel,
-    pub log_query: bool,
+    /// Tokens whose verification is remembered; 0 remembers none.
     pub jwt_cache_max_entries: u32,
+    /// As configured, decoded when it was in base64.
+    pub jwt_secret: Option<Secret<Vec<u8>>>,
+    pub jwt_secret_is_base64: bool,
 }
+
+impl DropIn {
+    /// Takes over what needs a restart (PostgREST docs, "List of parameters", not reloadable).
+    pub(crate) fn keep_fixed(&mut self, running: &Self) {
+        let running = running.clone();
+        self.db_uri = running.db_uri;
+        self.db_pool = running.db_pool;
+        self.db_pool_acquisition_timeout = running.db_pool_acquisition_timeout;
+        self.db_pool_max_lifetime = running.db_pool_max_lifetime;
+        self.db_pool_max_idletime = running.db_pool_max_idletime;
+        self.server_host = running.server_host;
+        self.server_port = running.server_port;
+        self.server_unix_socket = running.server_unix_socket;
+        self.server_unix_socket_mode = running.server_unix_socket_mode;
+        self.admin_server_host = running.admin_server_host;
+        self.admin_server_port = running.admin_server_port;
+        self.log_level = running.log_level;
+        self.config.openapi_default_host = running.config.openapi_default_host;
+    }
+}
+
+/// Gives the content of a file that a value names (`@path`), or the reason why there is none.
+pub type ReadFile<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
 
 const APP_SETTINGS: &str = "app.settings.";
 
@@ -103,21 +132,22 @@ impl Reader {
         parse(&text).map_err(|problem| self.problems.push(format!("{}: {problem}", names[0]))).ok()
     }
 
-    fn number<T: std::str::FromStr>(&mut self, names: &[&str]) -> Option<T> {
-        self.with(names, |text| text.trim().parse().map_err(|_| "not a number in range".to_owned()))
+    /// As PostgREST does, what is no number is as good as nothing.
+    fn number<T: std::str::FromStr>(&self, names: &[&str]) -> Option<T> {
+        names.iter().find_map(|name| self.values.get(*name)?.trim().parse().ok())
     }
 
-    /// `true`, `True`, `"yes"` is none; a number is true above zero.
-    fn flag(&mut self, names: &[&str], default: bool) -> bool {
-        let parsed = self.with(names, |text| {
+    /// `true`, `True`, `"yes"` is none; a number is true above zero; anything else is as good as nothing.
+    fn flag(&self, names: &[&str], default: bool) -> bool {
+        let parse = |text: &String| {
             let letters: String = text.chars().filter(|c| c.is_alphabetic()).collect();
             match letters.to_lowercase().as_str() {
-                "true" => Ok(true),
-                "false" => Ok(false),
-                _ => text.trim().parse::<i64>().map(|n| n > 0).map_err(|_| "neither true nor false".to_owned()),
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => text.trim().parse::<i64>().ok().map(|n| n > 0),
             }
-        });
-        parsed.unwrap_or(default)
+        };
+        names.iter().find_map(|name| parse(self.values.get(*name)?)).unwrap_or(default)
     }
 }
 
@@ -125,11 +155,15 @@ fn comma_separated(text: &str) -> Vec<String> {
     text.split(',').map(|part| part.trim().to_owned()).collect()
 }
 
-pub(super) fn read(vars: impl IntoIterator<Item = (String, String)>) -> Result<DropIn, Vec<String>> {
+pub(super) fn read(
+    vars: impl IntoIterator<Item = (String, String)>,
+    read_file: ReadFile<'_>,
+) -> Result<DropIn, Vec<String>> {
     let values = vars.into_iter().filter_map(|(name, value)| Some((canonical_name(&name)?, value))).collect();
     let mut reader = Reader { values, problems: Vec::new() };
     let config = config(&mut reader);
-    let drop_in = server(&mut reader, config);
+    let mut drop_in = server(&mut reader, config, read_file);
+    read_jwt_secret(&mut reader, &mut drop_in, read_file);
     if reader.problems.is_empty() { Ok(drop_in) } else { Err(reader.problems) }
 }
 
@@ -203,11 +237,13 @@ fn config(reader: &mut Reader) -> Config {
         server_trace_header: reader.text(&["server-trace-header"]),
         jwt_aud,
         jwt_role_claim_key: role_claim_key.unwrap_or_default(),
-        jwt_keys: jwt_keys(reader),
+        jwt_keys: JwtKeys::default(),
+        log_query: reader.flag(&["log-query"], false),
+        role_settings: default.role_settings,
     }
 }
 
-fn server(reader: &mut Reader, mut config: Config) -> DropIn {
+fn server(reader: &mut Reader, mut config: Config, read_file: ReadFile<'_>) -> DropIn {
     let socket_mode = reader.with(&["server-unix-socket-mode"], |text| match u32::from_str_radix(text, 8) {
         Err(_) => Err("Invalid server-unix-socket-mode: not an octal".into()),
         Ok(mode @ 0o600..=0o777) => Ok(mode),
@@ -221,8 +257,9 @@ fn server(reader: &mut Reader, mut config: Config) -> DropIn {
         "debug" => Ok(LogLevel::Debug),
         _ => Err("Invalid logging level. Check your configuration.".into()),
     });
-    let db_uri = reader.with(&["db-uri"], |text| {
-        if text.starts_with('@') { Err("the file it names was not read".into()) } else { Ok(text.to_owned()) }
+    let db_uri = reader.with(&["db-uri"], |text| match text.strip_prefix('@') {
+        Some(path) => Ok(String::from_utf8_lossy(&read_file(path)?).trim().to_owned()),
+        None => Ok(text.to_owned()),
     });
     let server_port = reader.number(&["server-port"]).unwrap_or(3000);
     let admin_server_port = reader.number(&["admin-server-port"]);
@@ -240,13 +277,13 @@ fn server(reader: &mut Reader, mut config: Config) -> DropIn {
         db_pool: reader.number(&["db-pool"]).unwrap_or(10),
         db_pool_acquisition_timeout: reader.number(&["db-pool-acquisition-timeout"]).unwrap_or(10),
         db_pool_max_lifetime: reader.number(&["db-pool-max-lifetime"]).unwrap_or(1800),
-        db_pool_max_idletime: reader.number(&["db-pool-max-idletime", "db-pool-timeout"]).unwrap_or(30),
+        db_pool_max_idletime: reader.number(&["db-pool-timeout", "db-pool-max-idletime"]).unwrap_or(30),
         db_pool_automatic_recovery: reader.flag(&["db-pool-automatic-recovery"], true),
         db_prepared_statements: reader.flag(&["db-prepared-statements"], true),
         db_channel: reader.text(&["db-channel"]).unwrap_or_else(|| "pgrst".into()),
         db_channel_enabled: reader.flag(&["db-channel-enabled"], true),
         db_config: reader.flag(&["db-config"], true),
-        db_pre_config: reader.text(&["db-pre-config"]),
+        db_pre_config: reader.text(&["db-pre-config"]).as_deref().map(qualified),
         admin_server_host: reader.text(&["admin-server-host"]).unwrap_or_else(|| server_host.clone()),
         server_host,
         server_port,
@@ -254,30 +291,43 @@ fn server(reader: &mut Reader, mut config: Config) -> DropIn {
         server_unix_socket_mode: socket_mode.unwrap_or(0o660),
         admin_server_port,
         log_level: log_level.unwrap_or_default(),
-        log_query: reader.flag(&["log-query"], false),
         jwt_cache_max_entries: reader.number(&["jwt-cache-max-entries"]).unwrap_or(1000),
+        jwt_secret: None,
+        jwt_secret_is_base64: reader.flag(&["jwt-secret-is-base64", "secret-is-base64"], false),
     }
 }
 
 /// A shared secret, a JWK or a JWK set; each may be in base64.
-fn jwt_keys(reader: &mut Reader) -> JwtKeys {
-    let is_base64 = reader.flag(&["jwt-secret-is-base64", "secret-is-base64"], false);
-    let keys = reader.with(&["jwt-secret"], |text| {
-        if text.starts_with('@') {
-            return Err("the file it names was not read".into());
-        }
-        let secret = if is_base64 { from_base64(text).ok_or("not valid base64")? } else { text.as_bytes().to_vec() };
-        let jwks: Vec<Value> = match serde_json::from_slice(&secret) {
-            Ok(Value::Object(mut object)) => match object.remove("keys") {
-                Some(Value::Array(keys)) => keys,
-                _ => vec![Value::Object(object)],
-            },
-            _ if secret.len() < 32 => return Err("The JWT secret must be at least 32 characters long.".into()),
-            _ => return Ok(vec![JwtKey::secret(&secret)]),
+fn read_jwt_secret(reader: &mut Reader, drop_in: &mut DropIn, read_file: ReadFile<'_>) {
+    let is_base64 = drop_in.jwt_secret_is_base64;
+    let secret = reader.with(&["jwt-secret"], |text| {
+        let mut secret = match text.strip_prefix('@') {
+            Some(path) => read_file(path)?,
+            None => text.as_bytes().to_vec(),
         };
-        jwks.iter().map(|jwk| JwtKey::from_jwk(jwk).map_err(|error| error.to_string())).collect()
+        if text.starts_with('@') && secret.last() == Some(&b'\n') {
+            secret.pop();
+        }
+        if is_base64 {
+            secret = std::str::from_utf8(&secret).ok().and_then(from_base64).ok_or("not valid base64")?;
+        }
+        Ok((jwt_keys(&secret)?, secret))
     });
-    JwtKeys::new(keys.unwrap_or_default())
+    let (keys, secret) = secret.unzip();
+    drop_in.config.jwt_keys = JwtKeys::new(keys.unwrap_or_default());
+    drop_in.jwt_secret = secret.map(Secret::new);
+}
+
+fn jwt_keys(secret: &[u8]) -> Result<Vec<JwtKey>, String> {
+    let jwks: Vec<Value> = match serde_json::from_slice(secret) {
+        Ok(Value::Object(mut object)) => match object.remove("keys") {
+            Some(Value::Array(keys)) => keys,
+            _ => vec![Value::Object(object)],
+        },
+        _ if secret.len() < 32 => return Err("The JWT secret must be at least 32 characters long.".into()),
+        _ => return Ok(vec![JwtKey::secret(secret)]),
+    };
+    jwks.iter().map(|jwk| JwtKey::from_jwk(jwk).map_err(|error| error.to_string())).collect()
 }
 
 /// Base64 of either alphabet; `.` may stand for the padding.

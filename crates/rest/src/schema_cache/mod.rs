@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod json;
 mod load;
 mod media_handler;
 mod readers;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg::{Budget, ConnectConfig, PoolConfig};
+use pg::{Budget, ConnectConfig, LibpqDefaults, PoolConfig};
 use test_support::{TestCluster, TestDatabase};
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +21,7 @@ async fn database(sql: &str) -> TestDatabase {
 }
 
 async fn load(database: &TestDatabase) -> Arc<SchemaCache> {
-    let connect = ConnectConfig::from_uri(&database.url_as("nobody_reads", "x"), Vec::new()).unwrap();
+    let connect = ConnectConfig::from_uri(&database.url_as("nobody_reads", "x"), &LibpqDefaults::default()).unwrap();
     let shared = Shared {
         budget: Budget::new(4),
         tasks: TaskTracker::new(),

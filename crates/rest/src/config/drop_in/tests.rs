@@ -6,7 +6,12 @@ use super::*;
 const SECRET: &str = "reallyreallyreallyreallyverysafe";
 
 fn read(vars: &[(&str, &str)]) -> Result<DropIn, Vec<String>> {
-    Config::from_pgrst_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    let read_file = |path: &str| match path {
+        "uri" => Ok(b" postgresql://from/file \n".to_vec()),
+        "secret" => Ok(format!("{SECRET}\n").into_bytes()),
+        _ => Err(format!("there is no {path}")),
+    };
+    Config::from_pgrst_vars(vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())), &read_file)
 }
 
 #[track_caller]
@@ -95,8 +100,6 @@ fn names_of_file_database_and_older_versions_count() {
 fn all_problems_are_told_at_once() {
     let found = problems(&[
         ("PGRST_DB_TX_END", "maybe"),
-        ("PGRST_DB_POOL", "many"),
-        ("PGRST_DB_PLAN_ENABLED", "perhaps"),
         ("PGRST_LOG_LEVEL", "loud"),
         ("PGRST_JWT_SECRET", "short"),
         ("PGRST_JWT_ROLE_CLAIM_KEY", "role"),
@@ -107,17 +110,7 @@ fn all_problems_are_told_at_once() {
     let names: Vec<&str> = found.iter().map(|problem| problem.split(':').next().unwrap_or("")).collect();
     assert_eq!(
         names,
-        [
-            "db-schemas",
-            "db-tx-end",
-            "jwt-role-claim-key",
-            "db-plan-enabled",
-            "jwt-secret",
-            "log-level",
-            "db-uri",
-            "admin-server-port",
-            "db-pool",
-        ]
+        ["db-schemas", "db-tx-end", "jwt-role-claim-key", "log-level", "db-uri", "admin-server-port", "jwt-secret",]
     );
     for (name, value, good) in [
         ("PGRST_OPENAPI_SERVER_PROXY_URI", "https://h:8443/base", true),
@@ -146,12 +139,70 @@ fn secrets_are_text_base64_or_jwks() {
         assert!(drop_in.config.jwt_keys.verify_signature(&token).is_ok(), "{vars:?}");
     };
     check(&[("PGRST_JWT_SECRET", SECRET)]);
+    check(&[("PGRST_JWT_SECRET", "@secret")]);
     let base64 = BASE64_STANDARD.encode(SECRET);
     check(&[("PGRST_JWT_SECRET", &base64), ("PGRST_JWT_SECRET_IS_BASE64", "true")]);
     check(&[("PGRST_JWT_SECRET", &base64.replace('=', ".")), ("PGRST_SECRET_IS_BASE64", "true")]);
     let jwk = json!({"kty": "oct", "alg": "HS256", "k": base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(SECRET)});
     check(&[("PGRST_JWT_SECRET", &jwk.to_string())]);
     check(&[("PGRST_JWT_SECRET", &json!({"keys": [jwk]}).to_string())]);
+}
+
+#[test]
+fn what_cannot_be_read_as_number_or_flag_is_as_good_as_nothing() {
+    let drop_in = read(&[
+        ("PGRST_DB_POOL", "many"),
+        ("PGRST_DB_MAX_ROWS", "true"),
+        ("PGRST_DB_CHANNEL_ENABLED", "perhaps"),
+        ("PGRST_DB_PLAN_ENABLED", "\"TRUE\""),
+        ("PGRST_DB_URI", "@uri"),
+        ("db-pool-timeout", "5"),
+        ("db-pool-max-idletime", "6"),
+    ])
+    .unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert_eq!((drop_in.db_pool, drop_in.config.db_max_rows), (10, None));
+    assert!(drop_in.db_channel_enabled && drop_in.config.db_plan_enabled);
+    assert_eq!((drop_in.db_uri.expose().as_str(), drop_in.db_pool_max_idletime), ("postgresql://from/file", 5));
+}
+
+#[test]
+fn a_dump_read_again_is_the_same() {
+    let check = |vars: &[(&str, &str)], lines: &[&str]| {
+        let dump = read(vars).unwrap_or_else(|problems| panic!("{problems:?}")).dump();
+        for line in lines {
+            assert!(dump.lines().any(|own| own == *line), "{line} is missing in\n{dump}");
+        }
+        let unquoted = |value: &str| {
+            let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+            inner.replace("\\\"", "\"")
+        };
+        let again: Vec<(String, String)> = dump
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .map(|(name, value)| (name.to_owned(), unquoted(value)))
+            .collect();
+        let again: Vec<(&str, &str)> = again.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(read(&again).unwrap_or_else(|problems| panic!("{problems:?}")).dump(), dump);
+    };
+    check(&[], &["db-max-rows = \"\"", "db-pool = 10", "server-host = \"!4\"", "server-unix-socket-mode = \"660\""]);
+    check(
+        &[
+            ("db-schemas", "a,   b"),
+            ("role-claim-key", ".user[0].\"real-role\""),
+            ("jwt-secret", "c2VjdXJpdHl0aHJvdWdob2JzY3VyaXR5aW5iYXNlNjQ="),
+            ("secret-is-base64", "1"),
+            ("app.settings.x", "with \"quotes\""),
+            ("admin-server-port", "3001"),
+        ],
+        &[
+            "db-schemas = \"a,b\"",
+            "jwt-role-claim-key = \".\\\"user\\\"[0].\\\"real-role\\\"\"",
+            "jwt-secret = \"c2VjdXJpdHl0aHJvdWdob2JzY3VyaXR5aW5iYXNlNjQ=\"",
+            "jwt-secret-is-base64 = true",
+            "app.settings.x = \"with \\\"quotes\\\"\"",
+            "admin-server-port = 3001",
+        ],
+    );
 }
 
 #[test]
