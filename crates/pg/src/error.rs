@@ -19,6 +19,9 @@ pub struct DbError {
     pub position: Option<u32>,
 }
 
+/// Longest text of an error that is kept, in bytes.
+const LONGEST_FIELD: usize = 64 * 1024;
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The statement failed; the connection is fine.
@@ -85,7 +88,9 @@ impl DbError {
             position: None,
         };
         while let Some(field) = fields.next()? {
-            let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
+            let bytes = field.value_bytes();
+            // Stored code can raise any text; nobody reads more of it.
+            let text = || String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_FIELD)]).into_owned();
             match field.type_() {
                 b'C' => error.code = text(),
                 b'V' => error.severity = text(),

@@ -162,9 +162,14 @@ async fn statements_that_stored_code_dropped_are_prepared_again() {
 async fn an_error_too_long_to_hold_is_told_short() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));
-    let long = "do $$ begin raise exception '%', repeat('x', 5000000); end $$";
+    let long = |length: usize| format!("do $$ begin raise exception '%', repeat('x', {length}); end $$");
     for _ in 0..2 {
-        let error = pool.run(&exchange(query(long, &[]), false)).await.unwrap_err();
+        let error = pool.run(&exchange(query(&long(1_000_000), &[]), false)).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Db(cause) if cause.code == "P0001" && cause.message.len() == 65_536),
+            "{error}"
+        );
+        let error = pool.run(&exchange(query(&long(20_000_000), &[]), false)).await.unwrap_err();
         assert!(matches!(&error, Error::Db(cause) if cause.code == "54000"), "{error}");
         assert_eq!(number(&pool, "select 1::int8").await.unwrap(), Some(1));
     }

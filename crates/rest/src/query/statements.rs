@@ -38,6 +38,8 @@ struct Summary<'a> {
     handler: &'a MediaHandler,
     /// Stored code can set the response's headers and status.
     response_settings: bool,
+    /// The execution plan is the answer.
+    explains: bool,
 }
 
 pub(super) fn read(
@@ -48,8 +50,8 @@ pub(super) fn read(
     response_settings: bool,
 ) -> Snippet {
     let mut s = Snippet::new();
-    explain(&mut s, media_type);
-    let summary = Summary { counting, tree, routine: None, handler, response_settings };
+    let explains = explain(&mut s, media_type);
+    let summary = Summary { counting, tree, routine: None, handler, response_settings, explains };
     // CSV looks at the rows twice.
     if *handler == MediaHandler::Csv {
         s.sql("WITH pgrst_rows AS (");
@@ -71,7 +73,7 @@ pub(super) fn read(
 pub(super) fn read_rows(tree: &ReadPlanTree, counting: Counting, response_settings: bool) -> Snippet {
     let mut s = Snippet::new();
     let handler = &MediaHandler::Json;
-    let summary = Summary { counting, tree, routine: None, handler, response_settings };
+    let summary = Summary { counting, tree, routine: None, handler, response_settings, explains: false };
     s.sql("SELECT ");
     totals(&mut s, &summary, "count(*) OVER ()");
     response(&mut s, response_settings);
@@ -93,11 +95,11 @@ pub(super) fn write(
     response_settings: bool,
 ) -> Snippet {
     let mut s = Snippet::new();
-    explain(&mut s, media_type);
+    let explains = explain(&mut s, media_type);
     s.sql("WITH pgrst_source AS (");
     builder::mutate(&mut s, plan);
     s.sql(")");
-    let summary = Summary { counting: Counting::default(), tree, routine: None, handler, response_settings };
+    let summary = Summary { counting: Counting::default(), tree, routine: None, handler, response_settings, explains };
     let merges = matches!(plan, MutatePlan::Insert { on_conflict: Some((ConflictResolution::MergeDuplicates, _)), .. });
     let inserted = merges.then_some("nullif(current_setting('pgrst.inserted', true), '')::int8");
     let pk_columns = match plan {
@@ -138,11 +140,11 @@ pub(super) fn call(
     response_settings: bool,
 ) -> Snippet {
     let mut s = Snippet::new();
-    explain(&mut s, media_type);
+    let explains = explain(&mut s, media_type);
     s.sql("WITH pgrst_source AS (");
     builder::call(&mut s, plan);
     s.sql(")");
-    let summary = Summary { counting, tree, routine: Some(&plan.routine), handler, response_settings };
+    let summary = Summary { counting, tree, routine: Some(&plan.routine), handler, response_settings, explains };
     if *handler == MediaHandler::Csv {
         s.sql(", pgrst_rows AS (");
         builder::read(&mut s, tree);
@@ -167,8 +169,9 @@ pub(super) fn explain_count(tree: &ReadPlanTree) -> Snippet {
     s
 }
 
-fn explain(s: &mut Snippet, media_type: &MediaType) {
-    let MediaType::VndPlan { format, options, .. } = media_type else { return };
+/// Whether the execution plan is asked for.
+fn explain(s: &mut Snippet, media_type: &MediaType) -> bool {
+    let MediaType::VndPlan { format, options, .. } = media_type else { return false };
     s.sql(match format {
         PlanFormat::Json => "EXPLAIN (FORMAT JSON",
         PlanFormat::Text => "EXPLAIN (FORMAT TEXT",
@@ -185,6 +188,7 @@ fn explain(s: &mut Snippet, media_type: &MediaType) {
         }
     }
     s.sql(") ");
+    true
 }
 
 /// `SELECT` with the columns of [`super::column`], without its FROM.
@@ -198,6 +202,11 @@ fn select(
     let page_total = if summary.routine.is_some_and(Routine::returns_single) { "1::int8" } else { "count(*)" };
     s.sql("SELECT ");
     totals(s, summary, page_total);
+    // Who reads an execution plan knows the order that PostgREST has.
+    if summary.explains {
+        body(s, summary.routine, summary.handler);
+        s.sql(" AS body, ");
+    }
     response(s, summary.response_settings);
     s.sql(inserted.unwrap_or("null::int8")).sql(" AS response_inserted, ");
     match location {
@@ -206,9 +215,12 @@ fn select(
             s.sql("null::text");
         }
     }
-    s.sql(" AS header, ");
-    body(s, summary.routine, summary.handler);
-    s.sql(" AS body");
+    s.sql(" AS header");
+    if !summary.explains {
+        s.sql(", ");
+        body(s, summary.routine, summary.handler);
+        s.sql(" AS body");
+    }
 }
 
 /// The first two columns.
