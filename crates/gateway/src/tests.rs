@@ -9,12 +9,13 @@ use axum::response::Response;
 use base::api_key::{self, ApiKeyKind};
 use base::jwt::{JwtKey, JwtKeys, sign_hs256};
 use base::project::{ApiKey, DatabaseTarget};
-use base::settings::{DataApiSettings, LimitSettings};
-use base::{Caller, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, Secret};
+use base::settings::{DataApiSettings, LimitSettings, StatementTimeouts};
+use base::{Caller, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, RoleName, Secret};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+use web::byte_budget::ByteBudget;
 use web::client_ip::TrustedProxies;
 use web::health::HealthPart;
 use web::limits::HeadLimits;
@@ -23,7 +24,7 @@ use web::log_request::{LineFormat, RequestLog};
 use web::metrics::HttpMetrics;
 use web::overload::InFlight;
 use web::rate_limit::{IpRateLimiter, Rate};
-use web::{ApiKeyCheck, HttpService, Protocol, Rejection};
+use web::{ApiKeyCheck, HttpService, Protocol, Rejection, Work};
 
 use crate::{Gateway, GatewayConfig, Services};
 
@@ -77,6 +78,7 @@ fn fixture(limits: impl FnOnce(&mut LimitSettings)) -> Fixture {
                 Ok(body) => Response::new(Body::from(body)),
                 Err(error) => Rejection::from(error).respond(Protocol::Rest),
             },
+            "/large" => Response::new(Body::from("x".repeat(100_000))),
             _ => Response::new(Body::from(text)),
         }
     });
@@ -102,7 +104,7 @@ async fn ask(
         request = request.header(*name, *value);
     }
     let request = request.body(Body::from(body.to_owned())).unwrap();
-    let (parts, body) = gateway.handle(request, "127.0.0.1:9".parse().unwrap()).await.into_parts();
+    let (parts, body) = gateway.handle(request, "127.0.0.1:9".parse().unwrap(), &Work::default()).await.into_parts();
     let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
     (Response::from_parts(parts, ()), text)
 }
@@ -257,6 +259,97 @@ async fn work_in_flight_is_bounded() {
     assert_eq!(response.status(), 503, "{text}");
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(ask(&gateway, "GET", "http://base.example/health", &[], "").await.0.status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_has_one_readable_host() {
+    let Fixture { gateway, .. } = fixture(|_| {});
+    let check = async |hosts: &[&[u8]], status: u16| {
+        let mut request = Request::builder().uri("/health");
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        let peer = "127.0.0.1:9".parse().unwrap();
+        let response = gateway.handle(request.body(Body::empty()).unwrap(), peer, &Work::default()).await;
+        assert_eq!(response.status().as_u16(), status, "{hosts:?}");
+    };
+    check(&[b"base.example"], 200).await;
+    check(&[], 200).await;
+    check(&[b"base.example", b"base.example"], 400).await;
+    check(&[b"b\xe4se.example"], 400).await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_have_a_budget() {
+    let Fixture { mut gateway, .. } = fixture(|_| {});
+    gateway.answers = ByteBudget::new(150_000);
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let get = async |method: &str, path: &str| {
+        let request = Request::builder().method(method).header("apikey", &anon);
+        let request = request.uri(format!("http://base.example/p/proj_aaa/rest/v1/{path}")).body(Body::empty());
+        gateway.handle(request.unwrap(), "127.0.0.1:9".parse().unwrap(), &Work::default()).await
+    };
+    let first = get("GET", "large").await;
+    assert_eq!(first.status(), 200);
+    let second = get("GET", "large").await;
+    assert_eq!((second.status().as_u16(), second.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
+    assert_eq!(get("GET", "items").await.status(), 200, "short ones go on");
+    assert_eq!(get("POST", "large").await.status(), 200, "what was done is told");
+    drop(first);
+    assert_eq!(get("GET", "large").await.status(), 200);
+    assert_eq!(gateway.answers.held(), 0);
+}
+
+#[tokio::test]
+async fn a_body_on_its_way_keeps_nobody_out() {
+    let Fixture { mut gateway, .. } = fixture(|_| {});
+    gateway.in_flight = InFlight::new(1, Default::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let config = web::ServeConfig { rate_window: std::time::Duration::from_secs(2), ..web::ServeConfig::default() };
+    let serving = web::serve(listener, Arc::new(gateway), config, HttpMetrics::default(), CancellationToken::new());
+    let server = tokio::spawn(serving);
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let send = async |line: &str, rest: &str| {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        let head = format!("{line} HTTP/1.1\r\nhost: base.example\r\napikey: {anon}\r\nconnection: close\r\n{rest}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let read = async |mut stream: TcpStream| {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let mut slow = Vec::new();
+    for _ in 0..5 {
+        slow.push(send("POST /p/proj_aaa/rest/v1/echo", "content-length: 9\r\n\r\nhi").await);
+        // It has to be waited for before the next one finds a place.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let text = read(send("GET /p/proj_aaa/rest/v1/items", "\r\n").await).await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    let mut quick = slow.pop().unwrap();
+    quick.write_all(b" there!").await.unwrap();
+    assert!(read(quick).await.ends_with("hi there!"));
+    for stream in slow {
+        let text = read(stream).await;
+        assert!(text.starts_with("HTTP/1.1 408") && text.contains("connection: close"), "{text}");
+    }
+    server.abort();
+}
+
+#[test]
+fn requests_are_given_up_some_time_after_their_statements_should_have_ended() {
+    let check = |role: &str, timeout: u32, path: &str, seconds: u64| {
+        let timeouts = StatementTimeouts { anon: timeout, authenticated: 1, service_role: 1 };
+        assert_eq!(crate::deadline_seconds(&timeouts, &RoleName::new(role), path), seconds, "{role} {timeout} {path}");
+    };
+    check("anon", 3_000, "/items", 60);
+    check("anon", 60_000, "/items", 135);
+    check("anon", 0, "/items", 0);
+    check("anon", 3_000, "/rpc/f", 345);
+    check("somebody", 60_000, "/items", 60);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! No other module of the project reads the environment. The names are those of the specification; ours start with
 //! `LAUNCHDB_`.
 
+mod limits;
 pub mod postgrest;
 pub mod reader;
 pub mod secrets;
@@ -18,6 +19,7 @@ use base::Secret;
 use base::project::DatabaseTarget;
 use procs::unprivileged::RunAs;
 
+pub use self::limits::LimitConfig;
 use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
 pub use self::source::Source;
@@ -170,18 +172,6 @@ pub struct MailConfig {
     pub from: String,
 }
 
-/// Requests the gateway lets through.
-#[derive(Clone, Debug)]
-pub struct LimitConfig {
-    /// Requests per second and client address, as a long-term average; 0 is no limit.
-    pub per_ip_per_second: u32,
-    pub per_ip_burst: u32,
-    /// Requests under way at once; more are answered 503.
-    pub max_in_flight: usize,
-    /// Largest request body of the platform API, in bytes.
-    pub max_body_bytes: u64,
-}
-
 /// What is written to standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -229,7 +219,9 @@ const KNOWN_NAMES: &[&str] = &[
     "INTERNAL_API_KEY",
     "LAUNCHDB_ADMIN_DATABASE_URL",
     "LAUNCHDB_ADMIN_PORT",
+    "LAUNCHDB_ANSWER_MEMORY_MB",
     "LAUNCHDB_BIND",
+    "LAUNCHDB_BODY_MEMORY_MB",
     "LAUNCHDB_DATA",
     "LAUNCHDB_DATABASE_PUBLIC_ADDRESS",
     "LAUNCHDB_DB_CONNECTIONS",
@@ -240,6 +232,8 @@ const KNOWN_NAMES: &[&str] = &[
     "LAUNCHDB_LOG_FORMAT",
     "LAUNCHDB_MASTER_KEY",
     "LAUNCHDB_MAX_BODY_BYTES",
+    "LAUNCHDB_MAX_CONNECTIONS",
+    "LAUNCHDB_MAX_CONNECTIONS_PER_IP",
     "LAUNCHDB_MAX_IN_FLIGHT",
     "LAUNCHDB_OWNER_EMAIL",
     "LAUNCHDB_OWNER_PASSWORD",
@@ -248,6 +242,9 @@ const KNOWN_NAMES: &[&str] = &[
     "LAUNCHDB_PORT",
     "LAUNCHDB_POSTGRES_BIN",
     "LAUNCHDB_POSTGRES_PORT",
+    "LAUNCHDB_PROJECT_BODY_MB",
+    "LAUNCHDB_PROJECT_DB_POOL",
+    "LAUNCHDB_PROJECT_STATEMENT_SECONDS",
     "LAUNCHDB_PUBLIC_URL",
     "LAUNCHDB_RATE_LIMIT_BURST",
     "LAUNCHDB_RATE_LIMIT_PER_SECOND",
@@ -305,7 +302,7 @@ impl Config {
                 .or_else(|| database.url.is_none().then(|| default_data_folder(invocation))),
             platform: platform(&mut reader),
             mail: mail(&mut reader),
-            limits: limits(&mut reader),
+            limits: LimitConfig::read(&mut reader, invocation, database.connection_budget),
             log: log(&mut reader),
             secrets: GivenSecrets::read(&mut reader, database.url.is_some()),
             workers: reader
@@ -432,7 +429,7 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
         trusted_proxies,
         cors_origins: list(reader.text("CORS_ORIGIN")),
         drain: Duration::from_secs(
-            reader.parsed("LAUNCHDB_DRAIN_SECONDS", 10, "a number of seconds up to 600", |n| *n <= 600),
+            reader.parsed("LAUNCHDB_DRAIN_SECONDS", 5, "a number of seconds up to 600", |n| *n <= 600),
         ),
     }
 }
@@ -513,22 +510,6 @@ fn mail(reader: &mut Reader<'_>) -> Option<MailConfig> {
         reader.problem("SMTP_FROM", "is missing", "set SMTP_FROM=noreply@example.org");
     }
     Some(MailConfig { host, port, user, password: password.map(Secret::new), from: from.unwrap_or_default() })
-}
-
-fn limits(reader: &mut Reader<'_>) -> LimitConfig {
-    LimitConfig {
-        per_ip_per_second: reader.parsed(
-            "LAUNCHDB_RATE_LIMIT_PER_SECOND",
-            0,
-            "requests a second; 0 is no limit",
-            |_| true,
-        ),
-        per_ip_burst: reader
-            .parsed("LAUNCHDB_RATE_LIMIT_BURST", 0, "requests at once; 0 is a second's worth", |_| true),
-        max_in_flight: reader.parsed("LAUNCHDB_MAX_IN_FLIGHT", 1_000, "a number of requests above 0", |n| *n > 0),
-        max_body_bytes: reader
-            .parsed("LAUNCHDB_MAX_BODY_BYTES", 10 * 1024 * 1024, "a number of bytes above 0", |n| *n > 0),
-    }
 }
 
 fn log(reader: &mut Reader<'_>) -> LogConfig {

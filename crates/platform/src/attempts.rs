@@ -25,6 +25,9 @@ pub(crate) const LOGINS_PER_ADDRESS: Allowance = Allowance { attempts: 10, windo
 /// Sign-ups from one client address.
 pub(crate) const SIGN_UPS_PER_IP: Allowance = Allowance { attempts: 20, window: 3600 };
 
+/// Bodies that are read of strangers from one client address, for logins and sign-ups together.
+pub(crate) const STRANGERS_BODIES_PER_IP: Allowance = Allowance { attempts: 120, window: 300 };
+
 struct Counter {
     attempts: u32,
     ends: i64,

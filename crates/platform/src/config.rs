@@ -7,6 +7,8 @@ use base::Clock;
 use base::project::DatabaseTarget;
 use base::sealed::MasterKey;
 
+use crate::settings::Ceilings;
+
 /// Where outside clients find a server; part of the URIs that are handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -36,6 +38,8 @@ pub struct PlatformConfig {
     pub database_address: Address,
     /// The pooler as outside clients reach it, for `db_uri_pooler`.
     pub pooler_address: Option<Address>,
+    /// Largest values of what owners may set.
+    pub ceilings: Ceilings,
     pub clock: Clock,
 }
 

@@ -189,8 +189,8 @@ impl Directory {
             jwt_keys: jwt_keys.unwrap_or_default(),
             api_keys: loaded.api_keys.remove(&row.id).unwrap_or_default(),
             legacy_keys_enabled: settings::legacy_keys_enabled(&settings),
-            data_api: settings::data_api(&settings),
-            limits: settings::limits(&settings),
+            data_api: self.config.ceilings.data_api(settings::data_api(&settings)),
+            limits: self.config.ceilings.limits(settings::limits(&settings)),
             custom_domains: loaded.domains.remove(&row.id).unwrap_or_default(),
             project_ref,
         })

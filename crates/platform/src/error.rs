@@ -88,6 +88,7 @@ impl Error {
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::Body(BodyError::TooLarge { .. }) => (S::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::Body(BodyError::TimedOut) => (S::REQUEST_TIMEOUT, "body_timeout"),
+            Self::Body(BodyError::NoRoom) => (S::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Body(BodyError::Broken(_)) => (S::BAD_REQUEST, "body_unreadable"),
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized"),
             Self::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),
@@ -140,6 +141,7 @@ impl Error {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::TooManyRequests(seconds) => Some(*seconds),
+            Self::Body(BodyError::NoRoom) => Some(1),
             Self::ProjectDatabase(_) | Self::Unavailable(_) => Some(1),
             _ => None,
         }

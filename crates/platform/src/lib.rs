@@ -37,4 +37,5 @@ pub use directory::Directory;
 pub use error::{Error, Problem};
 pub use owners::FirstOwner;
 pub use platform::{Platform, StartError};
+pub use settings::Ceilings;
 pub use timestamp::Timestamp;

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::attempts::{self, LOGINS_PER_ADDRESS, LOGINS_PER_IP, SIGN_UPS_PER_IP};
 use crate::error::Error;
 use crate::platform::Platform;
-use crate::request::{Fields, Origin, OwnerCx};
+use crate::request::{Fields, Origin, OwnerCx, StrangersFields};
 use crate::store;
 use crate::store::owner::{NewOwner, NewSession, Owner};
 use crate::timestamp::Timestamp;
@@ -93,7 +93,7 @@ pub(crate) fn is_email(text: &str) -> bool {
 pub(crate) async fn signup_owner(
     State(platform): State<Platform>,
     origin: Origin,
-    mut fields: Fields,
+    StrangersFields(mut fields): StrangersFields,
 ) -> Result<impl IntoResponse, Error> {
     if !platform.config().sign_up_allowed {
         return Err(Error::SignUpClosed);
@@ -133,7 +133,7 @@ pub(crate) async fn create_owner(cx: OwnerCx, mut fields: Fields) -> Result<impl
 pub(crate) async fn login_owner(
     State(platform): State<Platform>,
     origin: Origin,
-    mut fields: Fields,
+    StrangersFields(mut fields): StrangersFields,
 ) -> Result<impl IntoResponse, Error> {
     let Credentials { email, password } = Credentials::read(&mut fields);
     fields.finish()?;

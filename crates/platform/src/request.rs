@@ -1,6 +1,7 @@
 //! Reading requests: the caller, the project, and bodies whose problems are all reported at once.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use base::{ProjectRef, ProjectStatus, digest};
@@ -10,12 +11,19 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use web::{ClientIp, Peer, RequestId};
 
+use crate::attempts::{self, STRANGERS_BODIES_PER_IP};
 use crate::error::{Error, Problem};
 use crate::platform::Platform;
 use crate::store;
 
 /// Largest body of a request, in bytes.
 pub(crate) const MOST_BODY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Largest body of a request that needs no token, in bytes.
+pub(crate) const MOST_STRANGERS_BODY_BYTES: u64 = 16 * 1024;
+
+/// How long the platform's database may take to say whose token it is: no request goes on without.
+const SESSION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sessions write down their last use at most this often, in seconds.
 const USE_RESOLUTION: i64 = 60;
@@ -50,11 +58,16 @@ impl FromRequestParts<Platform> for OwnerCx {
         let token = bearer(parts).ok_or(Error::Unauthorized)?;
         let hash = digest::sha256(token.as_bytes());
         let now = platform.clock().unix_seconds();
-        let db = platform.db().await?;
-        let session = store::owner::session_by_token(&**db, &hash, now).await?.ok_or(Error::Unauthorized)?;
-        if session.last_used_at.is_none_or(|at| at.unix_seconds() < now - USE_RESOLUTION) {
-            store::owner::session_used(&**db, &session.id, now).await?;
-        }
+        let session = async {
+            let db = platform.db().await?;
+            let session = store::owner::session_by_token(&**db, &hash, now).await?.ok_or(Error::Unauthorized)?;
+            if session.last_used_at.is_none_or(|at| at.unix_seconds() < now - USE_RESOLUTION) {
+                store::owner::session_used(&**db, &session.id, now).await?;
+            }
+            Ok::<_, Error>(session)
+        };
+        let session = tokio::time::timeout(SESSION_PATIENCE, session).await;
+        let session = session.map_err(|elapsed| Error::Unavailable(elapsed.into()))??;
         Ok(Self {
             platform: platform.clone(),
             origin: Origin::read(parts),
@@ -145,11 +158,33 @@ impl FromRequest<Platform> for Fields {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &Platform) -> Result<Self, Error> {
+        Self::read(request, MOST_BODY_BYTES).await
+    }
+}
+
+/// As [`Fields`], of somebody without a token: little is read, and of each client address not often.
+pub(crate) struct StrangersFields(pub(crate) Fields);
+
+impl FromRequest<Platform> for StrangersFields {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, platform: &Platform) -> Result<Self, Error> {
+        let (parts, body) = request.into_parts();
+        if let Some(ip) = Origin::read(&parts).client_ip {
+            let who = format!("body {}", attempts::network(ip));
+            platform.attempts().count(&who, STRANGERS_BODIES_PER_IP)?;
+        }
+        Fields::read(Request::from_parts(parts, body), MOST_STRANGERS_BODY_BYTES).await.map(Self)
+    }
+}
+
+impl Fields {
+    async fn read(request: Request, limit: u64) -> Result<Self, Error> {
         let media_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
         let essence = media_type.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         let is_json = essence.as_deref().is_none_or(|essence| essence == "application/json");
         let (parts, body) = request.into_parts();
-        let capped = web::limits::cap_body(&parts.headers, body, MOST_BODY_BYTES).map_err(Error::Body)?;
+        let capped = web::limits::cap_body(&parts.headers, body, limit).map_err(Error::Body)?;
         let body = web::read_body(capped).await.map_err(Error::Body)?;
         if body.is_empty() {
             return Ok(Self::new(Map::new()));
@@ -163,9 +198,7 @@ impl FromRequest<Platform> for Fields {
             Err(error) => Err(Error::MalformedJson(error.to_string())),
         }
     }
-}
 
-impl Fields {
     pub(crate) fn new(map: Map<String, Value>) -> Self {
         Self { map, problems: Vec::new(), query: false }
     }

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
 pub mod api_key;
+pub mod byte_budget;
 pub mod client_ip;
 pub mod cors;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod log_request;
 pub mod metrics;
 pub mod overload;
 pub mod rate_limit;
+pub mod received_body;
 pub mod rejection;
 pub mod request_id;
 pub mod security_headers;
@@ -30,7 +32,7 @@ pub use json::Json;
 pub use limits::{BodyError, read_body};
 pub use rejection::Rejection;
 pub use request_id::RequestId;
-pub use serve::{Handler, ServeConfig, serve};
+pub use serve::{Handler, ServeConfig, Work, serve};
 pub use service::{HttpService, ServiceKind};
 
 /// The request's URI as the client wrote it, kept as an extension where the gateway rewrote the URI for a service

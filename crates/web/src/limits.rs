@@ -22,15 +22,21 @@ pub enum BodyError {
     TooLarge { limit: u64 },
     #[error("the request body did not arrive in time")]
     TimedOut,
+    #[error("there is no room for the request body")]
+    NoRoom,
     #[error("the request body could not be read")]
     Broken(#[source] axum::Error),
 }
 
-/// The error that a body capped by [`cap_body`] ends with.
+/// The error that a body ends with when it is our limits that end it.
 #[derive(Debug, thiserror::Error)]
-#[error("the request body is larger than {limit} bytes")]
-struct CapPassed {
-    limit: u64,
+pub(crate) enum BodyFault {
+    #[error("the request body is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the request body arrives too slowly")]
+    TooSlow,
+    #[error("there is no room for the request body")]
+    NoRoom,
 }
 
 struct CappedBody {
@@ -50,7 +56,7 @@ impl http_body::Body for CappedBody {
         {
             match self.left.checked_sub(data.len() as u64) {
                 Some(left) => self.left = left,
-                None => return Poll::Ready(Some(Err(axum::Error::new(CapPassed { limit: self.limit })))),
+                None => return Poll::Ready(Some(Err(axum::Error::new(BodyFault::TooLarge { limit: self.limit })))),
             }
         }
         polled
@@ -68,13 +74,17 @@ impl http_body::Body for CappedBody {
 /// Holds a body to `limit` bytes. A declared length is checked at once (hyper holds the client to it); a body of
 /// unknown length is counted while it streams.
 pub fn cap_body(headers: &HeaderMap, body: Body, limit: u64) -> Result<Body, BodyError> {
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let length = declared.or_else(|| http_body::Body::size_hint(&body).exact());
-    match length {
+    match declared_length(headers, &body) {
         Some(length) if length > limit => Err(BodyError::TooLarge { limit }),
         Some(_) => Ok(body),
         None => Ok(Body::new(CappedBody { inner: body, left: limit, limit })),
     }
+}
+
+/// The length of a body when it is known before it came.
+pub(crate) fn declared_length(headers: &HeaderMap, body: &Body) -> Option<u64> {
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    declared.or_else(|| http_body::Body::size_hint(body).exact())
 }
 
 /// Reads a whole body that [`cap_body`] holds to its limit, within [`BODY_READ_TIMEOUT`]. A body of one piece is not
@@ -91,8 +101,12 @@ pub async fn read_body(body: Body) -> Result<Bytes, BodyError> {
 pub fn body_error(error: axum::Error) -> BodyError {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(current) = source {
-        if let Some(passed) = current.downcast_ref::<CapPassed>() {
-            return BodyError::TooLarge { limit: passed.limit };
+        if let Some(fault) = current.downcast_ref::<BodyFault>() {
+            return match *fault {
+                BodyFault::TooLarge { limit } => BodyError::TooLarge { limit },
+                BodyFault::TooSlow => BodyError::TimedOut,
+                BodyFault::NoRoom => BodyError::NoRoom,
+            };
         }
         source = current.source();
     }

@@ -88,11 +88,7 @@ impl IpRateLimiter {
     /// Lets one request of `ip` in at `now`, or says how long to wait.
     pub fn take(&self, ip: IpAddr, now: Instant) -> Result<(), Rejection> {
         let since = nanos(self.start, now);
-        let key = match ip.to_canonical() {
-            IpAddr::V4(ip) => u64::from(ip.to_bits()),
-            // The upper half is never as small as an IPv4 address for a global address.
-            IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
-        };
+        let key = client_key(ip);
         let shard = &self.shards[self.hasher.hash_one(key) as usize % SHARDS];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(arrival) = shard.get_mut(&key) {
@@ -115,6 +111,15 @@ impl IpRateLimiter {
     #[cfg(test)]
     fn remembered(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+}
+
+/// What a client is known by: its IPv4 address, or the /64 of its IPv6 address.
+pub(crate) fn client_key(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        // The upper half is never as small as an IPv4 address for a global address.
+        IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
     }
 }
 

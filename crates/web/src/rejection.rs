@@ -35,6 +35,14 @@ pub enum Rejection {
     HeadersTooLarge {
         limit: usize,
     },
+    /// Too many bytes wait in memory for clients that take their answers slowly.
+    AnswersWaiting,
+    /// The service did not answer within the time that the request was given.
+    TimedOut,
+    /// More than one Host header, or one that cannot be read.
+    Host,
+    /// The head of the request is no HTTP.
+    Malformed,
     /// No such project; a deleted one looks the same.
     UnknownProject,
     /// Refused with 403 and not 503: waiting does not help, and published clients try a 503 again.
@@ -78,7 +86,11 @@ impl Rejection {
         match self {
             Self::Key(_) => StatusCode::UNAUTHORIZED,
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded | Self::ProjectNotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::AnswersWaiting | Self::ProjectNotReady | Self::Body(BodyError::NoRoom) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::Host | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Body(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Body(BodyError::TimedOut) => StatusCode::REQUEST_TIMEOUT,
             Self::Body(BodyError::Broken(_)) => StatusCode::BAD_REQUEST,
@@ -97,9 +109,9 @@ impl Rejection {
         match self {
             Self::Key(_) => "key",
             Self::RateLimited { .. } => "rate_limit",
-            Self::Overloaded => "overload",
+            Self::Overloaded | Self::AnswersWaiting | Self::TimedOut | Self::Body(BodyError::NoRoom) => "overload",
             Self::Body(_) => "body",
-            Self::UriTooLong { .. } | Self::HeadersTooLarge { .. } => "header",
+            Self::UriTooLong { .. } | Self::HeadersTooLarge { .. } | Self::Host | Self::Malformed => "header",
             Self::UnknownProject | Self::ProjectSuspended | Self::ProjectNotReady => "project",
             Self::NotFound | Self::MethodNotAllowed { .. } | Self::NotBuilt { .. } | Self::NotHere { .. } => "route",
             Self::Internal => "internal",
@@ -116,7 +128,12 @@ impl Rejection {
                 format!("The request body is larger than the allowed {limit} bytes").into()
             }
             Self::Body(BodyError::TimedOut) => "The request body did not arrive in time".into(),
+            Self::Body(BodyError::NoRoom) => "The server has no room for the request body now; try again".into(),
             Self::Body(BodyError::Broken(_)) => "The request body could not be read".into(),
+            Self::AnswersWaiting => "Too many answers wait to be read by their clients; try again".into(),
+            Self::TimedOut => "The request took too long and was given up".into(),
+            Self::Host => "The request must have one Host header, in ASCII".into(),
+            Self::Malformed => "The request is not valid HTTP".into(),
             Self::UriTooLong { limit } => format!("The URI is longer than the allowed {limit} bytes").into(),
             Self::HeadersTooLarge { limit } => {
                 format!("The request headers are longer than the allowed {limit} bytes").into()
@@ -160,6 +177,9 @@ impl Rejection {
             Self::RateLimited { .. } => "53400", // configuration_limit_exceeded
             Self::Overloaded => "53300",         // too_many_connections
             Self::Body(BodyError::TooLarge { .. }) => "54000", // program_limit_exceeded
+            Self::Body(BodyError::NoRoom) | Self::AnswersWaiting => "53200", // out_of_memory
+            Self::TimedOut => "57014",           // query_canceled
+            Self::Host | Self::Malformed => "08P01", // protocol_violation
             Self::Body(BodyError::TimedOut | BodyError::Broken(_)) => "08006", // connection_failure
             Self::UriTooLong { .. } | Self::HeadersTooLarge { .. } => "54000",
             Self::UnknownProject => "3D000", // invalid_catalog_name
@@ -176,8 +196,10 @@ impl Rejection {
             Self::Key(KeyError::Missing | KeyError::UserTokenAlone) => "no_authorization",
             Self::Key(_) => "bad_jwt",
             Self::RateLimited { .. } => "over_request_rate_limit",
-            Self::Overloaded | Self::Internal => "unexpected_failure",
-            Self::Body(BodyError::TimedOut) => "request_timeout",
+            Self::Overloaded | Self::AnswersWaiting | Self::Body(BodyError::NoRoom) | Self::Internal => {
+                "unexpected_failure"
+            }
+            Self::Body(BodyError::TimedOut) | Self::TimedOut => "request_timeout",
             Self::Body(_) | Self::UriTooLong { .. } | Self::HeadersTooLarge { .. } => "validation_failed",
             _ => self.platform_code(),
         }
@@ -186,7 +208,11 @@ impl Rejection {
     fn storage_code(&self) -> &'static str {
         match self {
             Self::Key(_) => "Unauthorized",
-            Self::RateLimited { .. } | Self::Overloaded => "SlowDown",
+            Self::RateLimited { .. } | Self::Overloaded | Self::AnswersWaiting | Self::Body(BodyError::NoRoom) => {
+                "SlowDown"
+            }
+            Self::TimedOut => "DatabaseTimeout",
+            Self::Host | Self::Malformed => "InvalidRequest",
             Self::Body(BodyError::TooLarge { .. }) => "EntityTooLarge",
             Self::Body(_) | Self::UriTooLong { .. } | Self::HeadersTooLarge { .. } => "InvalidRequest",
             Self::UnknownProject => "TenantNotFound",
@@ -204,7 +230,10 @@ impl Rejection {
             Self::Key(KeyError::Missing | KeyError::UserTokenAlone) => "missing_api_key",
             Self::Key(_) => "invalid_api_key",
             Self::RateLimited { .. } => "rate_limited",
-            Self::Overloaded => "overloaded",
+            Self::Overloaded | Self::AnswersWaiting | Self::Body(BodyError::NoRoom) => "overloaded",
+            Self::TimedOut => "timeout",
+            Self::Host => "invalid_host",
+            Self::Malformed => "malformed_request",
             Self::Body(BodyError::TooLarge { .. }) => "body_too_large",
             Self::Body(BodyError::TimedOut) => "body_timeout",
             Self::Body(BodyError::Broken(_)) => "body_unreadable",
@@ -270,7 +299,7 @@ impl WireError for InProtocol<'_> {
             Rejection::RateLimited { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));
             }
-            Rejection::Overloaded | Rejection::ProjectNotReady => {
+            Rejection::Overloaded | Rejection::AnswersWaiting | Rejection::TimedOut | Rejection::ProjectNotReady => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(OVERLOAD_RETRY_SECONDS));
             }
             Rejection::Key(KeyError::Missing | KeyError::UserTokenAlone) => {
@@ -286,7 +315,10 @@ impl WireError for InProtocol<'_> {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
             // What is left of a refused body would be read as the next request.
-            Rejection::Body(_) => {
+            Rejection::Body(error) => {
+                if matches!(error, BodyError::NoRoom) {
+                    headers.insert(header::RETRY_AFTER, HeaderValue::from(OVERLOAD_RETRY_SECONDS));
+                }
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -11,7 +11,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is accepted from outside, in bytes.
 const MAX_LENGTH: usize = 128;
 
-/// An id of visible ASCII characters; an extension of every request that reaches a service.
+/// An id of letters, digits and `._:-`, so that it can be put into any log or page as it is; an extension of every request that reaches a service.
 #[derive(Clone, Debug)]
 pub struct RequestId(HeaderValue);
 
@@ -68,7 +68,8 @@ impl RequestIds {
 }
 
 fn is_sane(id: &[u8]) -> bool {
-    (1..=MAX_LENGTH).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
+    (1..=MAX_LENGTH).contains(&id.len()) && id.iter().all(plain)
 }
 
 #[cfg(test)]
@@ -86,6 +87,9 @@ mod tests {
             assert!(is_sane(id.as_str().as_bytes()));
         };
         check(b"abc-1", true);
+        check(b"Root:1-67891233_a.b", true);
+        check(b"aaa\"}<script>", false);
+        check(b"a/b", false);
         check(&[b'a'; 128], true);
         check(&[b'a'; 129], false);
         check(b"", false);

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use base::project::DatabaseTarget;
 use base::{Clock, Secret};
 use platform::provision::diagnose;
-use platform::{Address, PlatformConfig};
+use platform::{Address, Ceilings, PlatformConfig};
 use procs::binaries::{Binaries, Search};
 use procs::data_dir::FORMAT;
 use procs::unprivileged::RunAs;
@@ -356,6 +356,7 @@ fn check_cluster(findings: &mut Findings, config: &Config, data: Option<&Path>) 
             spare_count: 0,
             database_address: Address { host: admin.host.clone(), port: admin.port },
             pooler_address: None,
+            ceilings: Ceilings::default(),
             clock: Clock::system(),
             database,
             admin,

@@ -25,6 +25,20 @@ fn nothing_set_is_a_working_dev_configuration() {
 }
 
 #[test]
+fn a_server_for_others_has_a_rate_and_projects_have_ceilings() {
+    let load = |serve: bool, pairs: &[(&str, &str)]| {
+        let invocation = Invocation { serve, ..Invocation::default() };
+        Config::load(&Source::from_pairs(pairs.iter().copied()), &invocation).unwrap().limits
+    };
+    assert_eq!(load(false, &[]).per_ip_per_second, 0);
+    assert_eq!(load(true, &[]).per_ip_per_second, 2_000);
+    assert_eq!(load(true, &[("LAUNCHDB_RATE_LIMIT_PER_SECOND", "0")]).per_ip_per_second, 0);
+    let limits = load(true, &[("LAUNCHDB_MAX_CONNECTIONS", "800"), ("LAUNCHDB_DB_CONNECTIONS", "20")]);
+    assert_eq!((limits.max_connections_per_ip, limits.project_db_pool), (100, 10));
+    assert_eq!((limits.project_body_bytes, limits.project_statement_timeout_ms), (50 * 1024 * 1024, 300_000));
+}
+
+#[test]
 fn the_command_line_wins_over_the_source() {
     let source = Source::from_pairs([("LAUNCHDB_PORT", "9001"), ("PORT", "9002"), ("LAUNCHDB_DATA", "/a")]);
     let config = Config::load(&source, &Invocation::default()).unwrap();

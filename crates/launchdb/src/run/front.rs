@@ -10,8 +10,17 @@ use web::metrics::HttpMetrics;
 use web::rate_limit::Rate;
 
 use super::server::{Services, Start};
-use crate::config::Service;
+use crate::config::{Config, Service};
 use crate::exit::{self, Exit, ResultExt as _};
+
+/// A project's part of what the whole process may have at once.
+const PART_OF_PROJECT: u64 = 4;
+
+/// The proxies whose word about their clients' addresses counts.
+pub(super) fn trusted_proxies(config: &Config) -> Result<TrustedProxies, Exit> {
+    let proxies: Result<Vec<Cidr>, _> = config.listen.trusted_proxies.iter().map(|range| range.parse()).collect();
+    Ok(TrustedProxies(proxies.exit(exit::CONFIG)?))
+}
 
 pub(super) fn front(
     start: &Start,
@@ -21,14 +30,21 @@ pub(super) fn front(
     metrics: HttpMetrics,
 ) -> Result<Gateway, Exit> {
     let config = &start.config;
-    let proxies: Result<Vec<Cidr>, _> = config.listen.trusted_proxies.iter().map(|range| range.parse()).collect();
+    let limits = &config.limits;
     let gateway_config = GatewayConfig {
         domain: config.listen.domain.clone(),
         https: public_url.starts_with("https://"),
-        trusted_proxies: TrustedProxies(proxies.exit(exit::CONFIG)?),
-        max_in_flight: config.limits.max_in_flight,
-        ip_rate: Rate::new(config.limits.per_ip_per_second, config.limits.per_ip_burst),
-        platform_body_bytes: config.limits.max_body_bytes,
+        trusted_proxies: trusted_proxies(config)?,
+        max_in_flight: limits.max_in_flight,
+        max_in_flight_per_project: limits.max_in_flight.div_ceil(4),
+        answer_bytes: limits.answer_bytes,
+        answer_bytes_per_project: limits.answer_bytes / PART_OF_PROJECT,
+        body_bytes: limits.body_bytes,
+        // The largest body that may come has to find room.
+        body_bytes_per_project: (limits.body_bytes / PART_OF_PROJECT).max(limits.project_body_bytes),
+        waiting_bodies_per_client: limits.max_connections_per_ip.div_ceil(2),
+        ip_rate: Rate::new(limits.per_ip_per_second, limits.per_ip_burst),
+        platform_body_bytes: limits.max_body_bytes,
         platform_origins: config.listen.cors_origins.clone(),
         ..GatewayConfig::default()
     };

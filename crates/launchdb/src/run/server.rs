@@ -41,8 +41,11 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the first answer waits for the server to be prepared for projects, and between two tries.
 const PREPARE_PATIENCE: Duration = Duration::from_millis(500);
 const PREPARE_RETRY: Duration = Duration::from_secs(2);
-/// How long the control plane's own tasks may take to end.
-const TASKS_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the control plane's own tasks may take to end. With the drain before it and PostgreSQL's end behind it this
+/// stays below the 10 s that Docker gives.
+const TASKS_DEADLINE: Duration = Duration::from_secs(2);
+/// What an end at once leaves for PostgreSQL, and for taking the command line's way in away.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// What a start is asked for.
 pub(super) struct Start {
@@ -77,9 +80,16 @@ pub(super) async fn run(start: Start) -> Result<(), Exit> {
     };
     let result = run_services(&start, &storage, listeners, &mut signals).await;
     // Also when a service did not start: PostgreSQL must not be left behind.
+    let at_once = signals.end_at_once();
+    let hurry = async {
+        match at_once {
+            true => tokio::time::sleep(AT_ONCE).await,
+            false => drop(signals.next().await),
+        }
+    };
     tokio::select! {
         () = storage.close() => {}
-        _ = signals.next() => tracing::warn!("PostgreSQL may still be running; the next start takes it over"),
+        () = hurry => tracing::warn!("PostgreSQL may still be running; the next start takes it over"),
     }
     result
 }
@@ -210,8 +220,14 @@ async fn run_services(
         tasks.wait().await;
         while loops.join_next().await.is_some() {}
     };
-    if tokio::time::timeout(TASKS_DEADLINE, end).await.is_err() {
-        tracing::warn!("some background tasks did not end in time");
+    if !signals.end_at_once() {
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(TASKS_DEADLINE, end) => ended.is_ok(),
+            _ = signals.next() => false,
+        };
+        if !ended {
+            tracing::warn!("some background tasks did not end in time");
+        }
     }
     result
 }
@@ -267,7 +283,14 @@ async fn serve(
 ) -> Result<(), Exit> {
     let drain = CancellationToken::new();
     let mut serving = JoinSet::new();
-    let settings = ServeConfig { drain_deadline: start.config.listen.drain, ..ServeConfig::default() };
+    let limits = &start.config.limits;
+    let settings = ServeConfig {
+        drain_deadline: start.config.listen.drain,
+        max_connections: limits.max_connections,
+        max_connections_per_client: limits.max_connections_per_ip,
+        proxies: front::trusted_proxies(&start.config)?,
+        ..ServeConfig::default()
+    };
     let page = status_page(start, services, urls);
     let front = front::front(start, services, &urls.public, page.clone(), http_metrics.clone())?;
     let (status_url, admin_url) = (local_address(listeners.status.as_ref()), local_address(Some(&listeners.admin)));
@@ -280,10 +303,11 @@ async fn serve(
         session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
     }
     let public = tokio_listener(listeners.public)?;
-    serving.spawn(web::serve(public, Arc::new(front), settings, http_metrics, drain.clone()));
+    serving.spawn(web::serve(public, Arc::new(front), settings.clone(), http_metrics, drain.clone()));
     if let Some(status) = listeners.status {
         let router = Arc::new(page.route("/health", health_route(&services.board)));
-        serving.spawn(web::serve(tokio_listener(status)?, router, settings, HttpMetrics::default(), drain.clone()));
+        let metrics = HttpMetrics::default();
+        serving.spawn(web::serve(tokio_listener(status)?, router, settings.clone(), metrics, drain.clone()));
     }
     let admin = Arc::new(admin_router(&services.board, registry));
     serving.spawn(web::serve(tokio_listener(listeners.admin)?, admin, settings, HttpMetrics::default(), drain.clone()));
@@ -313,7 +337,12 @@ async fn serve(
         }
     }
     if let Some(session) = session {
-        session.close(storage.data_path()).await;
+        let closing = session.close(storage.data_path());
+        if signals.end_at_once() {
+            tokio::time::timeout(AT_ONCE, closing).await.ok();
+        } else {
+            closing.await;
+        }
     }
     result
 }

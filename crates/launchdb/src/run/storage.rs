@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use base::project::DatabaseTarget;
 use base::{Clock, Secret};
 use platform::watchdog::{DiskConfig, MemoryConfig};
-use platform::{Address, PlatformConfig};
+use platform::{Address, Ceilings, PlatformConfig};
 use procs::binaries::{Binaries, Search};
 use procs::data_dir::{DataDir, DataDirError};
 use procs::machine;
@@ -125,6 +125,11 @@ impl Storage {
             spare_count: config.platform.spares,
             database_address: address(&config.database.public_address).unwrap_or(own_address),
             pooler_address: address(&config.database.pooler_address),
+            ceilings: Ceilings {
+                max_body_bytes: config.limits.project_body_bytes,
+                db_pool: config.limits.project_db_pool,
+                statement_timeout_ms: config.limits.project_statement_timeout_ms,
+            },
             clock: Clock::system(),
         })
     }

@@ -1,6 +1,7 @@
 //! A project's settings: validated by name and value, stored where they differ from the defaults, effective at once.
 
 mod auth;
+mod ceilings;
 pub(crate) mod rule;
 mod sections;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use base::settings::{DataApiSettings, LimitSettings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+pub use self::ceilings::Ceilings;
 use self::rule::Rule;
 use crate::error::{Error, Problem};
 use crate::request::{Fields, ProjectCx};
@@ -136,6 +138,7 @@ pub(crate) async fn update_settings(cx: ProjectCx, mut fields: Fields) -> Result
     let patch: Map<String, Value> =
         fields.names().into_iter().map(|name| (name.clone(), fields.take_raw(&name).unwrap_or_default())).collect();
     fields.finish()?;
+    cx.platform().config().ceilings.check(&patch)?;
     cx.require_present()?;
     let platform = cx.platform();
     let id = cx.project_ref.as_str();

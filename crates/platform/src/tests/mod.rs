@@ -71,6 +71,7 @@ pub(crate) fn config(cluster: &TestCluster) -> PlatformConfig {
         spare_count: 0,
         database_address: Address { host: "127.0.0.1".into(), port: cluster.port() },
         pooler_address: None,
+        ceilings: crate::Ceilings::default(),
         clock: Clock::system(),
     }
 }

@@ -106,3 +106,26 @@ async fn many_logins_at_once_are_answered_or_told_to_come_back() {
     assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
     assert!(statuses.contains(&429));
 }
+
+#[tokio::test]
+async fn little_is_read_of_strangers() {
+    let server = Server::start().await;
+    let send = async |path: &str, token: &str, bytes: usize| {
+        let request = Request::post(path).header("authorization", format!("Bearer {token}"));
+        server.send(request.body(Body::from(vec![b' '; bytes])).unwrap()).await
+    };
+    let most = usize::try_from(crate::request::MOST_STRANGERS_BODY_BYTES).unwrap();
+    for path in ["/api/owners/login", "/api/owners/signup"] {
+        assert_eq!(send(path, "", most + 1).await.code(), "body_too_large", "{path}");
+        assert_ne!(send(path, "", most).await.code(), "body_too_large", "{path}");
+    }
+    // Without a good token nothing is read at all.
+    assert_eq!(send("/api/projects", "wrong", most * 1000).await.code(), "unauthorized");
+    // And it is not read often.
+    let credentials = || json!({ "email": format!("{}@example.org", random::hex::<4>()) });
+    let mut refused = false;
+    for _ in 0..130 {
+        refused |= server.call_as("", "POST", "/api/owners/login", credentials()).await.status == 429;
+    }
+    assert!(refused);
+}

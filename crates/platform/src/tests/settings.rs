@@ -16,6 +16,11 @@ async fn settings_are_checked_stored_and_effective_at_once() {
     assert_eq!(refused.body["error"]["details"].as_array().unwrap().len(), 4, "{}", refused.body);
     assert_eq!(server.ok("GET", &path, Value::Null).await, defaults);
 
+    let too_much = json!({ "limits": { "max_body_bytes": 1 << 30 }, "data_api": { "db_pool": 100 } });
+    let refused = server.call("PATCH", &path, too_much).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (400, "validation_failed"));
+    assert!(refused.body.to_string().contains("52428800, the operator's ceiling"), "{}", refused.body);
+
     let revision = server.snapshot(&id).unwrap().revision;
     let patch = json!({
         "data_api": { "max_rows": 5, "db_schema": "public,api" },

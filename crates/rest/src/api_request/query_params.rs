@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::parser::{Rule, parse};
 use super::types::{EmbedPath, Filter, LogicTree, OpExpr, OrderTerm, SelectTree};
 use super::url;
-use crate::error::{Error, RangeError};
+use crate::error::{Error, QueryParamError, RangeError};
 use crate::limit;
 use crate::range_query::{Bounds, RowRange};
 
@@ -102,6 +102,13 @@ impl QueryParams {
     /// Parses the query string, and the top level's range. `is_rpc_read`: a function is called by GET or HEAD, so
     /// that parameters which are no filters are arguments.
     pub(super) fn parse(query: &str, is_rpc_read: bool) -> Result<(Self, Bounds), Error> {
+        // PostgREST breaks off with an error of its own; another text in its place could find or change other rows.
+        if !url::decodes_to_utf8(query) {
+            return Err(Error::QueryParam(Box::new(QueryParamError {
+                message: "\"failed to parse query string\" (line 1, column 1)".to_owned(),
+                details: "unexpected bytes that are not UTF-8".to_owned(),
+            })));
+        }
         let pairs: Vec<(Cow<'_, str>, Option<Cow<'_, str>>)> = url::pairs(query).collect();
         let mut params = Self::default();
         // Parameters that are to come once count where they come first, even without a value there.

@@ -91,6 +91,8 @@ fn paths_and_methods_become_actions() {
     check("GET", "/", expect![[r#"SchemaRead { schema: "test", headers_only: false }"#]]);
     check("POST", "/", expect!["PGRST117: Unsupported HTTP method: POST"]);
     check("TRACE", "/items", expect!["PGRST117: Unsupported HTTP method: TRACE"]);
+    check("GET", "/items?select=%ff", expect![[r#"PGRST100: "failed to parse query string" (line 1, column 1)"#]]);
+    check("GET", "/items?name=eq.%ff", expect![[r#"PGRST100: "failed to parse query string" (line 1, column 1)"#]]);
     check("GET", "/first/second", expect!["PGRST125: Invalid path specified in request URL"]);
     check("GET", "/items/", expect!["PGRST125: Invalid path specified in request URL"]);
     check("GET", "/rpc/f/g", expect!["PGRST125: Invalid path specified in request URL"]);

@@ -12,6 +12,14 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Option<C
     })
 }
 
+/// Whether a query string is UTF-8 once it is decoded.
+pub(super) fn decodes_to_utf8(query: &str) -> bool {
+    // Escapes of ASCII cannot be wrong.
+    let beyond_ascii =
+        |escape: &[u8]| escape[0] == b'%' && matches!(escape[1], b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F');
+    !query.as_bytes().windows(2).any(beyond_ascii) || String::from_utf8(decode_bytes(query, false)).is_ok()
+}
+
 /// The decoded segments of a path without its first slash; none for the root.
 pub(super) fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let path = path.strip_prefix('/').unwrap_or(path);
@@ -23,13 +31,21 @@ pub(super) fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let special = |b: &u8| *b == b'%' || (plus_is_space && *b == b'+');
-    let Some(first) = bytes.iter().position(special) else { return Cow::Borrowed(text) };
-    let mut decoded = Vec::with_capacity(bytes.len());
-    decoded.extend_from_slice(&bytes[..first]);
-    let mut rest = &bytes[first..];
+    if !bytes.iter().any(special) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(match String::from_utf8(decode_bytes(text, plus_is_space)) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+fn decode_bytes(text: &str, plus_is_space: bool) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
     loop {
         rest = match rest {
-            [] => break,
+            [] => return decoded,
             [b'+', after @ ..] if plus_is_space => {
                 decoded.push(b' ');
                 after
@@ -44,10 +60,6 @@ pub(crate) fn decode(text: &str, plus_is_space: bool) -> Cow<'_, str> {
             }
         };
     }
-    Cow::Owned(match String::from_utf8(decoded) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    })
 }
 
 fn hex(digit: u8) -> u8 {
@@ -111,6 +123,16 @@ mod tests {
         check("a%20b=c+d%2B", &[("a b", Some("c d+"))]);
         check("a=%zz%4&&", &[("a", Some("%zz%4")), ("", None), ("", None)]);
         check("a=%c3%A9%ff", &[("a", Some("é\u{fffd}"))]);
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_found() {
+        for good in ["", "a=b", "a=%41+%zz", "a=%c3%a9", "select=%C3%BC,b", "a=\u{e9}", "a=%"] {
+            assert!(decodes_to_utf8(good), "{good}");
+        }
+        for bad in ["select=%ff", "name=eq.%FF", "a=%c3", "a=%c3&b=%a9", "%e9=1", "a=%c0%80"] {
+            assert!(!decodes_to_utf8(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -335,6 +335,11 @@ impl Error {
     }
 
     fn add_headers(&self, status: StatusCode, headers: &mut HeaderMap) {
+        // What a function raises is its own: it can set the header too.
+        let raised = matches!(self, Self::Db(db) if db.code.starts_with("PT") || pg_error::raised(db).is_some());
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) && !raised {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         match self {
             Self::EmptyJwt | Self::Jwt(_) => {
                 let message = self.message();
@@ -350,9 +355,6 @@ impl Error {
                 if let Ok(value) = HeaderValue::try_from(format!("*/{total}")) {
                     headers.insert(CONTENT_RANGE, value);
                 }
-            }
-            Self::SchemaCacheUnavailable | Self::SchemaMoved | Self::Overloaded => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Db(db) => match pg_error::raised(db) {
                 Some(Ok(raised)) => {

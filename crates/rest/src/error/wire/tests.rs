@@ -60,6 +60,23 @@ fn bodies_have_the_order_of_keys_that_clients_have_measured() {
 }
 
 #[test]
+fn what_passes_says_when_to_try_again() {
+    let check = |error: &Error, status: u16, retry: bool| {
+        let (answered, headers, _) = render(error, true);
+        assert_eq!((answered.as_u16(), headers.contains_key(RETRY_AFTER)), (status, retry), "{error}");
+    };
+    check(&Error::Connection("refused".into()), 503, true);
+    check(&Error::Client("lost".into()), 503, true);
+    check(&Error::SchemaCacheUnavailable, 503, true);
+    check(&Error::AcquireTimeout, 504, true);
+    check(&Error::Overloaded, 503, true);
+    check(&db("53100", "the disk is nearly full", None), 503, true);
+    check(&db("53300", "too many connections", None), 503, true);
+    check(&db("PT503", "a function says so", None), 503, false);
+    check(&db("23505", "duplicate key", None), 409, false);
+}
+
+#[test]
 fn what_was_searched_is_told() {
     let rpc = |arguments: &[&str], unnamed| {
         Error::NoRpc(Box::new(NoRpc {
