@@ -77,7 +77,8 @@ impl<'a> Shape<'a> {
                     text.extend_from_slice(b"\n?");
                     let value = url::decode(value, true);
                     // What the grammar takes for space around a value is not part of it.
-                    if value.is_empty() || value.starts_with(char::is_whitespace) || values.len() == MOST_VALUES {
+                    let unusual = value.starts_with(char::is_whitespace) || value.contains(['\0', '\u{FFFD}']);
+                    if value.is_empty() || unusual || values.len() == MOST_VALUES {
                         return None;
                     }
                     values.push(value);

@@ -73,6 +73,8 @@ fn what_decides_the_answer_is_part_of_the_shape() {
         ("GET", "/t?a=eq.1", &[("prefer", "count=exact")]),
         ("GET", "/t?a=eq.%20x", &[]),
         ("GET", "/t?a=eq.", &[]),
+        ("GET", "/t?a=eq.%ff", &[]),
+        ("GET", "/t?a=eq.%00", &[]),
     ] {
         assert!(shape(method, uri, headers).is_none(), "{method} {uri} {headers:?}");
     }
