@@ -323,7 +323,7 @@ async fn log_in(cx: &ProjectCx, config: ConnectConfig) -> Result<ScriptSession, 
 
 /// Dumps name `postgres` as the owner of everything, and where a superuser has that name nobody can give it anything.
 async fn hint_at_owner_role(cx: &ProjectCx, sql: &str, error: &mut Error) {
-    const CLAUSES: [&str; 4] = ["owner to ", "for role ", "set role ", "authorization "];
+    const CLAUSES: [&str; 3] = ["owner to", " role ", "authorization"];
     let Error::Sql(refusal, _) = error else { return };
     // insufficient_privilege
     if refusal.code != "42501" || refusal.hint.is_some() {
