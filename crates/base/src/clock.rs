@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where "now" comes from wherever something expires.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,14 @@ impl Clock {
     pub fn unix_seconds(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX).saturating_add(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// A time that no setting of the system's clock moves, for what counts seconds and never shows them.
+    pub fn instant(&self) -> Instant {
+        let offset = self.offset.load(Ordering::Relaxed);
+        let (now, distance) = (Instant::now(), Duration::from_secs(offset.unsigned_abs()));
+        let moved = if offset < 0 { now.checked_sub(distance) } else { now.checked_add(distance) };
+        moved.unwrap_or(now)
     }
 
     /// Moves this clock and its clones forward (or back) by `seconds`.

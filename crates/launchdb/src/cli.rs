@@ -3,8 +3,11 @@
 pub mod client;
 pub mod discovery;
 pub mod doctor;
+pub mod domains;
+pub mod login;
 pub mod output;
 pub mod owner;
+pub mod password;
 pub mod project;
 pub mod status;
 
@@ -42,7 +45,11 @@ pub enum Command {
     /// Make, look at and change projects
     #[command(subcommand, after_help = PROJECT_EXAMPLES)]
     Project(ProjectCommand),
-    /// Make owners, the people who have projects
+    /// Log in to a server elsewhere; the password is asked for, or the first line of standard input
+    Login(LoginArgs),
+    /// End the login at a server elsewhere
+    Logout(LogoutArgs),
+    /// Make owners, the people who have projects, and give them new passwords
     #[command(subcommand)]
     Owner(OwnerCommand),
     /// Say whether the server runs and is healthy
@@ -139,6 +146,9 @@ pub enum ProjectCommand {
     },
     /// List your projects
     List {
+        /// Deleted ones that can still be restored, too
+        #[arg(long)]
+        deleted: bool,
         #[command(flatten)]
         reach: ReachArgs,
     },
@@ -155,7 +165,13 @@ pub enum ProjectCommand {
         set: Option<String>,
     },
     /// Delete a project; it can be restored until the end of the retention period
-    Delete(OneProject),
+    Delete {
+        #[command(flatten)]
+        project: OneProject,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Stop answering for a project without deleting anything
     Suspend(OneProject),
     /// Answer for a suspended project again
@@ -179,6 +195,39 @@ pub enum ProjectCommand {
     /// Keys of a project
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Custom domains of a project
+    #[command(subcommand)]
+    Domains(DomainsCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DomainsCommand {
+    /// List a project's domains
+    List(OneProject),
+    /// Claim a domain; it counts once an administrator approved it, at once for an administrator
+    Add {
+        #[command(flatten)]
+        project: OneProject,
+        /// A host name such as api.example.org, whose DNS leads to this server
+        domain: String,
+    },
+    /// Give a domain up
+    Remove {
+        #[command(flatten)]
+        project: OneProject,
+        domain: String,
+    },
+    /// List claims of all projects that wait for approval (administrators)
+    Waiting {
+        #[command(flatten)]
+        reach: ReachArgs,
+    },
+    /// Give a domain to a project, named by its id, that claims it (administrators)
+    Approve {
+        #[command(flatten)]
+        project: OneProject,
+        domain: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -224,9 +273,41 @@ pub enum OwnerCommand {
         /// Make a password and print it, once; otherwise the first line of standard input is the password
         #[arg(long)]
         generate: bool,
+        /// An administrator, who may make owners and choose ids of projects
+        #[arg(long)]
+        admin: bool,
         #[command(flatten)]
         reach: ReachArgs,
     },
+    /// Give an owner a new password, also one who forgot it (administrators); their sessions end
+    SetPassword {
+        /// E-mail address
+        email: String,
+        /// Make a password and print it, once; otherwise the first line of standard input is the password
+        #[arg(long)]
+        generate: bool,
+        #[command(flatten)]
+        reach: ReachArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// URL of the server [variable: LAUNCHDB_URL]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// E-mail address of the owner
+    pub email: String,
+    /// Print exactly the JSON that the API answers, with the token
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogoutArgs {
+    /// URL of the server; the one logged in to last when it is left out
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -284,7 +365,16 @@ mod tests {
             "launchdb project sql shop select",
             "launchdb project keys create shop ci --secret",
             "launchdb project keys revoke shop 7",
+            "launchdb project list --deleted",
+            "launchdb project delete shop --yes",
+            "launchdb project domains add shop api.example.org --json",
+            "launchdb project domains waiting",
+            "launchdb project domains approve proj_abc123 api.example.org",
             "launchdb owner create a@b.org --generate",
+            "launchdb owner create a@b.org --admin",
+            "launchdb owner set-password a@b.org --generate",
+            "launchdb login --url https://db.example.org a@b.org",
+            "launchdb logout",
             "launchdb mail last",
             "launchdb rest --dump-config /etc/p.conf",
             "launchdb rest -h",

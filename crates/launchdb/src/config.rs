@@ -23,6 +23,7 @@ pub use self::limits::LimitConfig;
 use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
 pub use self::source::Source;
+use crate::secrets_file;
 
 /// One thing that is wrong with the configuration, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,17 +295,29 @@ impl Config {
         let mut reader = Reader::new(source);
         let database = database(&mut reader);
         let listen = listen(&mut reader, invocation);
+        let data = invocation
+            .data
+            .clone()
+            .or_else(|| reader.text("LAUNCHDB_DATA").map(PathBuf::from))
+            .or_else(|| database.url.is_none().then(|| default_data_folder(invocation)));
+        let must_exist = database.url.is_some();
+        let stored = data.as_deref().filter(|_| must_exist).map(|data| secrets_file::read(&secrets_file::path(data)));
+        let stored = match stored {
+            Some(Err(refused)) => {
+                let problems = refused.error.downcast::<InvalidConfig>().map(|invalid| invalid.0).unwrap_or_default();
+                problems.iter().for_each(|problem| reader.problem(&problem.name, &problem.what, &problem.mend));
+                // Nobody knows what it has.
+                None
+            }
+            stored => Some(stored.transpose().unwrap_or_default().unwrap_or_default()),
+        };
         let config = Self {
-            data: invocation
-                .data
-                .clone()
-                .or_else(|| reader.text("LAUNCHDB_DATA").map(PathBuf::from))
-                .or_else(|| database.url.is_none().then(|| default_data_folder(invocation))),
+            data,
             platform: platform(&mut reader),
             mail: mail(&mut reader),
             limits: LimitConfig::read(&mut reader, invocation, database.connection_budget),
             log: log(&mut reader),
-            secrets: GivenSecrets::read(&mut reader, database.url.is_some()),
+            secrets: GivenSecrets::read(&mut reader, must_exist, stored.as_ref()),
             workers: reader
                 .parsed_opt("LAUNCHDB_WORKERS", "a number of threads from 1 to 512", |n| (1..=512).contains(n)),
             database,

@@ -54,6 +54,18 @@ impl Exit {
     pub fn message(code: u8, text: impl Into<String>) -> Self {
         Self { code, error: anyhow::Error::msg(text.into()) }
     }
+
+    /// The error with its causes; a cause that the text before it ends with already is not said again.
+    pub fn text(&self) -> String {
+        let mut text = self.error.to_string();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            if !text.ends_with(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+        }
+        text
+    }
 }
 
 /// Says at the call site with which code an error ends the program.
@@ -64,5 +76,20 @@ pub trait ResultExt<T> {
 impl<T, E: Into<anyhow::Error>> ResultExt<T> for Result<T, E> {
     fn exit(self, code: u8) -> Result<T, Exit> {
         self.map_err(|error| Exit::new(code, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let text = |messages: [&str; 3]| {
+            let error = anyhow::Error::msg(messages[2].to_owned());
+            Exit::new(FAILURE, error.context(messages[1].to_owned()).context(messages[0].to_owned())).text()
+        };
+        assert_eq!(text(["a", "b", "c"]), "a: b: c");
+        assert_eq!(text(["cannot read: gone", "gone", "gone"]), "cannot read: gone");
     }
 }

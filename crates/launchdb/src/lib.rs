@@ -33,7 +33,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            let _ = writeln!(std::io::stderr(), "launchdb: {:#}", exit.error);
+            let _ = writeln!(std::io::stderr(), "launchdb: {}", exit.text());
             ExitCode::from(exit.code)
         }
     }
@@ -60,6 +60,8 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
             run::server(&source, &invocation, false)
         }
         Command::Project(command) => cli::project::run(&source, command),
+        Command::Login(args) => cli::login::log_in(&source, &args),
+        Command::Logout(args) => cli::login::log_out(&source, &args),
         Command::Owner(command) => cli::owner::run(&source, command),
         Command::Status(reach) => cli::status::run(&source, &reach),
         Command::Doctor(args) => cli::doctor::run(&source, &args),

@@ -111,9 +111,10 @@ pub(crate) async fn create_key(cx: ProjectCx, mut fields: Fields) -> Result<impl
     if !store::secret::secret_map(&*tx, id).await?.contains_key(secret_kind) {
         seal(&*tx, cx.platform(), id, secret_kind, &key).await?;
     }
+    audit(&*tx, &cx, "key.create", json!({ "key_id": row.id, "name": name, "kind": kind.name() })).await?;
     tx.commit().await?;
     drop(db);
-    after_change(&cx, "key.create", json!({ "key_id": row.id, "name": name, "kind": kind.name() })).await?;
+    cx.platform().directory().refresh(&cx.project_ref).await?;
     let mut view = json!(ApiKeyView::from(row));
     view["key"] = json!(key.expose());
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(view)))
@@ -123,7 +124,10 @@ pub(crate) async fn revoke_key(cx: ProjectCx, KeyId(key_id): KeyId) -> Result<Js
     let mut db = cx.platform().db().await?;
     let tx = db.transaction().await?;
     store::project::project_touch_in_tx(&*tx, &cx.project_ref).await?;
-    let row = store::api_key::api_key_revoke(&*tx, &cx.project_ref, key_id).await?.ok_or(Error::NoSuchKey)?;
+    let Some(row) = store::api_key::api_key_revoke(&*tx, &cx.project_ref, key_id).await? else {
+        let known = store::api_key::api_key_list(&*tx, &cx.project_ref).await?.iter().any(|key| key.id == key_id);
+        return Err(if known { Error::KeyRevoked } else { Error::NoSuchKey });
+    };
     // A revoked key is not shown as the project's key any longer.
     if let Some(kind) = ApiKeyKind::from_name(&row.kind) {
         let secret_kind = default_secret(kind);
@@ -134,9 +138,10 @@ pub(crate) async fn revoke_key(cx: ProjectCx, KeyId(key_id): KeyId) -> Result<Js
             store::secret::secret_delete(&*tx, cx.project_ref.as_str(), secret_kind).await?;
         }
     }
+    audit(&*tx, &cx, "key.revoke", json!({ "key_id": row.id, "name": row.name })).await?;
     tx.commit().await?;
     drop(db);
-    after_change(&cx, "key.revoke", json!({ "key_id": row.id, "name": row.name })).await?;
+    cx.platform().directory().refresh(&cx.project_ref).await?;
     Ok(Json(json!(ApiKeyView::from(row))))
 }
 
@@ -154,9 +159,10 @@ pub(crate) async fn rotate_jwt_secret(cx: ProjectCx) -> Result<impl IntoResponse
     for (kind, key) in &keys {
         seal(&*tx, cx.platform(), id, kind, key).await?;
     }
+    audit(&*tx, &cx, "key.rotate_jwt_secret", json!({})).await?;
     tx.commit().await?;
     drop(db);
-    after_change(&cx, "key.rotate_jwt_secret", json!({})).await?;
+    cx.platform().directory().refresh(&cx.project_ref).await?;
     let [(_, anon_key), (_, service_role_key)] = &keys;
     let view = json!({ "anon_key": anon_key.expose(), "service_role_key": service_role_key.expose() });
     Ok(([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(view)))
@@ -173,9 +179,15 @@ async fn seal(
     Ok(store::secret::secret_put_in_tx(db, owner, kind, &sealed).await?)
 }
 
-async fn after_change(cx: &ProjectCx, action: &str, detail: Value) -> Result<(), Error> {
-    cx.platform().directory().refresh(&cx.project_ref).await?;
-    cx.platform().audit(&cx.caller.origin, Some(&cx.caller.owner.id), Some(&cx.project_ref), action, detail).await
+async fn audit(
+    db: &impl tokio_postgres::GenericClient,
+    cx: &ProjectCx,
+    action: &str,
+    detail: Value,
+) -> Result<(), Error> {
+    let actor = cx.caller.actor();
+    store::audit::audit_insert(db, &actor.entry(Some(&cx.project_ref), action, detail)).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use base::Clock;
 
@@ -15,13 +16,16 @@ const MOST_COUNTERS: usize = 20_000;
 #[derive(Clone, Copy)]
 pub(crate) struct Allowance {
     pub(crate) attempts: u32,
-    pub(crate) window: i64,
+    pub(crate) window: u64,
 }
 
 /// Logins from one client address.
 pub(crate) const LOGINS_PER_IP: Allowance = Allowance { attempts: 60, window: 300 };
-/// Failed logins with one e-mail address.
-pub(crate) const LOGINS_PER_ADDRESS: Allowance = Allowance { attempts: 10, window: 300 };
+/// Failed logins with one e-mail address from one client address: who guesses locks out nobody elsewhere.
+pub(crate) const LOGINS_PER_ADDRESS_AND_IP: Allowance = Allowance { attempts: 10, window: 300 };
+/// Failed logins with one e-mail address from everywhere. So many need a hundred client addresses, and leave a password
+/// of eight random characters safe for ages.
+pub(crate) const LOGINS_PER_ADDRESS: Allowance = Allowance { attempts: 1000, window: 300 };
 /// Sign-ups from one client address.
 pub(crate) const SIGN_UPS_PER_IP: Allowance = Allowance { attempts: 20, window: 3600 };
 
@@ -30,7 +34,7 @@ pub(crate) const STRANGERS_BODIES_PER_IP: Allowance = Allowance { attempts: 120,
 
 struct Counter {
     attempts: u32,
-    ends: i64,
+    ends: Instant,
 }
 
 /// The counters of one process.
@@ -46,7 +50,7 @@ impl Attempts {
 
     /// Counts an attempt of `who`, or refuses it.
     pub(crate) fn count(&self, who: &str, allowance: Allowance) -> Result<(), Error> {
-        let now = self.clock.unix_seconds();
+        let now = self.clock.instant();
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         if counters.len() >= MOST_COUNTERS && !counters.contains_key(who) {
             counters.retain(|_, counter| counter.ends > now);
@@ -57,12 +61,12 @@ impl Attempts {
                 counters.clear();
             }
         }
-        let counter = counters.entry(who.to_owned()).or_insert(Counter { attempts: 0, ends: 0 });
+        let counter = counters.entry(who.to_owned()).or_insert(Counter { attempts: 0, ends: now });
         if counter.ends <= now {
-            *counter = Counter { attempts: 0, ends: now + allowance.window };
+            *counter = Counter { attempts: 0, ends: now + Duration::from_secs(allowance.window) };
         }
         if counter.attempts >= allowance.attempts {
-            return Err(Error::TooManyRequests((counter.ends - now).unsigned_abs()));
+            return Err(Error::TooManyRequests((counter.ends - now).as_secs().max(1)));
         }
         counter.attempts += 1;
         Ok(())

@@ -28,6 +28,8 @@ pub struct PlatformConfig {
     pub master_key: Arc<MasterKey>,
     /// Every URL handed out begins with it; without a slash at the end.
     pub public_url: String,
+    /// The part of project subdomains behind the project's label, where there is wildcard DNS.
+    pub domain: Option<String>,
     /// Whether strangers may make themselves an owner.
     pub sign_up_allowed: bool,
     /// How long a deleted project can be restored.

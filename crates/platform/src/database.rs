@@ -21,8 +21,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The platform database's own migrations, in order. A released file never changes.
-pub const MIGRATIONS: &[Migration<'static>] =
-    &[Migration { name: "0001_platform", sql: include_str!("migrations/0001_platform.sql") }];
+pub const MIGRATIONS: &[Migration<'static>] = &[
+    Migration { name: "0001_platform", sql: include_str!("migrations/0001_platform.sql") },
+    Migration { name: "0002_domains_and_audit", sql: include_str!("migrations/0002_domains_and_audit.sql") },
+];
 
 const LEDGER: Ledger<'static> = Ledger { schema: "launchdb", table: "platform_migrations", refuse_unknown: true };
 
@@ -31,6 +33,12 @@ const LEDGER: Ledger<'static> = Ledger { schema: "launchdb", table: "platform_mi
 pub enum PrepareError {
     #[error("the administrator's connection to PostgreSQL failed")]
     Admin(#[source] tokio_postgres::Error),
+    /// Holds the role's name.
+    #[error(
+        "the role \"{0}\" is no superuser, so it can make no databases and roles for projects: name one that is in \
+         LAUNCHDB_ADMIN_DATABASE_URL (without it, the role of DATABASE_URL is used)"
+    )]
+    NoSuperuser(String),
     #[error("the platform database cannot be reached")]
     Connect(#[source] tokio_postgres::Error),
     #[error("the platform database cannot be migrated")]
@@ -79,6 +87,9 @@ pub(crate) async fn connect(
 pub async fn prepare(config: &PlatformConfig) -> Result<migrate::Report, PrepareError> {
     let tasks = TaskTracker::new();
     let admin = connect(&config.admin, &tasks).await.map_err(PrepareError::Admin)?;
+    if !bootstrap::is_superuser(&admin).await.map_err(PrepareError::Admin)? {
+        return Err(PrepareError::NoSuperuser(config.admin.user.clone()));
+    }
     let target = &config.database;
     let exists = bootstrap::role_exists(&admin, &target.user).await.map_err(PrepareError::Admin)?;
     // With one and the same role for both (a server given by its DSN alone) there is nothing to make of it.

@@ -20,6 +20,7 @@ use web::health::HealthPart;
 use crate::config::PlatformConfig;
 use crate::database;
 use crate::error::Error;
+use crate::platform::StartError;
 use crate::secrets::{self, kind};
 use crate::settings;
 use crate::store;
@@ -58,12 +59,30 @@ impl Directory {
         projects: Arc<ProjectTable>,
         tasks: &TaskTracker,
         shutdown: CancellationToken,
-    ) -> Result<Self, Error> {
-        let pool = database::pool(config).map_err(|error| Error::Internal(error.into()))?;
+    ) -> Result<Self, StartError> {
+        let pool = database::pool(config).map_err(StartError::Pool)?;
         let directory = Self::new(config, pool, projects);
-        directory.load().await?;
+        directory.check_master_key().await?;
+        directory.load().await.map_err(StartError::Load)?;
         tasks.spawn(directory.clone().follow(tasks.clone(), shutdown));
         Ok(directory)
+    }
+
+    /// Whether the master key opens what the platform database has sealed; otherwise no project could be served.
+    pub(crate) async fn check_master_key(&self) -> Result<(), StartError> {
+        let read = async {
+            let db = self.pool.get().await?;
+            Ok::<_, Error>(store::secret::secret_map(&**db, secrets::PLATFORM).await?)
+        };
+        let sealed = read.await.map_err(StartError::Load)?;
+        match sealed.get(secrets::INSTANCE_ID) {
+            Some(sealed)
+                if secrets::open(&self.config.master_key, secrets::PLATFORM, secrets::INSTANCE_ID, sealed).is_err() =>
+            {
+                Err(StartError::MasterKey)
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn projects(&self) -> &Arc<ProjectTable> {

@@ -11,6 +11,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio_postgres::error::SqlState;
 use web::{BodyError, Protocol, WireError};
 
 /// One thing that is wrong with a request.
@@ -49,10 +50,16 @@ pub enum Error {
     /// Also a project of somebody else.
     NoSuchProject,
     NoSuchKey,
+    NoSuchDomain,
+    NoSuchOwner,
     NameTaken,
     IdTaken,
     EmailTaken,
     KeyNameTaken,
+    KeyRevoked,
+    DomainTaken,
+    /// Somebody else holds what the change needs: a session of the project, or another change of it.
+    ProjectBusy,
     /// The project's status forbids it; holds the status.
     WrongStatus(String),
     /// A fixed limit is reached; holds a sentence.
@@ -67,6 +74,8 @@ pub enum Error {
     SqlTimeout(u64),
     /// Not built yet; holds what.
     NotBuilt(&'static str),
+    /// Nothing is written until there is room again.
+    DiskNearlyFull,
     /// The project's database cannot be reached.
     ProjectDatabase(Cause),
     /// The platform's database cannot be reached.
@@ -98,10 +107,15 @@ impl Error {
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NoSuchProject => (S::NOT_FOUND, "project_not_found"),
             Self::NoSuchKey => (S::NOT_FOUND, "key_not_found"),
+            Self::NoSuchDomain => (S::NOT_FOUND, "domain_not_found"),
+            Self::NoSuchOwner => (S::NOT_FOUND, "owner_not_found"),
             Self::NameTaken => (S::CONFLICT, "name_taken"),
             Self::IdTaken => (S::CONFLICT, "id_taken"),
             Self::EmailTaken => (S::CONFLICT, "email_taken"),
             Self::KeyNameTaken => (S::CONFLICT, "key_name_taken"),
+            Self::KeyRevoked => (S::CONFLICT, "key_revoked"),
+            Self::DomainTaken => (S::CONFLICT, "domain_taken"),
+            Self::ProjectBusy => (S::CONFLICT, "project_busy"),
             Self::WrongStatus(_) => (S::CONFLICT, "wrong_status"),
             Self::LimitReached(_) => (S::CONFLICT, "limit_reached"),
             Self::Unsupported(_) => (S::UNPROCESSABLE_ENTITY, "unsupported"),
@@ -109,6 +123,7 @@ impl Error {
             Self::Sql(..) => (S::BAD_REQUEST, "sql_error"),
             Self::SqlTimeout(_) => (S::GATEWAY_TIMEOUT, "sql_timeout"),
             Self::NotBuilt(_) => (S::NOT_IMPLEMENTED, "not_implemented"),
+            Self::DiskNearlyFull => (S::SERVICE_UNAVAILABLE, "disk_nearly_full"),
             Self::ProjectDatabase(_) => (S::SERVICE_UNAVAILABLE, "project_database_unavailable"),
             Self::Unavailable(_) => (S::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal_error"),
@@ -142,7 +157,9 @@ impl Error {
         match self {
             Self::TooManyRequests(seconds) => Some(*seconds),
             Self::Body(BodyError::NoRoom) => Some(1),
-            Self::ProjectDatabase(_) | Self::Unavailable(_) => Some(1),
+            Self::ProjectDatabase(_) | Self::Unavailable(_) | Self::ProjectBusy => Some(1),
+            // It takes somebody who makes room.
+            Self::DiskNearlyFull => Some(30),
             _ => None,
         }
     }
@@ -164,10 +181,15 @@ impl fmt::Display for Error {
             Self::MethodNotAllowed => "the route does not know this method",
             Self::NoSuchProject => "there is no such project",
             Self::NoSuchKey => "the project has no such key",
+            Self::NoSuchDomain => "there is no such domain",
+            Self::NoSuchOwner => "there is no such owner",
             Self::NameTaken => "a project of this name exists already",
             Self::IdTaken => "a project with this id exists already",
             Self::EmailTaken => "an owner with this e-mail address exists already",
             Self::KeyNameTaken => "a key of this name is in use already",
+            Self::KeyRevoked => "the key is revoked already",
+            Self::DomainTaken => "the domain belongs to a project already",
+            Self::ProjectBusy => "something else holds a lock in the project that this needs; try again later",
             Self::WrongStatus(status) => return write!(f, "the project is {status}, which does not allow this"),
             Self::LimitReached(what) => what,
             Self::Unsupported(what) => what,
@@ -175,6 +197,7 @@ impl fmt::Display for Error {
             Self::Sql(error, _) => &error.message,
             Self::SqlTimeout(limit) => return write!(f, "the SQL was cancelled after {limit} ms"),
             Self::NotBuilt(what) => return write!(f, "{what} are not available in this version yet"),
+            Self::DiskNearlyFull => "the disk is nearly full: nothing is written until there is room again",
             Self::ProjectDatabase(_) => "the project's database cannot be reached at the moment",
             Self::Unavailable(_) => "the platform's database cannot be reached at the moment",
             Self::Internal(_) => "something went wrong on the server",
@@ -230,6 +253,9 @@ impl IntoResponse for Error {
 /// A statement on the platform's database failed: it is down or going down (503), or the statement is wrong (500).
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
+        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            return Self::ProjectBusy;
+        }
         // 08: connection, 53: resources, 57P: shut down or starting, 25006: read-only (a standby, or a full disk).
         let passing = match error.code().map(|code| code.code()) {
             None => error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>()),

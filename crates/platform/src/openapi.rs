@@ -185,10 +185,18 @@ fn schemas() -> Value {
             ("rows", "object[]"), ("results", "#SqlStatement[]"), ("notices", "object[]"), ("duration_ms", "integer"),
         ]),
         "AuditEntry": object(&[
-            ("id", "integer"), ("at", "string"), ("action", "string"), ("owner_id", "string?"), ("detail", "object"),
-            ("client_ip", "string?"), ("request_id", "string?"),
+            ("id", "integer"), ("at", "string"), ("action", "string"), ("owner_id", "string?"),
+            ("project_id", "string?"), ("detail", "object"), ("client_ip", "string?"), ("request_id", "string?"),
         ]),
         "AuditEntries": object(&[("entries", "#AuditEntry[]"), ("next_before", "integer?")]),
+        "Domain": object(&[
+            ("domain", "string"), ("status", "string"), ("created_at", "string"), ("approved_at", "string?"),
+        ]),
+        "Domains": object(&[("domains", "#Domain[]")]),
+        "WaitingDomain": object(&[
+            ("domain", "string"), ("project_id", "string"), ("owner_email", "string?"), ("created_at", "string"),
+        ]),
+        "WaitingDomains": object(&[("domains", "#WaitingDomain[]")]),
         "Usage": object(&[("database", "object")]),
     })
 }

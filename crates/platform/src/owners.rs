@@ -1,4 +1,4 @@
-//! Owners: sign-up, login, logout, the first owner, sessions of the command line.
+//! Owners: sign-up, login, logout, sessions of the command line.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,8 +7,10 @@ use base::{OwnerId, Secret, digest, random};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
+use tokio_postgres::GenericClient;
 
-use crate::attempts::{self, LOGINS_PER_ADDRESS, LOGINS_PER_IP, SIGN_UPS_PER_IP};
+use crate::attempts::{self, LOGINS_PER_ADDRESS, LOGINS_PER_ADDRESS_AND_IP, LOGINS_PER_IP, SIGN_UPS_PER_IP};
+use crate::audit::Actor;
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::request::{Fields, Origin, OwnerCx, StrangersFields};
@@ -22,7 +24,7 @@ const SESSION_TTL: i64 = 30 * 24 * 3600;
 const CLI_SESSION_TTL: i64 = 365 * 24 * 3600;
 /// Shortest password, in characters (NIST SP 800-63B asks for 8 at least).
 const SHORTEST_PASSWORD: usize = 8;
-const LONGEST_PASSWORD: usize = 1024;
+pub(crate) const LONGEST_PASSWORD: usize = 1024;
 
 #[derive(Serialize)]
 pub(crate) struct OwnerView {
@@ -45,15 +47,6 @@ impl From<Owner> for OwnerView {
     }
 }
 
-/// The owner that was made at the first start.
-#[derive(Debug)]
-pub struct FirstOwner {
-    pub id: OwnerId,
-    pub email: String,
-    /// To be shown once; it is stored nowhere. None when the password was given.
-    pub password: Option<Secret<String>>,
-}
-
 struct Credentials {
     email: String,
     password: Secret<String>,
@@ -71,10 +64,14 @@ impl Credentials {
         if !self.email.is_empty() && !is_email(&self.email) {
             fields.refuse("email", "must be an e-mail address");
         }
-        let length = self.password.expose().chars().count();
-        if (1..SHORTEST_PASSWORD).contains(&length) {
-            fields.refuse("password", format!("must have at least {SHORTEST_PASSWORD} characters"));
-        }
+        check_new_password(fields, "password", &self.password);
+    }
+}
+
+/// Refuses a password that nobody may choose, unless something else is wrong with the field already.
+pub(crate) fn check_new_password(fields: &mut Fields, field: &str, password: &Secret<String>) {
+    if password.expose().chars().count() < SHORTEST_PASSWORD && !fields.is_refused(field) {
+        fields.refuse(field, format!("must have at least {SHORTEST_PASSWORD} characters"));
     }
 }
 
@@ -104,9 +101,15 @@ pub(crate) async fn signup_owner(
     if let Some(ip) = origin.client_ip {
         platform.attempts().count(&format!("signup {}", attempts::network(ip)), SIGN_UPS_PER_IP)?;
     }
-    let owner = insert(&platform, &credentials, false).await?;
-    platform.audit(&origin, Some(&owner.id), None, "owner.signup", json!({})).await?;
-    let session = open_session(&platform, &owner.id, "api", SESSION_TTL).await?;
+    let password_hash = platform.passwords().hash(credentials.password).await?;
+    let new = NewOwner { email: &credentials.email, password_hash: &password_hash, is_admin: false };
+    let mut db = platform.db().await?;
+    let tx = db.transaction().await?;
+    let owner = insert(&*tx, &new).await?;
+    let session = open_session(&*tx, &platform, &owner.id, "api", SESSION_TTL).await?;
+    let actor = Actor { owner_id: Some(owner.id.clone()), origin };
+    store::audit::audit_insert(&*tx, &actor.entry(None, "owner.signup", json!({}))).await?;
+    tx.commit().await?;
     Ok((StatusCode::CREATED, Json(session_view(owner, &session))))
 }
 
@@ -123,9 +126,15 @@ pub(crate) async fn create_owner(cx: OwnerCx, mut fields: Fields) -> Result<impl
     let credentials = Credentials { email, password };
     credentials.check_new(&mut fields);
     fields.finish()?;
-    let owner = insert(&cx.platform, &credentials, is_admin).await?;
+    let password_hash = cx.platform.passwords().hash(credentials.password).await?;
+    let new = NewOwner { email: &credentials.email, password_hash: &password_hash, is_admin };
+    let actor = cx.actor();
+    let mut db = cx.platform.db().await?;
+    let tx = db.transaction().await?;
+    let owner = insert(&*tx, &new).await?;
     let detail = json!({ "owner_id": owner.id, "is_admin": is_admin });
-    cx.platform.audit(&cx.origin, Some(&cx.owner.id), None, "owner.create", detail).await?;
+    store::audit::audit_insert(&*tx, &actor.entry(None, "owner.create", detail)).await?;
+    tx.commit().await?;
     let view = json!({ "owner": OwnerView::from(owner), "password": generated });
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -137,11 +146,14 @@ pub(crate) async fn login_owner(
 ) -> Result<impl IntoResponse, Error> {
     let Credentials { email, password } = Credentials::read(&mut fields);
     fields.finish()?;
-    if let Some(ip) = origin.client_ip {
-        platform.attempts().count(&format!("login {}", attempts::network(ip)), LOGINS_PER_IP)?;
+    let network = origin.client_ip.map(attempts::network).unwrap_or_default();
+    if !network.is_empty() {
+        platform.attempts().count(&format!("login {network}"), LOGINS_PER_IP)?;
     }
-    let address = format!("login {email}");
-    platform.attempts().count(&address, LOGINS_PER_ADDRESS)?;
+    let from_here = format!("login {email} {network}");
+    platform.attempts().count(&from_here, LOGINS_PER_ADDRESS_AND_IP)?;
+    let from_everywhere = format!("login {email}");
+    platform.attempts().count(&from_everywhere, LOGINS_PER_ADDRESS)?;
     // The connection goes back to the pool before the hash, which takes long.
     let found = {
         let db = platform.db().await?;
@@ -149,23 +161,31 @@ pub(crate) async fn login_owner(
     };
     let (owner, hash) = found.map_or((None, None), |(owner, hash)| (Some(owner), Some(hash)));
     let fits = platform.passwords().verify(password, hash).await?;
-    let Some(owner) = owner.filter(|_| fits) else { return Err(Error::BadCredentials) };
-    platform.attempts().forget(&address);
-    let session = open_session(&platform, &owner.id, "api", SESSION_TTL).await?;
-    {
-        let db = platform.db().await?;
-        store::owner::owner_signed_in(&**db, &owner.id, platform.clock().unix_seconds()).await?;
-    }
-    platform.audit(&origin, Some(&owner.id), None, "owner.login", json!({})).await?;
+    let actor = Actor { owner_id: owner.as_ref().map(|owner| owner.id.clone()), origin };
+    let Some(owner) = owner.filter(|_| fits) else {
+        // What is no address may be a password in the wrong field.
+        let detail = json!({ "email": is_email(&email).then_some(email) });
+        platform.audit(&actor.entry(None, "owner.login_failed", detail)).await?;
+        return Err(Error::BadCredentials);
+    };
+    platform.attempts().forget(&from_here);
+    platform.attempts().forget(&from_everywhere);
+    let mut db = platform.db().await?;
+    let tx = db.transaction().await?;
+    let session = open_session(&*tx, &platform, &owner.id, "api", SESSION_TTL).await?;
+    store::owner::owner_signed_in(&*tx, &owner.id, platform.clock().unix_seconds()).await?;
+    store::audit::audit_insert(&*tx, &actor.entry(None, "owner.login", json!({}))).await?;
+    tx.commit().await?;
     Ok(Json(session_view(owner, &session)))
 }
 
 pub(crate) async fn logout_owner(cx: OwnerCx) -> Result<impl IntoResponse, Error> {
-    {
-        let db = cx.platform.db().await?;
-        store::owner::session_delete(&**db, &cx.session_id).await?;
-    }
-    cx.platform.audit(&cx.origin, Some(&cx.owner.id), None, "owner.logout", json!({})).await?;
+    let actor = cx.actor();
+    let mut db = cx.platform.db().await?;
+    let tx = db.transaction().await?;
+    store::owner::session_delete(&*tx, &cx.session_id).await?;
+    store::audit::audit_insert(&*tx, &actor.entry(None, "owner.logout", json!({}))).await?;
+    tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -187,16 +207,19 @@ fn session_view(owner: Owner, session: &Session) -> serde_json::Value {
     })
 }
 
-async fn insert(platform: &Platform, credentials: &Credentials, is_admin: bool) -> Result<Owner, Error> {
-    let password_hash = platform.passwords().hash(credentials.password.clone()).await?;
-    let new = NewOwner { email: &credentials.email, password_hash: &password_hash, is_admin };
-    let db = platform.db().await?;
-    store::owner::owner_insert(&**db, &new).await.map_err(|error| {
+async fn insert(db: &impl GenericClient, new: &NewOwner<'_>) -> Result<Owner, Error> {
+    store::owner::owner_insert(db, new).await.map_err(|error| {
         if store::violates(&error, store::owner::EMAIL_KEY) { Error::EmailTaken } else { error.into() }
     })
 }
 
-async fn open_session(platform: &Platform, owner_id: &OwnerId, label: &str, ttl: i64) -> Result<Session, Error> {
+async fn open_session(
+    db: &impl GenericClient,
+    platform: &Platform,
+    owner_id: &OwnerId,
+    label: &str,
+    ttl: i64,
+) -> Result<Session, Error> {
     // 256 random bits; a plain digest of them cannot be searched.
     let token = format!("ldb_{}", random::hex::<32>());
     let now = platform.clock().unix_seconds();
@@ -207,45 +230,11 @@ async fn open_session(platform: &Platform, owner_id: &OwnerId, label: &str, ttl:
         created_at: now,
         expires_at: now + ttl,
     };
-    let db = platform.db().await?;
-    store::owner::session_insert(&**db, &new).await?;
+    store::owner::session_insert(db, &new).await?;
     Ok(Session { token: Secret::new(token), expires_at: Timestamp::from_unix_seconds(now + ttl) })
 }
 
 impl Platform {
-    /// Makes the first owner, an administrator, unless there is any owner already. Without a password one is made
-    /// and returned, this one time.
-    pub async fn ensure_first_owner(
-        &self,
-        email: &str,
-        password: Option<Secret<String>>,
-    ) -> Result<Option<FirstOwner>, Error> {
-        {
-            let db = self.db().await?;
-            if store::owner::owner_first(&**db).await?.is_some() {
-                return Ok(None);
-            }
-        }
-        let generated = password.is_none().then(|| Secret::new(random::password()));
-        let chosen = password.or_else(|| generated.clone()).unwrap_or_else(|| Secret::new(random::password()));
-        let email = email.trim().to_lowercase();
-        if !is_email(&email) {
-            return Err(Error::invalid("email", "must be an e-mail address"));
-        }
-        let password_hash = self.passwords().hash(chosen).await?;
-        let mut db = self.db().await?;
-        let tx = db.transaction().await?;
-        if !store::owner::owner_none_in_tx(&*tx).await? {
-            return Ok(None);
-        }
-        let new = NewOwner { email: &email, password_hash: &password_hash, is_admin: true };
-        let owner = store::owner::owner_insert(&*tx, &new).await?;
-        tx.commit().await?;
-        drop(db);
-        self.audit(&Origin::default(), Some(&owner.id), None, "owner.create", json!({ "first": true })).await?;
-        Ok(Some(FirstOwner { id: owner.id, email: owner.email, password: generated }))
-    }
-
     /// The administrator made first: whom the command line on this machine acts for.
     pub async fn first_owner(&self) -> Result<Option<OwnerId>, Error> {
         let db = self.db().await?;
@@ -254,7 +243,8 @@ impl Platform {
 
     /// A token with which the command line acts for an owner, for a year.
     pub async fn create_cli_session(&self, owner_id: &OwnerId) -> Result<Secret<String>, Error> {
-        open_session(self, owner_id, "cli", CLI_SESSION_TTL).await.map(|session| session.token)
+        let db = self.db().await?;
+        open_session(&**db, self, owner_id, store::owner::CLI_LABEL, CLI_SESSION_TTL).await.map(|session| session.token)
     }
 }
 

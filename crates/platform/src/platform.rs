@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use base::{Clock, OwnerId, ProjectRef, ProjectTable};
+use base::{Clock, ProjectTable};
 use deadpool_postgres::{Object, Pool};
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::health::HealthPart;
@@ -16,7 +15,6 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::password::Passwords;
 use crate::provision::Provisioner;
-use crate::request::Origin;
 use crate::sql::SqlSessions;
 use crate::store;
 use crate::store::audit::NewAuditEntry;
@@ -47,6 +45,12 @@ pub enum StartError {
     Pool(#[source] deadpool_postgres::BuildError),
     #[error("the projects cannot be loaded")]
     Load(#[source] Error),
+    /// Nothing in the platform database could be opened.
+    #[error(
+        "LAUNCHDB_MASTER_KEY is not the key with which this platform database was made: put back the key of its first \
+         start, without which no project's keys and passwords can be read"
+    )]
+    MasterKey,
 }
 
 impl Platform {
@@ -57,6 +61,7 @@ impl Platform {
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
         let directory = Directory::new(&config, pool.clone(), projects);
+        directory.check_master_key().await?;
         directory.load().await.map_err(StartError::Load)?;
         tasks.spawn(directory.clone().follow(tasks.clone(), shutdown.clone()));
         let provisioner = Provisioner::new(config.clone(), pool.clone(), tasks.clone(), shutdown.clone());
@@ -136,25 +141,10 @@ impl Platform {
         Ok(self.0.pool.get().await?)
     }
 
-    /// Writes an entry of the audit log; `detail` never holds a secret.
-    pub(crate) async fn audit(
-        &self,
-        origin: &Origin,
-        owner_id: Option<&OwnerId>,
-        project_id: Option<&ProjectRef>,
-        action: &str,
-        detail: Value,
-    ) -> Result<(), Error> {
+    /// Writes an entry of the audit log that belongs to no change, and returns its id.
+    pub(crate) async fn audit(&self, entry: &NewAuditEntry<'_>) -> Result<i64, Error> {
         let db = self.db().await?;
-        let entry = NewAuditEntry {
-            owner_id,
-            project_id,
-            action,
-            detail,
-            client_ip: origin.client_ip,
-            request_id: origin.request_id.as_deref(),
-        };
-        Ok(store::audit::audit_insert(&**db, &entry).await?)
+        Ok(store::audit::audit_insert(&**db, entry).await?)
     }
 
     /// Runs `work` to its end even when the client hangs up meanwhile.

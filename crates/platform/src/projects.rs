@@ -63,6 +63,7 @@ impl From<ProvisionError> for Error {
             ProvisionError::IdTaken => Self::IdTaken,
             ProvisionError::NotFound => Self::NoSuchProject,
             ProvisionError::WrongStatus { status, .. } => Self::WrongStatus(status.name().to_owned()),
+            ProvisionError::DiskNearlyFull => Self::DiskNearlyFull,
             ProvisionError::Unsupported(what) => Self::Unsupported(what),
             error @ ProvisionError::Database(_) => Self::Unavailable(error.into()),
         }
@@ -97,9 +98,9 @@ pub(crate) async fn create_project(cx: OwnerCx, mut fields: Fields) -> Result<im
         return Err(Error::AdminRequired);
     }
     let new = NewProject { owner_id: cx.owner.id.clone(), name, id };
-    let provisioner = cx.platform.provisioner().clone();
+    let provisioner = cx.platform.provisioner().on_behalf_of(cx.actor());
     let project_ref = cx.platform.to_the_end(async move { provisioner.create(new).await }).await??;
-    let project = finish(&cx, &project_ref, "project.create", json!({})).await?;
+    let project = finish(&cx, &project_ref).await?;
     Ok((StatusCode::CREATED, Json(project)))
 }
 
@@ -127,44 +128,46 @@ pub(crate) async fn update_project(cx: ProjectCx, mut fields: Fields) -> Result<
     let name = read_name(&mut fields);
     fields.finish()?;
     cx.require_present()?;
-    {
-        let db = cx.platform().db().await?;
-        store::project::project_rename(&**db, &cx.project_ref, &name).await.map_err(|error| {
-            if store::violates(&error, store::project::NAME_KEY) { Error::NameTaken } else { error.into() }
-        })?;
-    }
     let detail = json!({ "name": name, "old_name": cx.project.name });
-    finish(&cx.caller, &cx.project_ref, "project.update", detail).await.map(Json)
+    let actor = cx.caller.actor();
+    let mut db = cx.platform().db().await?;
+    let tx = db.transaction().await?;
+    store::project::project_rename(&*tx, &cx.project_ref, &name).await.map_err(|error| {
+        if store::violates(&error, store::project::NAME_KEY) { Error::NameTaken } else { error.into() }
+    })?;
+    store::audit::audit_insert(&*tx, &actor.entry(Some(&cx.project_ref), "project.update", detail)).await?;
+    tx.commit().await?;
+    drop(db);
+    finish(&cx.caller, &cx.project_ref).await.map(Json)
 }
 
 pub(crate) async fn delete_project(cx: ProjectCx) -> Result<Json<ProjectView>, Error> {
-    let (provisioner, id) = (cx.platform().provisioner().clone(), cx.project_ref.clone());
+    let (provisioner, id) = (cx.platform().provisioner().on_behalf_of(cx.caller.actor()), cx.project_ref.clone());
     cx.platform().to_the_end(async move { provisioner.delete(&id).await }).await??;
-    finish(&cx.caller, &cx.project_ref, "project.delete", json!({})).await.map(Json)
+    finish(&cx.caller, &cx.project_ref).await.map(Json)
 }
 
 pub(crate) async fn restore_project(cx: ProjectCx) -> Result<Json<ProjectView>, Error> {
-    let (provisioner, id) = (cx.platform().provisioner().clone(), cx.project_ref.clone());
+    let (provisioner, id) = (cx.platform().provisioner().on_behalf_of(cx.caller.actor()), cx.project_ref.clone());
     cx.platform().to_the_end(async move { provisioner.restore(&id).await }).await??;
-    finish(&cx.caller, &cx.project_ref, "project.restore", json!({})).await.map(Json)
+    finish(&cx.caller, &cx.project_ref).await.map(Json)
 }
 
 pub(crate) async fn suspend_project(cx: ProjectCx) -> Result<Json<ProjectView>, Error> {
-    let (provisioner, id) = (cx.platform().provisioner().clone(), cx.project_ref.clone());
+    let (provisioner, id) = (cx.platform().provisioner().on_behalf_of(cx.caller.actor()), cx.project_ref.clone());
     cx.platform().to_the_end(async move { provisioner.suspend(&id).await }).await??;
-    finish(&cx.caller, &cx.project_ref, "project.suspend", json!({})).await.map(Json)
+    finish(&cx.caller, &cx.project_ref).await.map(Json)
 }
 
 pub(crate) async fn resume_project(cx: ProjectCx) -> Result<Json<ProjectView>, Error> {
-    let (provisioner, id) = (cx.platform().provisioner().clone(), cx.project_ref.clone());
+    let (provisioner, id) = (cx.platform().provisioner().on_behalf_of(cx.caller.actor()), cx.project_ref.clone());
     cx.platform().to_the_end(async move { provisioner.resume(&id).await }).await??;
-    finish(&cx.caller, &cx.project_ref, "project.resume", json!({})).await.map(Json)
+    finish(&cx.caller, &cx.project_ref).await.map(Json)
 }
 
-/// What every change ends with: this process sees it at once, the log has it, the caller gets the project.
-async fn finish(cx: &OwnerCx, id: &ProjectRef, action: &str, detail: Value) -> Result<ProjectView, Error> {
+/// What every change ends with: this process sees it at once, the caller gets the project.
+async fn finish(cx: &OwnerCx, id: &ProjectRef) -> Result<ProjectView, Error> {
     cx.platform.directory().refresh(id).await?;
-    cx.platform.audit(&cx.origin, Some(&cx.owner.id), Some(id), action, detail).await?;
     let db = cx.platform.db().await?;
     let row = store::project::project_get(&**db, &cx.owner.id, id).await?.ok_or(Error::NoSuchProject)?;
     Ok(ProjectView::new(&cx.platform, row))

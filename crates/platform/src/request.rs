@@ -132,7 +132,7 @@ impl FromRequestParts<Platform> for KeyId {
     }
 }
 
-async fn path_param(parts: &mut Parts, platform: &Platform, name: &str) -> Option<String> {
+pub(crate) async fn path_param(parts: &mut Parts, platform: &Platform, name: &str) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, platform).await.ok()?;
     let (_, value) = params.iter().find(|(param, _)| *param == name)?;
     Some(value.to_owned())
@@ -218,6 +218,11 @@ impl Fields {
         self.problems.push(Problem::new(field, problem));
     }
 
+    /// Whether something is wrong with the field already.
+    pub(crate) fn is_refused(&self, field: &str) -> bool {
+        self.problems.iter().any(|problem| problem.field == field)
+    }
+
     /// The field as it came; absent and null are the same.
     pub(crate) fn take(&mut self, field: &str) -> Option<Value> {
         self.map.shift_remove(field).filter(|value| !value.is_null())
@@ -246,9 +251,9 @@ impl Fields {
         None
     }
 
-    /// Text that has to be there; empty when it is not, which [`Fields::finish`] then reports.
+    /// Text that has to be there and not to be empty; empty when it is not, which [`Fields::finish`] then reports.
     pub(crate) fn required_text(&mut self, field: &str, most: usize) -> String {
-        if self.map.get(field).is_none_or(Value::is_null) {
+        if self.map.get(field).is_none_or(|value| value.is_null() || value == "") {
             self.map.shift_remove(field);
             self.refuse(field, "is required");
             return String::new();

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
 use crate::request::ProjectCx;
-use crate::{api_keys, audit, connection, owners, projects, settings, sql, usage};
+use crate::{api_keys, audit, connection, domains, owner_password, owners, projects, settings, sql, usage};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,11 @@ const CREDENTIALS: &[Field] = &[
     required("password", "string", "At least 8 characters for a new owner."),
 ];
 
+const AUDIT_PAGE: &[Field] = &[
+    field("limit", "integer", "Entries on a page: 1 to 500."),
+    field("before", "integer", "Only entries older than this: next_before of the page before."),
+];
+
 pub(crate) fn routes() -> Vec<Route> {
     let mut routes = owner_routes();
     routes.extend(project_routes());
@@ -103,6 +108,60 @@ fn owner_routes() -> Vec<Route> {
         Route::post("/api/owners/logout", "logout_owner", "End the token.", post(owners::logout_owner))
             .answers(204, ""),
         Route::get("/api/owners/me", "get_me", "The owner of the token.", get(owners::get_me)).answers(200, "Owner"),
+        Route::new(
+            Method::PATCH,
+            "/api/owners/me",
+            "update_me",
+            "Change the password; the owner's other sessions end.",
+            patch(owner_password::update_me),
+        )
+        .body(
+            const {
+                &[
+                    required("old_password", "string", "The present password."),
+                    required("password", "string", "The new one: at least 8 characters."),
+                ]
+            },
+        )
+        .answers(200, "Owner"),
+        Route::post(
+            "/api/owners/set-password",
+            "set_owner_password",
+            "Give an owner a new password and end the owner's sessions (administrators).",
+            post(owner_password::set_password),
+        )
+        .body(
+            const {
+                &[
+                    required("email", "string", "The owner's e-mail address."),
+                    field("password", "string", "Made and returned once when absent."),
+                ]
+            },
+        )
+        .answers(200, "NewOwner"),
+        Route::get(
+            "/api/audit",
+            "list_server_audit_entries",
+            "Logins, owners and purged projects, newest first (administrators).",
+            get(audit::list_server_audit_entries),
+        )
+        .query(AUDIT_PAGE)
+        .answers(200, "AuditEntries"),
+        Route::get(
+            "/api/domains",
+            "list_waiting_domains",
+            "Domains that projects claim and that wait for approval (administrators).",
+            get(domains::list_waiting_domains),
+        )
+        .answers(200, "WaitingDomains"),
+        Route::post(
+            "/api/domains/{domain}/approve",
+            "approve_domain",
+            "Give a domain to a project that claims it (administrators).",
+            post(domains::approve_domain),
+        )
+        .body(const { &[required("project_id", "string", "The project.")] })
+        .answers(200, "Domain"),
         Route::post("/api/owners", "create_owner", "Make another owner (administrators).", post(owners::create_owner))
             .body(
                 const {
@@ -190,6 +249,7 @@ fn project_routes() -> Vec<Route> {
 fn project_part_routes() -> Vec<Route> {
     const KEYS: &str = "/api/projects/{id}/keys";
     const SETTINGS: &str = "/api/projects/{id}/settings";
+    const DOMAINS: &str = "/api/projects/{id}/domains";
     const MIGRATIONS: &str = "/api/projects/{id}/migrations";
     const BACKUPS: &str = "/api/projects/{id}/backups";
     vec![
@@ -226,6 +286,24 @@ fn project_part_routes() -> Vec<Route> {
             post(api_keys::rotate_jwt_secret),
         )
         .answers(200, "LegacyKeys"),
+        Route::get(DOMAINS, "list_domains", "The project's custom domains.", get(domains::list_domains))
+            .answers(200, "Domains"),
+        Route::post(
+            DOMAINS,
+            "create_domain",
+            "Claim a domain; it counts once an administrator approved it, at once for one.",
+            post(domains::create_domain),
+        )
+        .body(const { &[required("domain", "string", "A host name such as api.example.org; no wildcard.")] })
+        .answers(201, "Domain"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/domains/{domain}",
+            "delete_domain",
+            "Give a domain up.",
+            delete(domains::delete_domain),
+        )
+        .answers(200, "Domain"),
         Route::get(SETTINGS, "get_settings", "All settings; secrets are masked.", get(settings::get_settings))
             .answers(200, "Settings"),
         Route::new(
@@ -269,14 +347,7 @@ fn project_part_routes() -> Vec<Route> {
             "The audit log, newest first.",
             get(audit::list_audit_entries),
         )
-        .query(
-            const {
-                &[
-                    field("limit", "integer", "Entries on a page: 1 to 500."),
-                    field("before", "integer", "Only entries older than this: next_before of the page before."),
-                ]
-            },
-        )
+        .query(AUDIT_PAGE)
         .answers(200, "AuditEntries"),
         Route::get(
             "/api/projects/{id}/usage",

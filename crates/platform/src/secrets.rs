@@ -6,6 +6,13 @@ use base::sealed::{MasterKey, SealContext, SealError, Sealed};
 use base::{ProjectRef, RoleName, Secret, jwt};
 use serde_json::json;
 
+/// Whose secrets those are that belong to no project.
+pub(crate) const PLATFORM: &str = "platform";
+/// Kind of the platform's random id; see `provision::cluster`.
+pub(crate) const INSTANCE_ID: &str = "instance_id";
+/// Kind of the first owner's password, kept until it was shown.
+pub(crate) const FIRST_OWNER_PASSWORD: &str = "first_owner_password";
+
 /// Kinds of secrets in `platform.secrets`.
 pub mod kind {
     /// Signs the project's tokens.

@@ -139,7 +139,8 @@ fn refusal(status: u16, json: &Value, text: &str) -> Exit {
     };
     if status == 401 {
         message.push_str(
-            "\n  mend: pass an owner's token with --token or LAUNCHDB_TOKEN, or name the data folder with --data",
+            "\n  mend: launchdb login --url URL EMAIL, pass an owner's token with --token or LAUNCHDB_TOKEN, or name the \
+             data folder with --data",
         );
     }
     Exit::message(code, message)

@@ -1,4 +1,4 @@
-//! Finding the running server: `run/cli.json` in its data folder, or a URL and a token.
+//! Finding the running server: `run/cli.json` in its data folder, a URL and a token, or a login.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReachArgs;
 use super::client::Client;
+use super::login;
 use crate::config::{DATA_FOLDER_NAME, SYSTEM_DATA_FOLDER, Source};
 use crate::exit::{self, Exit, ResultExt as _};
 use crate::private_file::{self, Doubt};
@@ -88,6 +89,10 @@ pub fn connect(source: &Source, reach: &ReachArgs) -> Result<Client, Exit> {
         if reach.data.is_some() { None } else { source.get("LAUNCHDB_URL").map(str::to_owned) }
     });
     if let Some(url) = url {
+        let token = match token {
+            Some(token) => Some(token),
+            None => login::known(source, Some(&url))?.map(|server| server.token),
+        };
         return Client::new(&url, token);
     }
     let named = reach.data.clone().or_else(|| source.get("LAUNCHDB_DATA").map(PathBuf::from));
@@ -99,6 +104,12 @@ pub fn connect(source: &Source, reach: &ReachArgs) -> Result<Client, Exit> {
         }
     }
     let existing = folders.iter().find(|folder| folder.is_dir());
+    if existing.is_none()
+        && named.is_none()
+        && let Some(server) = login::known(source, None)?
+    {
+        return Client::new(&server.url, token.or(Some(server.token)));
+    }
     Err(Exit::message(
         exit::UNREACHABLE,
         match (existing, named) {

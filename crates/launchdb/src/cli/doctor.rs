@@ -177,7 +177,9 @@ fn check_data(findings: &mut Findings, data: Option<&Path>) {
             "start the newer LaunchDB that wrote it",
         ),
         Ok(Err(_)) => findings.fault("data folder", "its format cannot be read", "put LAUNCHDB_VERSION back"),
-        Err(_) => findings.warning(
+        // An empty folder is as good as none.
+        Err(_) if std::fs::read_dir(data).is_ok_and(|mut entries| entries.next().is_none()) => {}
+        Err(_) => findings.fault(
             "data folder",
             format!("{shown} has no LAUNCHDB_VERSION, so no LaunchDB made it"),
             "name another folder with --data DIR",
@@ -351,6 +353,7 @@ fn check_cluster(findings: &mut Findings, config: &Config, data: Option<&Path>) 
         let config = PlatformConfig {
             master_key: Arc::new(secrets.master_key().exit(exit::CONFIG)?),
             public_url: String::new(),
+            domain: None,
             sign_up_allowed: false,
             retention: Duration::ZERO,
             spare_count: 0,

@@ -1,6 +1,6 @@
 //! `launchdb project ...`: the platform API's projects, from the command line.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _, Write as _};
 
 use anyhow::Context as _;
 use base::ProjectRef;
@@ -16,12 +16,12 @@ use crate::exit::{self, Exit, ResultExt as _};
 pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
     match command {
         ProjectCommand::Create { name, reach } => create(source, &reach, &name),
-        ProjectCommand::List { reach } => list(source, &reach),
+        ProjectCommand::List { deleted, reach } => list(source, &reach, deleted),
         ProjectCommand::Show(project) => show(source, &project, "", object_pairs),
         ProjectCommand::Connection(project) => show(source, &project, "/connection", object_pairs),
         ProjectCommand::Settings { project, set: None } => show(source, &project, "/settings", pretty),
         ProjectCommand::Settings { project, set: Some(set) } => change_settings(source, &project, &set),
-        ProjectCommand::Delete(project) => act(source, &project, "DELETE", "", "deleted; bring it back with `restore`"),
+        ProjectCommand::Delete { project, yes } => delete(source, &project, yes),
         ProjectCommand::Suspend(project) => act(source, &project, "POST", "/suspend", "suspended"),
         ProjectCommand::Resume(project) => act(source, &project, "POST", "/resume", "answers again"),
         ProjectCommand::Restore(project) => act(source, &project, "POST", "/restore", "restored"),
@@ -36,6 +36,7 @@ pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
             run_sql(source, &project, &sql, read_only)
         }
         ProjectCommand::Keys(command) => keys(source, command),
+        ProjectCommand::Domains(command) => super::domains::run(source, command),
     }
 }
 
@@ -55,9 +56,13 @@ fn pretty(value: &Value) -> String {
 }
 
 /// The path of a project given by id or name.
-fn project_path(client: &Client, id_or_name: &str) -> Result<String, Exit> {
+pub fn project_path(client: &Client, id_or_name: &str) -> Result<String, Exit> {
     if ProjectRef::parse(id_or_name).is_ok() {
-        return Ok(format!("/api/projects/{id_or_name}"));
+        // A name may look like an id.
+        let path = format!("/api/projects/{id_or_name}");
+        if client.send("GET", &path, None)?.0 != 404 {
+            return Ok(path);
+        }
     }
     // Deleted ones too, for `restore`; one that is there wins over deleted ones of the same name.
     let projects = all_projects(client, true)?;
@@ -103,12 +108,12 @@ fn create(source: &Source, reach: &ReachArgs, name: &str) -> Result<(), Exit> {
     ]))
 }
 
-fn list(source: &Source, reach: &ReachArgs) -> Result<(), Exit> {
+fn list(source: &Source, reach: &ReachArgs, deleted: bool) -> Result<(), Exit> {
     let client = discovery::connect(source, reach)?;
     if reach.json {
-        return print(&client.get("/api/projects?limit=1000")?.text);
+        return print(&client.get(&format!("/api/projects?limit=1000&include_deleted={deleted}"))?.text);
     }
-    let projects = all_projects(&client, false)?;
+    let projects = all_projects(&client, deleted)?;
     let cells = |project: &Value| ["id", "name", "status", "created_at"].map(|name| cell(&project[name])).to_vec();
     print(&table(&["id", "name", "status", "created"], projects.iter().map(cells)))
 }
@@ -134,6 +139,22 @@ fn act(source: &Source, project: &OneProject, method: &str, path: &str, done: &s
         return Ok(());
     }
     show_answer(&project.reach, &answer, |_| format!("project {}: {done}", project.id))
+}
+
+/// Asks first where somebody can answer.
+fn delete(source: &Source, project: &OneProject, yes: bool) -> Result<(), Exit> {
+    if !yes && std::io::stdin().is_terminal() {
+        let client = discovery::connect(source, &project.reach)?;
+        let found = client.get(&project_path(&client, &project.id)?)?.json;
+        let question = format!("delete project \"{}\" ({})? [y/N] ", cell(&found["name"]), cell(&found["id"]));
+        let mut answer = String::new();
+        let _ = write!(std::io::stderr(), "{question}");
+        std::io::stdin().read_line(&mut answer).context("cannot read the answer").exit(exit::FAILURE)?;
+        if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+            return Err(Exit::message(exit::FAILURE, "nothing was deleted"));
+        }
+    }
+    act(source, project, "DELETE", "", "deleted; bring it back with `restore`")
 }
 
 fn run_sql(source: &Source, project: &OneProject, sql: &str, read_only: bool) -> Result<(), Exit> {

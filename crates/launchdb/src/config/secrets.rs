@@ -84,19 +84,27 @@ pub struct GivenSecrets {
     must_exist: bool,
 }
 
+/// Secrets that a data folder has already.
+pub type StoredSecrets = BTreeMap<&'static str, Secret<String>>;
+
 impl GivenSecrets {
     /// Reads all secrets; weak ones are problems. `must_exist`: nothing may be invented, because other processes
-    /// share the database.
-    pub fn read(reader: &mut Reader<'_>, must_exist: bool) -> Self {
+    /// share the database, so required ones that are neither given nor `stored` (none: unknown) are problems too.
+    pub fn read(reader: &mut Reader<'_>, must_exist: bool, stored: Option<&StoredSecrets>) -> Self {
+        let is_stored = |name: &str| stored.is_none_or(|stored| stored.contains_key(name));
         let mut values = BTreeMap::new();
         for kind in SECRET_KINDS {
-            if let Some(value) = reader.text(kind.name) {
-                match kind.weakness(&value) {
+            match reader.text(kind.name) {
+                Some(value) => match kind.weakness(&value) {
                     Some(weakness) => reader.problem(kind.name, &weakness, &kind.mend()),
                     None => {
                         values.insert(kind.name, Secret::new(value));
                     }
+                },
+                None if must_exist && kind.required && !is_stored(kind.name) => {
+                    reader.problem(kind.name, "is missing", &kind.mend());
                 }
+                None => {}
             }
         }
         let given: Vec<_> = values.iter().collect();

@@ -93,12 +93,20 @@ fn every_problem_is_reported_at_once_with_its_mend_and_without_the_value() {
 #[test]
 fn a_given_database_needs_a_public_url_and_secrets() {
     let url = ("DATABASE_URL", "postgresql://launchdb_admin:k2Jd93kfQlz0@db:5432/platform");
-    assert_eq!(problem_names(dev(&[url])), ["DOMAIN"]);
-    let config = dev(&[url, ("DOMAIN", "db.acme.org")]).unwrap();
+    assert_eq!(problem_names(dev(&[url])), ["DOMAIN", "LAUNCHDB_MASTER_KEY", "PLATFORM_JWT_SECRET"]);
+    let (key, secret) = (SECRET_KINDS[0].generate(), SECRET_KINDS[1].generate());
+    let secrets = [("LAUNCHDB_MASTER_KEY", key.expose().as_str()), ("PLATFORM_JWT_SECRET", secret.expose().as_str())];
+    let config = dev(&[url, ("DOMAIN", "db.acme.org"), secrets[0], secrets[1]]).unwrap();
     assert_eq!(config.listen.public_url, "https://db.acme.org");
     assert!(config.secrets.must_exist() && config.data.is_none());
     let alias = ("PLATFORM_DB_DSN", url.1);
-    assert!(!dev(&[alias, ("LAUNCHDB_PUBLIC_URL", "http://10.0.0.1:8000/")]).unwrap().is_embedded());
+    let public_url = ("LAUNCHDB_PUBLIC_URL", "http://10.0.0.1:8000/");
+    assert!(!dev(&[alias, public_url, secrets[0], secrets[1]]).unwrap().is_embedded());
+    // Those that the data folder has need not be given.
+    let data = tempfile::tempdir().unwrap();
+    let file = format!("{}={}\n{}={}\n", secrets[0].0, secrets[0].1, secrets[1].0, secrets[1].1);
+    crate::private_file::write(&secrets_file::path(data.path()), file.as_bytes()).unwrap();
+    dev(&[url, ("DOMAIN", "db.acme.org"), ("LAUNCHDB_DATA", data.path().to_str().unwrap())]).unwrap();
 }
 
 #[test]

@@ -8,9 +8,10 @@ use axum::Router;
 use axum::routing::{MethodRouter, get};
 use base::ProjectTable;
 use pg::Budget;
+use platform::database::PrepareError;
 use platform::provision::{ProvisionError, Provisioner};
 use platform::watchdog::{Watchdog, WatchdogConfig};
-use platform::{Directory, Platform};
+use platform::{Directory, Platform, StartError};
 use procs::postgres::Cluster;
 use prometheus_client::registry::Registry;
 use rest::{Engine, Shared};
@@ -144,9 +145,9 @@ async fn run_services(
     let tasks = TaskTracker::new();
     let (platform, directory) = if start.only == Some(Service::Rest) {
         let directory = Directory::start(&platform_config, projects.clone(), &tasks, shutdown.clone());
-        (None, directory.await.exit(exit::POSTGRES)?)
+        (None, directory.await.map_err(start_refused)?)
     } else {
-        let platform = Platform::start(platform_config, projects.clone()).await.exit(exit::POSTGRES)?;
+        let platform = Platform::start(platform_config, projects.clone()).await.map_err(start_refused)?;
         // A gateway leaves upgrades and spares to the control plane's own process.
         let keeps_projects = start.only != Some(Service::Gateway);
         prepare(platform.provisioner().clone(), keeps_projects, &tasks, shutdown.clone()).await?;
@@ -230,6 +231,14 @@ async fn run_services(
         }
     }
     result
+}
+
+fn start_refused(error: StartError) -> Exit {
+    let code = match &error {
+        StartError::MasterKey | StartError::Prepare(PrepareError::NoSuperuser(_)) => exit::CONFIG,
+        _ => exit::POSTGRES,
+    };
+    Exit::new(code, error)
 }
 
 /// Makes the cluster ready for projects. What takes long (a new template) goes on behind the first requests, so that
@@ -325,7 +334,7 @@ async fn serve(
         notes: listeners.notes,
         ready_ms: milliseconds(start.started),
     };
-    welcoming.spawn_blocking(greet(start, session.as_ref(), welcome)?);
+    welcoming.spawn_blocking(greet(start, session.as_ref(), services.platform.clone(), welcome)?);
 
     let result = until_signal(storage, services, signals, loops, &mut serving).await;
     drain.cancel();
@@ -387,12 +396,14 @@ async fn until_signal(
 fn greet(
     start: &Start,
     session: Option<&CliSession>,
+    platform: Option<Platform>,
     mut welcome: Welcome,
 ) -> Result<impl FnOnce() + Send + 'static, Exit> {
     let client = session.map(CliSession::client).transpose()?;
     // A folder's first start is known by its first owner.
     let (demo, first) = (start.demo, !start.serve && !start.demo && welcome.first_owner.is_some());
     let wanted = !start.serve;
+    let runtime = tokio::runtime::Handle::current();
     Ok(move || {
         if let (Some(client), true) = (client, wanted) {
             let made = match (demo, first) {
@@ -406,7 +417,13 @@ fn greet(
             }
         }
         // A closed standard output is no reason to stop serving.
-        let _ = crate::cli::output::print(&welcome.text());
+        let printed = crate::cli::output::print(&welcome.text());
+        let made = welcome.first_owner.is_some_and(|owner| owner.password.is_some());
+        if let (Some(platform), true, Ok(())) = (platform, made, printed)
+            && let Err(error) = runtime.block_on(platform.first_owner_shown())
+        {
+            tracing::warn!(%error, "the first owner's password will be shown once more");
+        }
     })
 }
 

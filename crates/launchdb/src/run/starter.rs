@@ -19,7 +19,7 @@ pub struct ReadyProject {
 }
 
 impl ReadyProject {
-    /// Four lines to paste into a module.
+    /// Lines to paste into a module. The comment is for Node 20: without a WebSocket of its own the client throws there.
     pub fn snippet(&self) -> String {
         let query = match self.name.as_str() {
             DEMO => ".from('planets').select('name, moons(name)').order('id')",
@@ -28,6 +28,7 @@ impl ReadyProject {
         };
         format!(
             "import {{ createClient }} from '@supabase/supabase-js'\n\
+             // Before Node 22: npm install ws, import ws from 'ws', and a third argument {{ realtime: {{ transport: ws }} }}\n\
              const supabase = createClient('{}', '{}')\n\
              const {{ data, error }} = await supabase{query}\n\
              console.log(error ?? data)",
@@ -91,14 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_snippet_has_four_lines() {
+    fn the_snippet_is_short_and_works_with_every_node() {
         let project = ReadyProject {
             name: DEMO.to_owned(),
             id: "proj_abc".to_owned(),
             api_url: "http://127.0.0.1:8000/p/proj_abc".to_owned(),
             anon_key: "k".to_owned(),
         };
-        assert_eq!(project.snippet().lines().count(), 4);
+        assert_eq!(project.snippet().lines().count(), 5);
+        assert!(project.snippet().contains("transport: ws"));
         assert!(project.snippet().contains("createClient('http://127.0.0.1:8000/p/proj_abc', 'k')"));
     }
 

@@ -120,6 +120,7 @@ impl Storage {
             admin,
             master_key: Arc::new(self.secrets.master_key().exit(exit::CONFIG)?),
             public_url: public_url.to_owned(),
+            domain: config.listen.domain.clone(),
             sign_up_allowed: config.platform.signup_enabled,
             retention: config.platform.retention,
             spare_count: config.platform.spares,

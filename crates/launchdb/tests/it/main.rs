@@ -8,6 +8,9 @@ mod refusals;
 mod schema_changes;
 mod server;
 
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Stdio;
 use std::time::Duration;
 
 use server::{Server, run};
@@ -114,12 +117,63 @@ fn commands_make_and_change_projects(server: &Server) {
     let owner = server.cli_json(&["owner", "create", "second@example.org", "--generate"]);
     assert_eq!(owner["owner"]["email"], "second@example.org");
     assert!(owner["password"].as_str().is_some_and(|password| password.len() > 20));
+    owners_log_in_from_elsewhere(server);
+    domains_and_names(server);
     server.cli(&["status"]);
     let findings = server.cli(&["doctor"]);
     for wanted in ["healthy", "template", "shared roles", "master key"] {
         assert!(findings.contains(wanted), "{wanted}: {findings}");
     }
     assert!(server.cli(&["mail"]).contains("no mails"));
+}
+
+fn owners_log_in_from_elsewhere(server: &Server) {
+    let elsewhere = ScratchDir::new();
+    let config = elsewhere.path().join("config");
+    let with_input = |args: &[&str], input: &str| {
+        let mut command = server::launchdb(elsewhere.path());
+        command.args(args).env("XDG_CONFIG_HOME", &config).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        // One that does not read may be gone already.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        let output = child.wait_with_output().expect("it ends");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let set = server.cli_json(&["owner", "set-password", "second@example.org", "--generate"]);
+    let password = format!("{}\n", set["password"].as_str().expect("a password"));
+    let url = server.url();
+    let login = ["login", "--url", &url, "second@example.org"];
+    let (code, text) = with_input(&login, "wrong\n");
+    assert_eq!(code, Some(5), "{text}");
+    assert!(!text.contains("mend"), "{text}");
+    let (code, text) = with_input(&login, &password);
+    assert_eq!(code, Some(0), "{text}");
+    let file = config.join("launchdb/logins.json");
+    let mode = std::fs::metadata(&file).expect("the login is kept").mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for args in [&["project", "create", "theirs"][..], &["project", "list", "--url", &url], &["logout"]] {
+        let (code, text) = with_input(args, "");
+        assert_eq!(code, Some(0), "{args:?}: {text}");
+    }
+    let (code, text) = with_input(&["project", "list", "--url", &url], "");
+    assert_eq!(code, Some(5), "{text}");
+    let admin = server.cli_json(&["owner", "create", "third@example.org", "--generate", "--admin"]);
+    assert_eq!(admin["owner"]["is_admin"], true);
+}
+
+fn domains_and_names(server: &Server) {
+    // A name that looks like an id.
+    let made = server.cli_json(&["project", "create", "proj_named"]);
+    assert_eq!(server.cli_json(&["project", "show", "proj_named"])["id"], made["id"]);
+    server.cli(&["project", "domains", "add", "proj_named", "api.bücher.example"]);
+    let listed = server.cli(&["project", "domains", "list", "proj_named"]);
+    assert!(listed.contains("api.xn--bcher-kva.example") && listed.contains("active"), "{listed}");
+    server.cli(&["project", "domains", "remove", "proj_named", "api.bücher.example"]);
+    assert_eq!(server.cli_json(&["project", "domains", "list", "proj_named"])["domains"], serde_json::json!([]));
+    server.cli(&["project", "delete", "proj_named", "--yes"]);
+    assert!(!server.cli(&["project", "list"]).contains("proj_named"));
+    assert!(server.cli(&["project", "list", "--deleted"]).contains("proj_named"));
 }
 
 fn status_page_is_plain_and_closed(server: &Server) {

@@ -47,7 +47,18 @@ fn a_foreign_folder_is_left_alone() {
     let (code, text) = refused(&run(home.path(), &["dev", "--port", "0", "--data", "photos"]));
     assert_eq!(code, 13, "{text}");
     assert!(text.contains("photos"), "{text}");
+    let doctor = run(home.path(), &["doctor", "--data", "photos"]);
+    let found = String::from_utf8_lossy(&doctor.stdout);
+    assert!(doctor.status.code() == Some(1) && found.contains("no LaunchDB made it"), "{found}");
     assert_eq!(contents(home.path()), before);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_once() {
+    let home = ScratchDir::new();
+    let (code, text) = refused(&run(home.path(), &["dev", "--port", "0", "--data", "/proc/nowhere/data"]));
+    assert_ne!(code, 0);
+    assert!(text.contains("/proc/nowhere") && text.matches("os error").count() == 1, "{text}");
 }
 
 #[test]
@@ -99,7 +110,10 @@ fn weak_and_missing_settings_are_named_together() {
     let output = launchdb(home.path()).arg("serve").env("DATABASE_URL", url).output().expect("the binary runs");
     let (code, text) = refused(&output);
     assert_eq!(code, 10, "{text}");
-    assert!(text.contains("DOMAIN") && !text.contains("kq93Jf02kd8Lw"), "{text}");
+    for wanted in ["DOMAIN", "LAUNCHDB_MASTER_KEY", "PLATFORM_JWT_SECRET"] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert!(!text.contains("kq93Jf02kd8Lw"), "{text}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use base::api_key::{self, ApiKeyKind};
 use base::sealed::SealContext;
 use base::{OwnerId, ProjectRef, ProjectStatus, Secret, random};
 use postgres_protocol::password::scram_sha_256;
+use serde_json::json;
 use tokio_postgres::Client;
 
 use super::cluster::{self, Cluster};
@@ -16,6 +17,7 @@ use super::{NewProject, ProvisionError, Provisioner};
 use crate::api_keys::shown_prefix;
 use crate::secrets::{self, kind};
 use crate::store::api_key::{NewApiKey, api_key_insert};
+use crate::store::audit::audit_insert;
 use crate::store::secret::secret_map;
 
 /// What a database's marker says once it was handed out.
@@ -30,7 +32,7 @@ impl Provisioner {
     /// [`ProvisionError::NameTaken`], [`ProvisionError::IdTaken`]; with any other error nothing of the project stays.
     pub async fn create(&self, new: NewProject) -> Result<ProjectRef, ProvisionError> {
         if !self.0.write_gate.is_open() {
-            return Err(ProvisionError::database("the disk is nearly full"));
+            return Err(ProvisionError::DiskNearlyFull);
         }
         if new.id.is_none()
             && let Some(id) = self.claim_spare(&new.owner_id, &new.name).await?
@@ -47,12 +49,15 @@ impl Provisioner {
 
     /// Takes a spare, as the platform's own role: no superuser acts on a request's behalf here.
     async fn claim_spare(&self, owner_id: &OwnerId, name: &str) -> Result<Option<ProjectRef>, ProvisionError> {
-        let db = self.0.pool.get().await?;
-        let claimed = project::spare_claim(&**db, owner_id, name, self.baseline_version()).await.map_err(|error| {
+        let mut db = self.0.pool.get().await?;
+        let tx = db.transaction().await?;
+        let claimed = project::spare_claim(&*tx, owner_id, name, self.baseline_version()).await.map_err(|error| {
             if violated(&error) == Some(project::NAME_KEY) { ProvisionError::NameTaken } else { error.into() }
         })?;
-        drop(db);
         let Some(id) = claimed.and_then(|id| ProjectRef::parse(&id).ok()) else { return Ok(None) };
+        audit_insert(&*tx, &self.1.entry(Some(&id), "project.create", json!({ "name": name }))).await?;
+        tx.commit().await?;
+        drop(db);
         self.0.refill.notify_one();
         let (provisioner, marked) = (self.clone(), id.clone());
         self.0.tasks.spawn(async move {
@@ -93,6 +98,9 @@ impl Provisioner {
             Some(project::ID_KEY) => ProvisionError::IdTaken,
             _ => error.into(),
         })?;
+        if let Some((_, name)) = owner {
+            audit_insert(&*tx, &self.1.entry(Some(id), "project.create", json!({ "name": name }))).await?;
+        }
         let now = self.0.config.clock.unix_seconds();
         let jwt_secret = random::hex::<32>();
         let mut made = vec![

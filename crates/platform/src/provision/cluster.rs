@@ -126,8 +126,8 @@ impl Provisioner {
     /// This installation's id. In the platform database and sealed, so that a backup restored elsewhere brings it along
     /// and a database made by somebody else's LaunchDB is not taken for ours.
     async fn instance(&self, admin: &Client) -> Result<String, ProvisionError> {
-        const OWNER: &str = "platform";
-        const KIND: &str = "instance_id";
+        const OWNER: &str = secrets::PLATFORM;
+        const KIND: &str = secrets::INSTANCE_ID;
         let key = &self.0.config.master_key;
         let found = crate::store::secret::secret_map(admin, OWNER).await?;
         if let Some(sealed) = found.get(KIND) {

@@ -3,23 +3,25 @@
 use base::sealed::SealContext;
 use base::{ProjectRef, ProjectStatus, random};
 use postgres_protocol::password::scram_sha_256;
+use serde_json::json;
 use tokio_postgres::Client;
 
 use super::store::project::{self, step};
 use super::store::{self, violated};
 use super::{Admin, ProvisionError, Provisioner};
 use crate::secrets::kind;
+use crate::store::audit::audit_insert;
 use crate::store::secret::secret_put_in_tx;
 
 impl Provisioner {
     /// Closes the project's database and ends its sessions; data stays.
     pub async fn suspend(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
-        self.change(id, &[ProjectStatus::Active], ProjectStatus::Suspended, None).await
+        self.change(id, "project.suspend", &[ProjectStatus::Active], ProjectStatus::Suspended, None).await
     }
 
     /// Opens a suspended project again, upgraded to the present baseline.
     pub async fn resume(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
-        self.change(id, &[ProjectStatus::Suspended], ProjectStatus::Active, None).await?;
+        self.change(id, "project.resume", &[ProjectStatus::Suspended], ProjectStatus::Active, None).await?;
         self.catch_up(id).await;
         Ok(())
     }
@@ -29,7 +31,7 @@ impl Provisioner {
         let retention = i64::try_from(self.0.config.retention.as_secs()).unwrap_or(i64::MAX / 2);
         let purge_after = self.0.config.clock.unix_seconds().saturating_add(retention);
         let from = [ProjectStatus::Active, ProjectStatus::Suspended, ProjectStatus::Failed];
-        self.change(id, &from, ProjectStatus::Deleted, Some(purge_after)).await
+        self.change(id, "project.delete", &from, ProjectStatus::Deleted, Some(purge_after)).await
     }
 
     /// Brings a deleted project back.
@@ -37,7 +39,7 @@ impl Provisioner {
     /// # Errors
     /// [`ProvisionError::NameTaken`] when another project has got its name meanwhile.
     pub async fn restore(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
-        self.change(id, &[ProjectStatus::Deleted], ProjectStatus::Active, None).await?;
+        self.change(id, "project.restore", &[ProjectStatus::Deleted], ProjectStatus::Active, None).await?;
         self.catch_up(id).await;
         Ok(())
     }
@@ -70,6 +72,7 @@ impl Provisioner {
             store::role::role_password_put(&tx, &role, &scram_sha_256(password.as_bytes())).await?;
         }
         project::revision_bump_in_tx(&tx, id).await?;
+        audit_insert(&tx, &self.1.entry(Some(id), "project.rotate_database_passwords", json!({}))).await?;
         Ok(tx.commit().await?)
     }
 
@@ -88,10 +91,12 @@ impl Provisioner {
         Ok(admin)
     }
 
-    /// Status and privilege in one transaction, then the sessions. After a crash in between, the reconciler ends them.
+    /// Status, privilege and the log's entry in one transaction, then the sessions. After a crash in between, the
+    /// reconciler ends them.
     async fn change(
         &self,
         id: &ProjectRef,
+        action: &str,
         from: &[ProjectStatus],
         to: ProjectStatus,
         purge_after: Option<i64>,
@@ -111,6 +116,7 @@ impl Provisioner {
         } else if to == ProjectStatus::Active {
             return Err(ProvisionError::database("the project's database is missing"));
         }
+        audit_insert(&tx, &self.1.entry(Some(id), action, json!({}))).await?;
         tx.commit().await?;
         if to != ProjectStatus::Active {
             store::database::sessions_end(&admin.client, id.database()).await?;
@@ -122,7 +128,9 @@ impl Provisioner {
     pub(super) async fn purge_locked(&self, admin: &mut Client, id: &ProjectRef) -> Result<(), ProvisionError> {
         let cluster = self.cluster().await?;
         let now = self.0.config.clock.unix_seconds();
-        let steps = project::project_row(admin, id, now).await?.map(|row| row.steps).unwrap_or_default();
+        let row = project::project_row(admin, id, now).await?;
+        let status = row.as_ref().map(|row| row.status.name());
+        let steps = row.map(|row| row.steps).unwrap_or_default();
         if let Some(database) = store::database::database_get(admin, id.database()).await? {
             // A crash between making a database and marking it leaves a closed one without a comment.
             let unmarked = database.comment.is_none()
@@ -142,7 +150,11 @@ impl Provisioner {
             }
         }
         let tx = admin.transaction().await?;
-        project::project_delete_in_tx(&tx, id).await?;
+        // Spares belong to nobody and are nobody's business.
+        if let Some((owner_id, name)) = project::project_delete_in_tx(&tx, id).await? {
+            let detail = json!({ "name": name, "owner_id": owner_id, "status": status });
+            audit_insert(&tx, &self.1.entry(Some(id), "project.purge", detail)).await?;
+        }
         Ok(tx.commit().await?)
     }
 }

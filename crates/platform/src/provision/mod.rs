@@ -10,6 +10,7 @@ mod build;
 mod cluster;
 mod diagnose;
 mod lifecycle;
+mod logins;
 mod reconcile;
 mod spares;
 mod store;
@@ -18,8 +19,9 @@ mod template;
 mod tests;
 mod upgrade;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use base::project::DatabaseTarget;
 use base::{OwnerId, ProjectRef, ProjectStatus, WriteGate};
@@ -29,6 +31,7 @@ use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Actor;
 use crate::baseline::{self, BaselineFile};
 use crate::config::PlatformConfig;
 use crate::database;
@@ -59,6 +62,9 @@ pub enum ProvisionError {
     NotFound,
     #[error("the project is {}", .status.name())]
     WrongStatus { status: ProjectStatus },
+    /// Nothing is written until there is room again.
+    #[error("the disk is nearly full")]
+    DiskNearlyFull,
     /// PostgreSQL failed or cannot be reached; trying again may help.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -112,9 +118,9 @@ const ADMIN_CONNECTIONS: usize = 4;
 /// the disk.
 const ADMIN_OPTIONS: &str = "-c search_path=pg_catalog,pg_temp -c default_transaction_read_only=off";
 
-/// Makes, changes and removes projects. Cheap to clone.
+/// Makes, changes and removes projects, on behalf of somebody whom the audit log then names. Cheap to clone.
 #[derive(Clone)]
-pub struct Provisioner(Arc<Inner>);
+pub struct Provisioner(Arc<Inner>, Actor);
 
 struct Inner {
     config: PlatformConfig,
@@ -132,6 +138,8 @@ struct Inner {
     refill: Notify,
     /// Closed by the watchdog while the disk is nearly full.
     write_gate: WriteGate,
+    /// Verifiers of login roles that fit the passwords we keep, by role; see `logins`.
+    fitting_verifiers: Mutex<HashMap<String, String>>,
 }
 
 /// A superuser's connection to the platform database. Dropping it ends the session with its locks.
@@ -154,7 +162,7 @@ impl Provisioner {
         shutdown: CancellationToken,
         files: &'static [BaselineFile],
     ) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             config,
             pool,
             tasks,
@@ -167,7 +175,14 @@ impl Provisioner {
             building_for_requests: AtomicUsize::new(0),
             refill: Notify::new(),
             write_gate: WriteGate::default(),
-        }))
+            fitting_verifiers: Mutex::default(),
+        };
+        Self(Arc::new(inner), Actor::default())
+    }
+
+    /// The same for somebody: the entries of the audit log name them.
+    pub(crate) fn on_behalf_of(&self, actor: Actor) -> Self {
+        Self(Arc::clone(&self.0), actor)
     }
 
     /// Whether anything may be written; the watchdog closes it, the services ask it.
@@ -175,10 +190,16 @@ impl Provisioner {
         &self.0.write_gate
     }
 
-    /// Starts what runs beside the requests until shutdown: reconciling, upgrading and keeping spares.
+    /// Starts what runs beside the requests until shutdown: reconciling, upgrading, keeping spares and logins.
     pub fn start(&self) {
         self.0.tasks.spawn(self.clone().reconcile_periodically());
         self.0.tasks.spawn(self.clone().keep_spares());
+        self.0.tasks.spawn(self.clone().keep_logins());
+    }
+
+    /// The role that owns what is in projects' databases: to whom `OWNER TO` of imported SQL has to be.
+    pub(crate) async fn owner_role(&self) -> Result<&str, ProvisionError> {
+        Ok(&self.cluster().await?.owner_role)
     }
 
     /// The version of the baseline that new projects have.

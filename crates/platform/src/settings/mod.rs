@@ -101,6 +101,16 @@ struct Change {
     keys: Vec<String>,
 }
 
+impl Change {
+    /// A flag of the section `general` as it is after the change.
+    fn flag_after(&self, stored: &Sections, name: &str) -> bool {
+        match self.sections.iter().find(|(section, _)| section == "general") {
+            Some((section, content)) => flag(&Sections::from([(section.clone(), content.clone())]), name),
+            None => flag(stored, name),
+        }
+    }
+}
+
 /// Checks a patch against the rules and what is stored; an error has every problem.
 fn plan(stored: &Sections, patch: &Map<String, Value>) -> Result<Change, Vec<Problem>> {
     let mut change = Change::default();
@@ -140,18 +150,50 @@ pub(crate) async fn update_settings(cx: ProjectCx, mut fields: Fields) -> Result
     fields.finish()?;
     cx.platform().config().ceilings.check(&patch)?;
     cx.require_present()?;
+    let platform = cx.platform().clone();
+    // To the end: what the owner's session has changed has to be written down.
+    platform.to_the_end(async move { change(&cx, &patch).await }).await?.map(Json)
+}
+
+const DEFAULT_PRIVILEGES: &str = "legacy_default_privileges";
+
+async fn change(cx: &ProjectCx, patch: &Map<String, Value>) -> Result<Value, Error> {
     let platform = cx.platform();
+    let stored = {
+        let db = platform.db().await?;
+        store::settings::settings_map(&**db, &cx.project_ref).await?
+    };
+    let change = plan(&stored, patch).map_err(Error::Invalid)?;
+    let wanted = change.flag_after(&stored, DEFAULT_PRIVILEGES);
+    let moved = wanted != flag(&stored, DEFAULT_PRIVILEGES);
+    let mut _alone = None;
+    if moved {
+        cx.require_active()?;
+        platform.provisioner().write_gate().check().map_err(|_| Error::DiskNearlyFull)?;
+        _alone = Some(platform.sql_sessions().alone(&cx.project_ref)?);
+        let script = if wanted {
+            store::settings::LEGACY_DEFAULT_PRIVILEGES_ON
+        } else {
+            store::settings::LEGACY_DEFAULT_PRIVILEGES_OFF
+        };
+        // The owner can make this wait: nothing that others need is held meanwhile. Before the commit: running it again
+        // after a crash in between does no harm.
+        sql::run_own(cx, script).await?;
+    }
     let id = cx.project_ref.as_str();
     let mut db = platform.db().await?;
     let tx = db.transaction().await?;
     // Locks the project, so that two patches at once do not undo each other.
     store::project::project_touch_in_tx(&*tx, &cx.project_ref).await?;
-    let mut stored = store::settings::settings_map(&*tx, &cx.project_ref).await?;
-    let change = plan(&stored, &patch).map_err(Error::Invalid)?;
-    let privileges_before = flag(&stored, "legacy_default_privileges");
+    let stored = store::settings::settings_map(&*tx, &cx.project_ref).await?;
+    let change = plan(&stored, patch).map_err(Error::Invalid)?;
+    let after = change.flag_after(&stored, DEFAULT_PRIVILEGES);
+    if (after != flag(&stored, DEFAULT_PRIVILEGES)) != moved || moved && after != wanted {
+        // Another process changed it since.
+        return Err(Error::ProjectBusy);
+    }
     for (section, content) in &change.sections {
         store::settings::settings_put(&*tx, &cx.project_ref, section, content).await?;
-        stored.insert(section.clone(), content.clone());
     }
     for (kind, text) in &change.secrets {
         match text {
@@ -163,22 +205,10 @@ pub(crate) async fn update_settings(cx: ProjectCx, mut fields: Fields) -> Result
             None => store::secret::secret_delete(&*tx, id, kind).await?,
         }
     }
-    let privileges = flag(&stored, "legacy_default_privileges");
-    if privileges != privileges_before {
-        cx.require_active()?;
-        let script = if privileges {
-            store::settings::LEGACY_DEFAULT_PRIVILEGES_ON
-        } else {
-            store::settings::LEGACY_DEFAULT_PRIVILEGES_OFF
-        };
-        // Before the commit: running it again after a crash in between does no harm.
-        sql::run_own(&cx, script).await?;
-    }
+    let (actor, detail) = (cx.caller.actor(), json!({ "keys": change.keys }));
+    store::audit::audit_insert(&*tx, &actor.entry(Some(&cx.project_ref), "settings.update", detail)).await?;
     tx.commit().await?;
     drop(db);
     platform.directory().refresh(&cx.project_ref).await?;
-    let detail = json!({ "keys": change.keys });
-    let owner_id = Some(&cx.caller.owner.id);
-    platform.audit(&cx.caller.origin, owner_id, Some(&cx.project_ref), "settings.update", detail).await?;
-    read_view(&cx).await.map(Json)
+    read_view(cx).await
 }

@@ -191,7 +191,7 @@ impl Kind {
             Self::FunctionName => {
                 let text = text(value, 130)?;
                 let parts: Vec<_> = text.split('.').collect();
-                let fits = (1..=2).contains(&parts.len()) && parts.iter().all(|part| name_problem(part).is_none());
+                let fits = (1..=2).contains(&parts.len()) && parts.iter().all(|part| is_plain_name(part));
                 if fits { Ok(text.into()) } else { Err(because("must be the name of a function, as schema.name")) }
             }
             Self::Origins => {
@@ -248,6 +248,13 @@ fn list(value: &Value, most: usize, what: &str) -> Result<Vec<String>, Option<St
 fn name_problem(name: &str) -> Option<String> {
     let fits = !name.is_empty() && name.len() <= 63 && !name.chars().any(char::is_control);
     (!fits).then(|| format!("{name:?} is not a name of 1 to 63 bytes"))
+}
+
+/// A name that means the same with and without quotes around it, but for its case.
+fn is_plain_name(name: &str) -> bool {
+    name_problem(name).is_none()
+        && name.chars().all(|c| c.is_alphanumeric() || "_$-".contains(c))
+        && !name.starts_with(|c: char| c.is_ascii_digit() || "$-".contains(c))
 }
 
 fn schema_problem(name: &str) -> Option<String> {

@@ -124,3 +124,17 @@ fn names_are_unique_and_defaults_valid() {
         }
     }
 }
+
+#[test]
+fn a_function_is_named_without_tricks() {
+    let check = |name: &str| {
+        let patch = json!({ "data_api": { "db_pre_request": name } });
+        plan(&Sections::default(), &object(patch)).is_ok()
+    };
+    for good in ["check_request", "public.check_request", "my-schema.prüfe_1", "_a.b$"] {
+        assert!(check(good), "{good}");
+    }
+    for bad in ["\"; drop", "a\"b", "a;b", "a b", "a'b", "a.b.c", "", ".a", "a.", "a\\b", "1a", "a()"] {
+        assert!(!check(bad), "{bad}");
+    }
+}

@@ -6,7 +6,7 @@
 
 mod value;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +42,20 @@ const CANCEL_GRACE: Duration = Duration::from_secs(2);
 pub(crate) struct SqlSessions {
     all: Arc<Semaphore>,
     by_project: Arc<Mutex<HashMap<ProjectRef, u32>>>,
+    /// Projects in which SQL of ours runs that has to be alone.
+    alone: Arc<Mutex<HashSet<ProjectRef>>>,
+}
+
+/// Nobody else changes what belongs to the project in its database through us; ends when dropped.
+pub(crate) struct Alone {
+    projects: Arc<Mutex<HashSet<ProjectRef>>>,
+    project_ref: ProjectRef,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        self.projects.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.project_ref);
+    }
 }
 
 /// The right to hold one session; given back when dropped.
@@ -53,7 +67,16 @@ struct Place {
 
 impl SqlSessions {
     pub(crate) fn new() -> Self {
-        Self { all: Arc::new(Semaphore::new(MOST_SESSIONS)), by_project: Arc::default() }
+        Self { all: Arc::new(Semaphore::new(MOST_SESSIONS)), by_project: Arc::default(), alone: Arc::default() }
+    }
+
+    /// Never waits: whoever holds it may wait for a lock that the project's owner keeps.
+    pub(crate) fn alone(&self, project_ref: &ProjectRef) -> Result<Alone, Error> {
+        let is_free = self.alone.lock().unwrap_or_else(PoisonError::into_inner).insert(project_ref.clone());
+        if !is_free {
+            return Err(Error::ProjectBusy);
+        }
+        Ok(Alone { projects: Arc::clone(&self.alone), project_ref: project_ref.clone() })
     }
 
     fn take(&self, project_ref: &ProjectRef) -> Result<Place, Error> {
@@ -121,42 +144,81 @@ fn text_format(value: Value) -> Option<String> {
 pub(crate) async fn run_sql(cx: ProjectCx, fields: Fields) -> Result<impl IntoResponse, Error> {
     let params = SqlParams::read(fields)?;
     cx.require_active()?;
+    // The cluster's own default is read-only then, but any SQL can switch that off.
+    if !params.read_only {
+        cx.platform().provisioner().write_gate().check().map_err(|_| Error::DiskNearlyFull)?;
+    }
     let place = cx.platform().sql_sessions().take(&cx.project_ref)?;
-    let config = owner_session(&cx, params.timeout_ms, params.read_only).await?;
+    let hung_up = CancellationToken::new();
+    let _cancel_when_dropped = hung_up.clone().drop_guard();
+    let started = Instant::now();
+    let platform = cx.platform().clone();
+    let (result, types) = platform
+        .to_the_end(async move {
+            let outcome = run_audited(&cx, &params, hung_up).await;
+            drop(place);
+            outcome
+        })
+        .await??;
+    let body = value::render(&result, &types, started.elapsed());
+    Ok(([(CONTENT_TYPE, "application/json")], body))
+}
+
+/// The log has what is about to run before it runs, and then how it went: SQL can neither hide itself by ending its
+/// transaction nor by outliving its client.
+async fn run_audited(
+    cx: &ProjectCx,
+    params: &SqlParams,
+    hung_up: CancellationToken,
+) -> Result<(ScriptResult, TypeNames), Error> {
     // What ran is named by its digest: the text may hold passwords.
     let detail = json!({
         "sha256": digest::sha256_hex(params.query.as_bytes()),
         "bytes": params.query.len(),
         "read_only": params.read_only,
     });
-    let hung_up = CancellationToken::new();
-    let _cancel_when_dropped = hung_up.clone().drop_guard();
+    let platform = cx.platform();
+    let entry = platform.audit(&cx.caller.actor().entry(Some(&cx.project_ref), "sql.run", detail)).await?;
     let started = Instant::now();
-    let outcome = cx
-        .platform()
-        .to_the_end(async move {
-            let outcome = run(config, &params, hung_up).await;
-            drop(place);
-            outcome
-        })
-        .await?;
-    let owner_id = Some(&cx.caller.owner.id);
-    cx.platform().audit(&cx.caller.origin, owner_id, Some(&cx.project_ref), "sql.run", detail).await?;
-    let (result, types) = outcome?;
-    let body = value::render(&result, &types, started.elapsed());
-    Ok(([(CONTENT_TYPE, "application/json")], body))
+    let outcome = run(cx, &SESSION, params, hung_up).await;
+    let sqlstate = match &outcome {
+        Err(Error::Sql(error, _)) => Some(error.code.as_str()),
+        _ => None,
+    };
+    let word = outcome.as_ref().err().map_or("ok".into(), |error| web::WireError::code(error));
+    let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let detail = json!({ "outcome": word, "sqlstate": sqlstate, "duration_ms": milliseconds });
+    let amended = async { Ok::<_, Error>(store::audit::audit_amend(&**platform.db().await?, entry, &detail).await?) };
+    if let Err(error) = amended.await {
+        tracing::warn!(project.ref = %cx.project_ref, cause = %error, "the outcome of SQL could not be written down");
+    }
+    outcome
 }
 
-/// Runs a script of ours as the project's owner.
+/// Runs a script of ours as the project's owner. What waits for a lock for long fails with [`Error::ProjectBusy`]; no
+/// connection of the control plane's pool may be held meanwhile.
 pub(crate) async fn run_own(cx: &ProjectCx, script: &str) -> Result<ScriptResult, Error> {
-    let timeout_ms = 10_000;
-    let config = owner_session(cx, timeout_ms, false).await?;
-    let params = SqlParams { query: script.to_owned(), params: None, read_only: false, timeout_ms };
-    run(config, &params, CancellationToken::new()).await.map(|(result, _)| result)
+    let params = SqlParams { query: script.to_owned(), params: None, read_only: false, timeout_ms: 10_000 };
+    match run(cx, &OWN_SESSION, &params, CancellationToken::new()).await {
+        Ok((result, _)) => Ok(result),
+        // lock_not_available
+        Err(Error::Sql(error, _)) if error.code == "55P03" => Err(Error::ProjectBusy),
+        Err(Error::SqlTimeout(_)) => Err(Error::ProjectBusy),
+        Err(error) => Err(error),
+    }
 }
+
+/// Settings of every session.
+const SESSION: [(&str, &str); 2] = [
+    ("idle_in_transaction_session_timeout", "60000"),
+    // A backend whose client is gone ends its statement.
+    ("client_connection_check_interval", "2000"),
+];
+/// The same for SQL of ours.
+const OWN_SESSION: [(&str, &str); 3] = [SESSION[0], SESSION[1], ("lock_timeout", "2000")];
 
 /// How to log in as the project's owner role.
-async fn owner_session(cx: &ProjectCx, timeout_ms: u64, read_only: bool) -> Result<ConnectConfig, Error> {
+async fn owner_session(cx: &ProjectCx, session: &[(&str, &str)], params: &SqlParams) -> Result<ConnectConfig, Error> {
     let platform = cx.platform();
     let config = platform.config();
     let sealed = {
@@ -166,20 +228,20 @@ async fn owner_session(cx: &ProjectCx, timeout_ms: u64, read_only: bool) -> Resu
     let password: Secret<String> = secrets::open_kind(&config.master_key, &cx.project_ref, &sealed, kind::DB_PASSWORD)
         .map_err(|error| Error::Internal(error.into()))?
         .ok_or_else(|| Error::Internal("the project has no database password".into()))?;
-    let settings = [
-        ("statement_timeout", timeout_ms.to_string()),
-        ("idle_in_transaction_session_timeout", "60000".to_owned()),
-        // A backend whose client is gone ends its statement.
-        ("client_connection_check_interval", "2000".to_owned()),
-        ("default_transaction_read_only", if read_only { "on" } else { "off" }.to_owned()),
-    ];
+    let mut session_settings: Vec<_> =
+        session.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    session_settings.push(("statement_timeout".to_owned(), params.timeout_ms.to_string()));
+    // Never off: while the disk is nearly full the cluster has it on.
+    if params.read_only {
+        session_settings.push(("default_transaction_read_only".to_owned(), "on".to_owned()));
+    }
     Ok(ConnectConfig {
         host: config.admin.host.clone(),
         port: config.admin.port,
         database: cx.project_ref.database().to_owned(),
         user: cx.project_ref.owner_role().to_owned(),
         password: Some(password),
-        session_settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        session_settings,
         connect_timeout: CONNECT_TIMEOUT,
     })
 }
@@ -187,11 +249,12 @@ async fn owner_session(cx: &ProjectCx, timeout_ms: u64, read_only: bool) -> Resu
 type TypeNames = HashMap<(u32, i32), String>;
 
 async fn run(
-    config: ConnectConfig,
+    cx: &ProjectCx,
+    session: &[(&str, &str)],
     params: &SqlParams,
     hung_up: CancellationToken,
 ) -> Result<(ScriptResult, TypeNames), Error> {
-    let mut session = ScriptSession::open(config).await.map_err(connect_error)?;
+    let mut session = log_in(cx, owner_session(cx, session, params).await?).await?;
     let canceller = session.canceller();
     let script = Script {
         sql: &params.query,
@@ -226,8 +289,56 @@ async fn run(
         Err(_) => TypeNames::new(),
     };
     session.close().await;
-    let result = outcome.map_err(|failure| script_error(failure, params.timeout_ms, started.elapsed()))?;
-    Ok((result, types))
+    match outcome {
+        Ok(result) => Ok((result, types)),
+        Err(failure) => {
+            let mut error = script_error(failure, params.timeout_ms, started.elapsed());
+            hint_at_owner_role(cx, &params.query, &mut error).await;
+            Err(error)
+        }
+    }
+}
+
+/// Opens a session; a password that somebody changed from SQL is put back first.
+async fn log_in(cx: &ProjectCx, config: ConnectConfig) -> Result<ScriptSession, Error> {
+    let refused = match ScriptSession::open(config.clone()).await {
+        Ok(session) => return Ok(session),
+        Err(error) => error,
+    };
+    let provisioner = cx.platform().provisioner();
+    let error = match &refused {
+        pg::Error::Refused(refusal)
+            if refusal.code == "28P01"
+                && provisioner.mend_login(&cx.project_ref, cx.project_ref.owner_role()).await? =>
+        {
+            match ScriptSession::open(config).await {
+                Ok(session) => return Ok(session),
+                Err(error) => error,
+            }
+        }
+        _ => refused,
+    };
+    Err(connect_error(cx, error).await)
+}
+
+/// Dumps name `postgres` as the owner of everything, and where a superuser has that name nobody can give it anything.
+async fn hint_at_owner_role(cx: &ProjectCx, sql: &str, error: &mut Error) {
+    const CLAUSES: [&str; 3] = ["owner to", " role ", "authorization"];
+    let Error::Sql(refusal, _) = error else { return };
+    // insufficient_privilege
+    if refusal.code != "42501" || refusal.hint.is_some() {
+        return;
+    }
+    let sql = sql.to_ascii_lowercase();
+    if !CLAUSES.iter().any(|clause| sql.contains(clause)) {
+        return;
+    }
+    if let Ok(role) = cx.platform().provisioner().owner_role().await {
+        refusal.hint = Some(format!(
+            "what is in a project belongs to the role \"{role}\" on this server: write {role} in place of the role that \
+             the SQL names, or leave such statements out"
+        ));
+    }
 }
 
 /// The SQL names of the result's types; empty when the script left the session unable to tell (an open transaction
@@ -246,12 +357,20 @@ async fn type_names(session: &mut ScriptSession, result: &ScriptResult) -> TypeN
     }
 }
 
-fn connect_error(error: pg::Error) -> Error {
+async fn connect_error(cx: &ProjectCx, error: pg::Error) -> Error {
     match &error {
         // Too many connections of the role, the database or the server.
         pg::Error::Refused(refusal) if refusal.code == "53300" => Error::TooManyRequests(1),
+        // A server that is short of connections may also not answer at all.
+        pg::Error::Connect(_) | pg::Error::Lost if are_used_up(cx).await => Error::TooManyRequests(1),
         _ => Error::ProjectDatabase(error.into()),
     }
+}
+
+/// Whether the owner's role has as many sessions as it may; no when that cannot be asked.
+async fn are_used_up(cx: &ProjectCx) -> bool {
+    let Ok(db) = cx.platform().db().await else { return false };
+    store::usage::sessions_are_used_up(&**db, cx.project_ref.owner_role()).await.unwrap_or(false)
 }
 
 fn script_error(failure: ScriptError, timeout_ms: u64, elapsed: Duration) -> Error {

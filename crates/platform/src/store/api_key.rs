@@ -67,14 +67,14 @@ pub(crate) async fn api_key_insert(db: &impl GenericClient, new: &NewApiKey<'_>)
         .map(|row| ApiKey::read(&row))
 }
 
-/// Revokes a key; nothing when the project has no such key. A key revoked before keeps its time.
+/// Revokes a key; nothing when the project has no such key in use.
 pub(crate) async fn api_key_revoke(
     db: &impl GenericClient,
     project: &ProjectRef,
     key_id: i64,
 ) -> Result<Option<ApiKey>, Error> {
-    const SQL: &str = "update platform.api_keys set revoked_at = coalesce(revoked_at, now())
-        where project_id = $1 and id = $2
+    const SQL: &str = "update platform.api_keys set revoked_at = now()
+        where project_id = $1 and id = $2 and revoked_at is null
         returning id, name, kind, prefix, hash, created_at, revoked_at, last_used_at";
     Ok(db.query_opt(SQL, &[&project.as_str(), &key_id]).await?.map(|row| ApiKey::read(&row)))
 }

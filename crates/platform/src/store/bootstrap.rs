@@ -14,6 +14,13 @@ pub(crate) async fn writes_refused(db: &impl GenericClient) -> Result<bool, Erro
     db.query_one(include_str!("writes_refused.sql"), &[]).await.map(|row| row.get(0))
 }
 
+/// Whether the session's role is a superuser.
+pub(crate) async fn is_superuser(db: &impl GenericClient) -> Result<bool, Error> {
+    db.query_one("select rolsuper from pg_catalog.pg_roles where rolname = current_user", &[])
+        .await
+        .map(|row| row.get(0))
+}
+
 pub(crate) async fn role_exists(db: &impl GenericClient, name: &str) -> Result<bool, Error> {
     db.query_one("select exists (select from pg_catalog.pg_roles where rolname = $1)", &[&name])
         .await

@@ -57,13 +57,13 @@ pub(crate) async fn settings_rows(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get::<_, Json<Map<String, Value>>>(2).0)).collect())
 }
 
-/// Project and domain.
+/// Project and domain, where an administrator approved it.
 pub(crate) async fn domain_rows(
     db: &impl GenericClient,
     only: Option<&ProjectRef>,
 ) -> Result<Vec<(String, String)>, Error> {
-    const SQL: &str =
-        "select project_id, domain from platform.project_domains where $1::text is null or project_id = $1";
+    const SQL: &str = "select project_id, domain from platform.project_domains
+        where ($1::text is null or project_id = $1) and approved_at is not null";
     let rows = db.query(SQL, &[&only.map(ProjectRef::as_str)]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

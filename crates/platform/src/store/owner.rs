@@ -5,6 +5,9 @@ use tokio_postgres::{Error, GenericClient, Row};
 
 use crate::timestamp::Timestamp;
 
+/// Label of the sessions that a server makes for the command line on its own machine.
+pub(crate) const CLI_LABEL: &str = "cli";
+
 /// The constraint that keeps addresses unique.
 pub(crate) const EMAIL_KEY: &str = "owners_email_key";
 
@@ -81,6 +84,11 @@ pub(crate) async fn owner_first(db: &impl GenericClient) -> Result<Option<Owner>
     Ok(db.query_opt(SQL, &[]).await?.map(|row| Owner::read(&row)))
 }
 
+pub(crate) async fn owner_password_put(db: &impl GenericClient, id: &OwnerId, hash: &str) -> Result<(), Error> {
+    const SQL: &str = "update platform.owners set password_hash = $2 where id = $1::text::uuid";
+    db.execute(SQL, &[&id.0, &hash]).await.map(drop)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "seconds fit a double exactly for millions of years")]
 pub(crate) async fn owner_signed_in(db: &impl GenericClient, id: &OwnerId, at: i64) -> Result<(), Error> {
     const SQL: &str = "update platform.owners set last_sign_in_at = to_timestamp($2) where id = $1::text::uuid";
@@ -118,6 +126,13 @@ pub(crate) async fn session_by_token(
 pub(crate) async fn session_used(db: &impl GenericClient, id: &str, now: i64) -> Result<(), Error> {
     const SQL: &str = "update platform.owner_sessions set last_used_at = to_timestamp($2) where id = $1::text::uuid";
     db.execute(SQL, &[&id, &(now as f64)]).await.map(drop)
+}
+
+/// Ends every session of an owner but `kept` and those of the command line on the server's machine.
+pub(crate) async fn sessions_delete_others(db: &impl GenericClient, id: &OwnerId, kept: &str) -> Result<(), Error> {
+    const SQL: &str = "delete from platform.owner_sessions
+        where owner_id = $1::text::uuid and id <> $2::text::uuid and label <> $3";
+    db.execute(SQL, &[&id.0, &kept, &CLI_LABEL]).await.map(drop)
 }
 
 pub(crate) async fn session_delete(db: &impl GenericClient, id: &str) -> Result<(), Error> {

@@ -70,8 +70,10 @@ pub(crate) async fn project_rename(db: &impl GenericClient, id: &ProjectRef, nam
 }
 
 /// Locks the project's row until the transaction ends and bumps its revision, which tells every process (see the
-/// trigger `project_changed`).
+/// trigger `project_changed`). Fails with SQLSTATE 55P03 when somebody else keeps the row for long: whoever waits has
+/// one of a few connections.
 pub(crate) async fn project_touch_in_tx(db: &impl GenericClient, id: &ProjectRef) -> Result<(), Error> {
+    db.batch_execute("set local lock_timeout = '3s'").await?;
     const SQL: &str = "update platform.projects set revision = revision + 1, updated_at = now() where id = $1";
     db.execute(SQL, &[&id.as_str()]).await.map(drop)
 }

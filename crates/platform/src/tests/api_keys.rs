@@ -31,6 +31,7 @@ async fn keys_are_shown_once_and_revoked_at_once() {
     assert!(revoked["revoked_at"].is_string());
     assert_eq!(revoked["last_used_at"], "2023-11-14T22:13:20.000Z");
     assert!(server.snapshot(&id).unwrap().find_api_key(&hash).is_none());
+    check(&server, &[("DELETE", &at(&format!("/keys/{}", made["id"])), Value::Null, 409, "key_revoked")]).await;
     // The name is free again.
     server.ok("POST", &at("/keys"), json!({ "name": "backend", "kind": "secret" })).await;
 }

@@ -1,9 +1,12 @@
 //! The platform API at the wire: requests into the router, a real PostgreSQL below.
 
 mod api_keys;
+mod audit;
 mod bad_input;
+mod domains;
 mod owners;
 mod projects;
+mod required_fields;
 mod routes;
 mod settings;
 mod sql;
@@ -66,6 +69,7 @@ pub(crate) fn config(cluster: &TestCluster) -> PlatformConfig {
         admin: target("postgres", cluster.superuser(), cluster.superuser_password()),
         master_key: Arc::new(MasterKey::from_base64(&MasterKey::generate_base64(), 1).unwrap()),
         public_url: "http://localhost:8000".into(),
+        domain: Some("base.example".into()),
         sign_up_allowed: false,
         retention: Duration::from_secs(7 * 24 * 3600),
         spare_count: 0,
@@ -106,13 +110,18 @@ impl Server {
 
     /// As somebody with `token`; an empty one is none.
     async fn call_as(&self, token: &str, method: &str, path: &str, body: Value) -> Answer {
+        self.call_from([192, 0, 2, 1], token, method, path, body).await
+    }
+
+    /// The same from a client's address.
+    async fn call_from(&self, ip: [u8; 4], token: &str, method: &str, path: &str, body: Value) -> Answer {
         let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let mut request = request.header("content-type", "application/json").body(body).unwrap();
-        request.extensions_mut().insert(ClientIp(IpAddr::from([192, 0, 2, 1])));
+        request.extensions_mut().insert(ClientIp(IpAddr::from(ip)));
         self.send(request).await
     }
 

@@ -50,8 +50,83 @@ async fn guessing_passwords_is_slowed_down() {
     assert_eq!((refused.status.as_u16(), refused.code()), (429, "rate_limited"));
     let seconds: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=300).contains(&seconds), "{seconds}");
+    // Whoever guesses locks out nobody but those beside them.
+    let body = json!({ "email": OWNER, "password": PASSWORD });
+    let elsewhere = server.call_from([198, 51, 100, 7], "", "POST", "/api/owners/login", body).await;
+    assert_eq!(elsewhere.status, 200, "{}", elsewhere.body);
     server.clock.advance(301);
     assert_eq!(login(&server, OWNER, PASSWORD).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions() {
+    let server = Server::start().await;
+    let tokens = [login(&server, OWNER, PASSWORD).await, login(&server, OWNER, PASSWORD).await]
+        .map(|answer| answer.body["token"].as_str().unwrap().to_owned());
+    let status = async |token: &str| server.call_as(token, "GET", "/api/owners/me", Value::Null).await.status.as_u16();
+    let change = async |old: &str, new: &str| {
+        let body = json!({ "old_password": old, "password": new });
+        let answer = server.call_as(&tokens[0], "PATCH", "/api/owners/me", body).await;
+        (answer.status.as_u16(), answer.code().to_owned())
+    };
+    assert_eq!(change("a guess", "quite another one").await, (400, "validation_failed".to_owned()));
+    assert_eq!(change(PASSWORD, "short").await, (400, "validation_failed".to_owned()));
+    assert_eq!(status(&tokens[1]).await, 200);
+    assert_eq!(change(PASSWORD, "quite another one").await, (200, String::new()));
+    assert_eq!((status(&tokens[0]).await, status(&tokens[1]).await), (200, 401));
+    // The command line on the server's machine was opened by no password.
+    assert_eq!(status(&server.token).await, 200);
+    assert_eq!(login(&server, OWNER, PASSWORD).await.status, 401);
+    assert_eq!(login(&server, OWNER, "quite another one").await.status, 200);
+
+    // An administrator needs no old one, and sees one that was made.
+    let stranger = server.other_owner().await;
+    let me = server.call_as(&stranger, "GET", "/api/owners/me", Value::Null).await.body;
+    let set = server.ok("POST", "/api/owners/set-password", json!({ "email": me["email"] })).await;
+    assert_eq!(status(&stranger).await, 401);
+    let email = me["email"].as_str().unwrap();
+    let opened = login(&server, email, set["password"].as_str().unwrap()).await;
+    assert_eq!(opened.status, 200);
+    let token = opened.body["token"].as_str().unwrap();
+    let refused = server.call_as(token, "POST", "/api/owners/set-password", json!({ "email": OWNER })).await;
+    assert_eq!(refused.code(), "admin_required");
+    let nobody = json!({ "email": "nobody@example.org" });
+    check(&server, &[("POST", "/api/owners/set-password", nobody, 404, "owner_not_found")]).await;
+}
+
+#[tokio::test]
+async fn the_first_owners_password_is_kept_until_it_was_shown() {
+    let cluster = TestCluster::shared();
+    let config = config(&cluster);
+    let start = async || Platform::start(config.clone(), Arc::new(ProjectTable::new())).await.unwrap();
+    let killed = start().await;
+    let made = killed.ensure_first_owner(OWNER, None).await.unwrap().unwrap();
+    // It was killed before it could say anything.
+    let again = start().await;
+    let told = again.ensure_first_owner(OWNER, None).await.unwrap().unwrap();
+    assert_eq!(told.id, made.id);
+    assert_eq!(told.password.unwrap().expose(), made.password.unwrap().expose());
+    again.first_owner_shown().await.unwrap();
+    assert!(start().await.ensure_first_owner(OWNER, None).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn another_master_key_or_a_role_without_rights_is_named() {
+    let server = Server::start().await;
+    server.project().await;
+    let mut other = server.platform.config().clone();
+    other.master_key = Arc::new(MasterKey::from_base64(&MasterKey::generate_base64(), 1).unwrap());
+    let refused = Platform::start(other.clone(), Arc::new(ProjectTable::new())).await.err().unwrap();
+    assert!(matches!(refused, crate::StartError::MasterKey), "{refused:?}");
+    let (tasks, shutdown) = (tokio_util::task::TaskTracker::new(), tokio_util::sync::CancellationToken::new());
+    let refused = crate::Directory::start(&other, Arc::new(ProjectTable::new()), &tasks, shutdown).await.err().unwrap();
+    assert!(matches!(refused, crate::StartError::MasterKey), "{refused:?}");
+
+    let mut weak = server.platform.config().clone();
+    weak.admin = weak.database.clone();
+    let refused = Platform::start(weak.clone(), Arc::new(ProjectTable::new())).await.err().unwrap();
+    let text = refused.to_string();
+    assert!(text.contains(&weak.admin.user) && text.contains("LAUNCHDB_ADMIN_DATABASE_URL"), "{text}");
 }
 
 #[tokio::test]

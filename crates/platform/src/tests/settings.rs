@@ -58,6 +58,31 @@ async fn patches_at_once_do_not_undo_each_other() {
     }
 }
 
+/// A lock that an owner keeps in their own project is their own trouble.
+#[tokio::test]
+async fn an_owners_lock_stops_nobody_else() {
+    let server = Server::start().await;
+    let id = server.project().await;
+    let connection = server.ok("GET", &format!("/api/projects/{id}/connection"), Value::Null).await;
+    let owner = test_support::connect(connection["db_uri"].as_str().unwrap()).await;
+    let held = "begin; alter default privileges in schema public grant select on tables to anon";
+    owner.batch_execute(held).await.unwrap();
+    let path = format!("/api/projects/{id}/settings");
+    let patches =
+        (0..12).map(|_| server.call("PATCH", &path, json!({ "general": { "legacy_default_privileges": true } })));
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.call("GET", "/api/projects", Value::Null).await
+    };
+    let (patched, listed) = tokio::join!(futures_util::future::join_all(patches), others);
+    assert_eq!(listed.status, 200, "{}", listed.body);
+    let codes: Vec<_> = patched.iter().map(|answer| (answer.status.as_u16(), answer.code())).collect();
+    assert_eq!(codes, [(409, "project_busy"); 12]);
+    owner.batch_execute("rollback").await.unwrap();
+    server.ok("PATCH", &path, json!({ "general": { "legacy_default_privileges": true } })).await;
+    assert_eq!(server.ok("GET", &path, Value::Null).await["general"]["legacy_default_privileges"], true);
+}
+
 #[tokio::test]
 async fn legacy_default_privileges_open_new_tables() {
     let server = Server::start().await;

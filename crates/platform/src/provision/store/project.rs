@@ -181,10 +181,16 @@ pub(in crate::provision) async fn baseline_version_put(
     db.execute(SQL, &[&id.as_str(), &version]).await.map(drop)
 }
 
-/// Forgets a project with its secrets; keys, settings and steps go with the row.
-pub(in crate::provision) async fn project_delete_in_tx(db: &impl GenericClient, id: &ProjectRef) -> Result<(), Error> {
+/// Forgets a project with its secrets; keys, settings and steps go with the row. Returns owner and name of one that was
+/// there and no spare.
+pub(in crate::provision) async fn project_delete_in_tx(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+) -> Result<Option<(String, String)>, Error> {
     db.execute("delete from platform.secrets where project_id = $1", &[&id.as_str()]).await?;
-    db.execute("delete from platform.projects where id = $1", &[&id.as_str()]).await.map(drop)
+    const SQL: &str = "delete from platform.projects where id = $1 returning owner_id::text, coalesce(name, '')";
+    let row = db.query_opt(SQL, &[&id.as_str()]).await?;
+    Ok(row.and_then(|row| Some((row.get::<_, Option<String>>(0)?, row.get(1)))))
 }
 
 /// Removes secrets of projects that are not there. A project and its secrets come in one transaction, so this can hit

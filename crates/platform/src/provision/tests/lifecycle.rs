@@ -157,6 +157,36 @@ async fn passwords_change_and_never_reach_the_server_in_plain_text() {
     }
 }
 
+/// What a function can do that the data API calls; nobody else would ever mend it.
+#[tokio::test(flavor = "multi_thread")]
+async fn login_roles_that_were_changed_from_sql_are_put_back() {
+    let world = World::start().await;
+    let (id, other) = (world.project().await, world.project().await);
+    assert_eq!(world.provisioner.check_logins().await.unwrap(), [""; 0]);
+    let password = world.secret(&id, kind::AUTHENTICATOR_PASSWORD).await;
+    let url = world.cluster.url_as(&id.authenticator_role(), &password, id.database());
+    for attack in [
+        format!("alter role {id}_authenticator password 'x'"),
+        format!("alter role {id}_authenticator password null"),
+        format!("alter role {id}_authenticator set default_transaction_read_only = on"),
+        format!("alter role {id}_authenticator in database {id} set search_path = nowhere"),
+    ] {
+        let session = world.authenticator_session(&id).await;
+        session.batch_execute(&attack).await.unwrap();
+        let mended = world.provisioner.check_logins().await.unwrap();
+        assert_eq!(mended.len(), usize::from(attack.contains("password")), "{attack}: {mended:?}");
+        let client = test_support::connect(&url).await;
+        let settings = "select current_setting('default_transaction_read_only') || current_setting('search_path')";
+        let settings: String = client.query_one(settings, &[]).await.unwrap().get(0);
+        assert_eq!(settings, "off\"$user\", public, extensions", "{attack}");
+    }
+    assert_eq!(world.provisioner.check_logins().await.unwrap(), [""; 0]);
+    world.provisioner.rotate_database_passwords(&id).await.unwrap();
+    assert_eq!(world.provisioner.check_logins().await.unwrap(), [""; 0]);
+    world.assert_usable(&id).await;
+    world.assert_usable(&other).await;
+}
+
 const ADDED: BaselineFile = BaselineFile {
     version: 7,
     name: "0007_added",
