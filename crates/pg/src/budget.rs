@@ -1,5 +1,6 @@
 //! One budget of connections for all projects: a thousand idle projects hold none.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use crate::pool::PoolInner;
 
 /// How often idle connections are looked for.
 const SWEEP: Duration = Duration::from_secs(2);
+/// How often those who wait look for connections that became idle without being given back.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A pool's connections up to this many may come out of the reserve.
 const GUARANTEED: usize = 2;
@@ -23,6 +26,8 @@ pub struct Budget {
     reserve: Arc<Semaphore>,
     total: usize,
     pools: Mutex<Vec<Weak<PoolInner>>>,
+    /// Connections to close when they become free, for those who wait.
+    wanted: AtomicUsize,
 }
 
 impl Budget {
@@ -33,6 +38,7 @@ impl Budget {
             reserve: Arc::new(Semaphore::new(reserve)),
             total,
             pools: Mutex::default(),
+            wanted: AtomicUsize::new(0),
         })
     }
 
@@ -52,7 +58,7 @@ impl Budget {
     }
 
     /// Permission for one more connection of a pool that holds `held`. When the budget is spent, the connection that has
-    /// been idle longest, of whatever project, is given up for it.
+    /// been idle longest, of whatever project, is given up for it; when none is idle, the next that would be.
     pub(crate) async fn acquire(&self, held: usize, timeout: Duration) -> Result<OwnedSemaphorePermit, Error> {
         if let Ok(permit) = self.common.clone().try_acquire_owned() {
             return Ok(permit);
@@ -61,9 +67,10 @@ impl Budget {
         if guaranteed && let Ok(permit) = self.reserve.clone().try_acquire_owned() {
             return Ok(permit);
         }
-        let idlest = self.live_pools().into_iter().filter_map(|pool| pool.idle_since().map(|since| (since, pool)));
-        if let Some((_, pool)) = idlest.min_by_key(|(since, _)| *since) {
-            pool.close_idle(None);
+        // Asked for before the look, so that what becomes idle between look and wait is not missed.
+        self.wanted.fetch_add(1, Ordering::SeqCst);
+        if self.close_idlest() {
+            self.take_wanted();
         }
         let from_reserve = async {
             if guaranteed { self.reserve.clone().acquire_owned().await } else { std::future::pending().await }
@@ -74,10 +81,33 @@ impl Budget {
                 permit = from_reserve => permit,
             }
         };
-        match tokio::time::timeout(timeout, permit).await {
+        let acquired = tokio::time::timeout(timeout, async {
+            let mut permit = std::pin::pin!(permit);
+            loop {
+                match tokio::time::timeout(LOOK_AGAIN, &mut permit).await {
+                    Ok(acquired) => return acquired,
+                    // Shared connections become idle without a word.
+                    Err(_) => self.close_idlest(),
+                };
+            }
+        });
+        match acquired.await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(Error::AcquireTimeout),
         }
+    }
+
+    /// Closes the connection that has been idle longest; false when there is none.
+    fn close_idlest(&self) -> bool {
+        let idlest = self.live_pools().into_iter().filter_map(|pool| pool.idle_since().map(|since| (since, pool)));
+        let Some((_, pool)) = idlest.min_by_key(|(since, _)| *since) else { return false };
+        pool.close_idle(None);
+        true
+    }
+
+    /// Whether a connection that has become free is to be closed for somebody who waits.
+    pub(crate) fn take_wanted(&self) -> bool {
+        self.wanted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |wanted| wanted.checked_sub(1)).is_ok()
     }
 
     /// Closes connections that were idle for `idle_timeout` or have lived long enough, until `shutdown`.

@@ -36,6 +36,9 @@ pub enum Error {
     /// The connection broke while an exchange was under way; whether it was committed is unknown.
     #[error("the connection to PostgreSQL was lost")]
     Lost,
+    /// The server ended the connection before it began with the exchange; nothing was run.
+    #[error("the connection to PostgreSQL was ended")]
+    NotStarted,
     /// No connection became free in time.
     #[error("timed out acquiring a connection from the pool")]
     AcquireTimeout,

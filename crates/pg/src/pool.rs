@@ -14,9 +14,9 @@ use crate::budget::Budget;
 use crate::claims::SCHEMA_MOVED;
 use crate::driver::{
     ConnectConfig, Connection, Ending, Kind, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
-    is_stale_statement,
+    is_farewell, is_stale_statement,
 };
-use crate::error::{DbError, Error};
+use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
 use crate::query::{Query, Rows};
 
@@ -28,6 +28,8 @@ const CROWD: usize = 64;
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not 0");
 /// How long an abandoned connection may take to become usable again before it is closed.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How often an exchange is sent; where one connection was ended or lost its statements, the next may have been too.
+const MOST_ATTEMPTS: usize = 4;
 /// How long an abandoned exchange may still run before it is cancelled.
 const GRACE: Duration = Duration::from_millis(50);
 
@@ -128,17 +130,27 @@ impl Pool {
 
     /// Runs an exchange and commits it with the same message. Results are those of `exchange.queries`.
     ///
-    /// A statement that the server lost or can no longer use is sent once more; so is a read whose connection broke.
+    /// A statement that the server lost or can no longer use is sent again; so is a read whose connection broke, and
+    /// what a connection was given that had ended before.
     pub async fn run(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
-        match self.attempt(exchange).await {
-            Err(error) if may_repeat(&error, exchange) => self.attempt(exchange).await,
-            result => result,
+        if exchange.begin.is_some() {
+            // A Sync does not end what a BEGIN began.
+            let (rows, transaction) = self.begin(exchange).await?;
+            transaction.commit().await?;
+            return Ok(rows);
         }
+        for _ in 1..MOST_ATTEMPTS {
+            match self.attempt(exchange).await {
+                Err(error) if may_repeat(&error, exchange) => {}
+                result => return result,
+            }
+        }
+        self.attempt(exchange).await
     }
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
-        let alone = exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
+        let alone = exchange.resets || exchange.streams == Streams::Rows;
         let sharable = exchange.read_only && !alone && main.is_some_and(|sql| self.0.is_short(sql));
         if sharable && let Some(connection) = self.0.shared_connection() {
             let reply = match connection.share(exchange) {
@@ -161,10 +173,13 @@ impl Pool {
 
     /// Runs an exchange and leaves its transaction open, for a commit that depends on the results.
     pub async fn begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
-        match self.attempt_begin(exchange).await {
-            Err(error) if may_repeat(&error, exchange) => self.attempt_begin(exchange).await,
-            result => result,
+        for _ in 1..MOST_ATTEMPTS {
+            match self.attempt_begin(exchange).await {
+                Err(error) if may_repeat(&error, exchange) => {}
+                result => return result,
+            }
         }
+        self.attempt_begin(exchange).await
     }
 
     async fn attempt_begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
@@ -216,6 +231,14 @@ impl Pool {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
+    /// Closes every connection, those in use as soon as they are free. What is still to be run gets connections for
+    /// one use.
+    pub fn retire(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+        lock(&self.0.shared).connections.clear();
+        lock(&self.0.idle).clear();
+    }
+
     /// Closes every connection, those in use as soon as they are free, and refuses further work.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
@@ -230,6 +253,7 @@ fn may_repeat(error: &Error, exchange: &Exchange) -> bool {
     match error {
         Error::Db(cause) => is_stale_statement(cause),
         Error::Lost => exchange.read_only,
+        Error::NotStarted => true,
         _ => false,
     }
 }
@@ -399,7 +423,8 @@ impl PoolInner {
             UnitError::Db(cause) if cause.code == SCHEMA_MOVED => Error::SchemaMoved,
             UnitError::Db(cause) if is_farewell(&cause) => Error::Lost,
             UnitError::Db(cause) => Error::Db(cause),
-            UnitError::Lost | UnitError::Requeue => Error::Lost,
+            UnitError::Lost => Error::Lost,
+            UnitError::Requeue => Error::NotStarted,
             UnitError::Protocol(what) => Error::Protocol(what),
         })
     }
@@ -418,11 +443,6 @@ impl PoolInner {
         lock(&self.idle).retain(|idle| idle.since > before);
         lock(&self.shared).connections.retain(|shared| shared.used > before || shared.connection.load() > 0);
     }
-}
-
-/// Whether the server said goodbye (administrator shutdown, crash, or the database is being dropped).
-fn is_farewell(error: &DbError) -> bool {
-    error.severity == "FATAL" && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03")
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -517,7 +537,8 @@ impl Drop for Lease {
         }
         let settled = self.in_flight.is_none() && !self.transaction;
         if settled {
-            if !self.pool.is_expired(self.opened) {
+            // Somebody may wait who found no idle connection to take the place of.
+            if !self.pool.is_expired(self.opened) && !self.pool.budget.take_wanted() {
                 lock(&self.pool.idle).push(Idle { connection, opened: self.opened, since: Instant::now() });
             }
             return;

@@ -200,7 +200,7 @@ impl From<pg::Error> for Error {
             pg::Error::Db(db) => Self::Db(db),
             pg::Error::Connect(cause) => Self::Connection(cause.to_string()),
             pg::Error::Refused(db) => Self::Connection(db.message),
-            pg::Error::Lost => Self::Client(error.to_string()),
+            pg::Error::Lost | pg::Error::NotStarted => Self::Client(error.to_string()),
             pg::Error::AcquireTimeout => Self::AcquireTimeout,
             pg::Error::Overloaded => Self::Overloaded,
             pg::Error::SchemaMoved => Self::SchemaMoved,

@@ -95,6 +95,13 @@ impl Statements {
         }
     }
 
+    /// The server no longer has any statement.
+    pub(super) fn forget_all(&mut self) {
+        // Some may still be there; closing one that is not is no error.
+        self.closing.extend(self.entries.iter().filter(|(_, e)| e.state != State::Seen).map(|(_, e)| e.number));
+        self.entries.clear();
+    }
+
     /// The server no longer has the statement, or its plan became unusable.
     pub(super) fn forget(&mut self, key: &StatementKey) {
         if let Some(entry) = self.entries.pop(key)
@@ -143,6 +150,10 @@ mod tests {
         statements.parsed(&key("a"), true);
         statements.forget(&key("a"));
         assert_eq!(statements.take_closing(), vec![1]);
+        assert_eq!(send(&mut statements, "a"), Send::Unnamed);
+        assert_eq!(send(&mut statements, "a"), Send::Prepare(2));
+        statements.forget_all();
+        assert_eq!(statements.take_closing(), vec![2]);
         assert_eq!(send(&mut statements, "a"), Send::Unnamed);
     }
 }

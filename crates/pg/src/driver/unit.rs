@@ -56,7 +56,8 @@ pub(crate) enum UnitError {
     Db(Box<DbError>),
     /// The connection broke.
     Lost,
-    /// Nothing was answered, because something else on the shared connection failed or took long; ask elsewhere.
+    /// Nothing was answered, because something else on the shared connection failed or took long, or the server said
+    /// goodbye before it began; ask elsewhere.
     Requeue,
     Protocol(&'static str),
 }
@@ -118,6 +119,8 @@ pub(super) struct Unit {
     current: Rows,
     error: Option<UnitError>,
     transaction: Option<bool>,
+    /// Nothing came back for the unit yet.
+    untouched: bool,
 }
 
 /// What a message means for the unit at the head.
@@ -142,6 +145,7 @@ impl Unit {
             current: Rows::default(),
             error: None,
             transaction: None,
+            untouched: true,
         }
     }
 
@@ -151,6 +155,14 @@ impl Unit {
     }
 
     pub(super) fn receive(&mut self, message: Message, statements: &mut Statements) -> io::Result<Progress> {
+        // The first answer to a unit is to its first message, and comes before anything is executed.
+        self.untouched &= matches!(
+            message,
+            Message::ErrorResponse(_)
+                | Message::NoticeResponse(_)
+                | Message::NotificationResponse(_)
+                | Message::ParameterStatus(_)
+        );
         match message {
             Message::DataRow(body) if self.wants_rows() => {
                 let columns = body.ranges().collect()?;
@@ -210,14 +222,19 @@ impl Unit {
         for key in self.parses.drain(..).flatten() {
             statements.parsed(&key, false);
         }
-        if is_stale_statement(&error) {
+        if error.code == LOST_STATEMENT {
+            // DEALLOCATE ALL or DISCARD ALL: the others are lost too.
+            statements.forget_all();
+        } else if is_stale_statement(&error) {
             for key in self.bound.drain(..) {
                 statements.forget(&key);
             }
         }
         self.joined = None;
         // An error at commit comes after the results; the first error is the cause of any later one.
-        self.error.get_or_insert(UnitError::Db(Box::new(error)));
+        let not_begun = self.untouched && is_farewell(&error);
+        let error = if not_begun { UnitError::Requeue } else { UnitError::Db(Box::new(error)) };
+        self.error.get_or_insert(error);
         if self.ending == Ending::Flush { Progress::Finished } else { Progress::Goes }
     }
 
@@ -284,7 +301,7 @@ impl Unit {
         let (elapsed, transaction) = (self.started.elapsed(), self.transaction);
         let mut members = self.members.drain(..);
         match self.error.take() {
-            Some(error) if self.completed < self.quiet || matches!(error, UnitError::Lost) => {
+            Some(error) if self.completed < self.quiet || matches!(error, UnitError::Lost | UnitError::Requeue) => {
                 // What is wrong with the claims is wrong for all.
                 members.for_each(|mut member| member.answer(Err(error.clone()), elapsed, transaction));
             }
@@ -302,11 +319,19 @@ impl Unit {
     }
 }
 
+/// invalid_sql_statement_name
+const LOST_STATEMENT: &str = "26000";
+
+/// Whether the server said goodbye (administrator shutdown, crash, or the database is being dropped).
+pub(crate) fn is_farewell(error: &DbError) -> bool {
+    error.severity == "FATAL" && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03")
+}
+
 /// Whether the server refused a named statement because of its age, not because of the request: it was dropped, its
 /// result type changed, or its plan refers to an object that is gone.
 pub(crate) fn is_stale_statement(error: &DbError) -> bool {
     match error.code.as_str() {
-        "26000" => true,
+        LOST_STATEMENT => true,
         "0A000" => error.message.contains("cached plan must not change result type"),
         "XX000" => error.message.starts_with("cache lookup failed"),
         _ => false,
