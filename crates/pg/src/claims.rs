@@ -28,8 +28,24 @@ pub struct Claims<'a> {
     pub before_role: &'a [(&'a str, &'a str)],
     /// Further settings (`search_path`, `request.method`, `timezone`, ...), made in this order after the role.
     pub settings: &'a [(&'a str, &'a str)],
-    /// The schema version the plan was made for; the statement fails with [`SCHEMA_MOVED`] when it moved.
-    pub schema_version: Option<i64>,
+    /// What must be true of the schema; the statement fails with [`SCHEMA_MOVED`] when it is not.
+    pub schema: Option<SchemaCheck<'a>>,
+}
+
+/// Whether a plan still fits the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaCheck<'a> {
+    /// The schema version is the one the plan was made for.
+    Version(i64),
+    /// Whatever changed since then does not concern the plan.
+    Unaffected {
+        /// The rows of `_launchdb.schema_versions` at the time of the plan: a PostgreSQL array of their ids.
+        known: &'a str,
+        /// The one relation whose shape the plan depends on (`pg_class.oid`); 0 for none.
+        relation: u32,
+        /// Whether the plan depends on functions.
+        functions: bool,
+    },
 }
 
 impl Claims<'_> {
@@ -52,15 +68,34 @@ impl Claims<'_> {
         for (name, value) in self.settings {
             set(&mut sql, name, value);
         }
-        if let Some(version) = self.schema_version {
-            params.push(Some(Bytes::from(version.to_string())));
-            write!(
-                sql,
-                ", case when (select pg_catalog.sum(n)::pg_catalog.int8 from _launchdb.schema_versions) \
-                 operator(pg_catalog.=) ${}::pg_catalog.int8 then null else _launchdb.schema_moved() end",
-                params.len()
-            )
-            .ok();
+        match self.schema {
+            Some(SchemaCheck::Version(version)) => {
+                params.push(Some(Bytes::from(version.to_string())));
+                write!(
+                    sql,
+                    ", case when (select pg_catalog.sum(n)::pg_catalog.int8 from _launchdb.schema_versions) \
+                     operator(pg_catalog.=) ${}::pg_catalog.int8 then null else _launchdb.schema_moved() end",
+                    params.len()
+                )
+                .ok();
+            }
+            Some(SchemaCheck::Unaffected { known, relation, functions }) => {
+                params.push(Some(Bytes::copy_from_slice(known.as_bytes())));
+                params.push(Some(Bytes::from(relation.to_string())));
+                params.push(Some(Bytes::from_static(if functions { b"t" } else { b"f" })));
+                let last = params.len();
+                write!(
+                    sql,
+                    ", case when exists (select from _launchdb.schema_versions \
+                     where id operator(pg_catalog.<>) all (${}::pg_catalog.int8[]) and (relations is null \
+                     or ${}::pg_catalog.oid operator(pg_catalog.=) any (relations) \
+                     or functions and ${last}::pg_catalog.bool)) then _launchdb.schema_moved() end",
+                    last - 2,
+                    last - 1,
+                )
+                .ok();
+            }
+            None => {}
         }
         if self.read_only {
             // Last: once set, `set_config` itself is all the transaction could still change.
@@ -81,7 +116,7 @@ mod tests {
             jwt_claims: "{}",
             read_only: true,
             settings: &[("search_path", "x'; drop table y")],
-            schema_version: Some(7),
+            schema: Some(SchemaCheck::Version(7)),
             ..Claims::default()
         };
         let query = claims.statement();

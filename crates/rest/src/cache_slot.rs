@@ -1,11 +1,15 @@
-//! The schema cache of one database: loaded on first use, renewed when the schema version moved, by one request for
-//! all that wait.
+//! The schema cache of one database: loaded on first use, renewed when the schema version moved, by one task for all
+//! that wait. The task belongs to nobody's request, so that clients without patience cannot keep it from ever ending.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use pg::{Exchange, Pool, Query, Rows, Streams};
-use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::error::Error;
@@ -14,16 +18,24 @@ use crate::schema_cache::{self, SchemaCache};
 /// Version rows above which they are folded into one.
 const MANY_VERSION_ROWS: i64 = 64;
 
+pub(crate) type Loading = Shared<BoxFuture<'static, Result<Arc<SchemaCache>, Error>>>;
+
 #[derive(Default)]
 pub(crate) struct CacheSlot {
     current: ArcSwapOption<SchemaCache>,
-    loading: Mutex<()>,
+    loading: Mutex<Option<Loading>>,
+    is_loading: AtomicBool,
+}
+
+pub(crate) enum Renewal {
+    Done(Arc<SchemaCache>),
+    Loading(Loading),
 }
 
 impl CacheSlot {
     /// A slot that begins with this cache.
     pub(crate) fn holding(cache: Option<Arc<SchemaCache>>) -> Self {
-        Self { current: ArcSwapOption::new(cache), loading: Mutex::default() }
+        Self { current: ArcSwapOption::new(cache), ..Self::default() }
     }
 
     /// Gives up the cache.
@@ -37,32 +49,68 @@ impl CacheSlot {
     }
 
     /// The cache, loaded when there is none yet.
-    pub(crate) async fn get(&self, source: &Source<'_>) -> Result<Arc<SchemaCache>, Error> {
+    pub(crate) async fn get(self: &Arc<Self>, source: &Source<'_>) -> Result<Arc<SchemaCache>, Error> {
         match self.peek() {
             Some(cache) => Ok(cache),
             None => self.renew(None, source).await,
         }
     }
 
-    /// A cache that is not `stale`. Whoever comes first loads it; the others wait and take what came.
+    /// A cache that is not `stale`. Whoever comes first starts to load it; all wait and take what came, and if that
+    /// was an error, the next request tries again.
     pub(crate) async fn renew(
-        &self,
+        self: &Arc<Self>,
         stale: Option<&Arc<SchemaCache>>,
         source: &Source<'_>,
     ) -> Result<Arc<SchemaCache>, Error> {
-        let _loading = self.loading.lock().await;
+        match self.renewal(stale, source) {
+            Renewal::Done(cache) => Ok(cache),
+            Renewal::Loading(loading) => loading.await,
+        }
+    }
+
+    /// As [`CacheSlot::renew`], without waiting.
+    pub(crate) fn renewal(self: &Arc<Self>, stale: Option<&Arc<SchemaCache>>, source: &Source<'_>) -> Renewal {
+        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = self.peek()
             && stale.is_none_or(|stale| !Arc::ptr_eq(stale, &current))
         {
-            return Ok(current);
+            return Renewal::Done(current);
         }
-        let mut cache = source.load().await?;
-        // What such code left behind in the pool's sessions may still be there when the code is gone.
-        cache.readers.writes |= self.peek().is_some_and(|before| before.readers.writes);
-        let cache = Arc::new(cache);
-        tracing::debug!(version = cache.version, "schema cache loaded: {}", cache.summary());
-        self.current.store(Some(cache.clone()));
-        Ok(cache)
+        Renewal::Loading(loading.get_or_insert_with(|| self.start(source)).clone())
+    }
+
+    /// Whether a newer cache is on its way.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.is_loading.load(Ordering::Relaxed)
+    }
+
+    fn start(self: &Arc<Self>, source: &Source<'_>) -> Loading {
+        let loader = Loader { pool: source.pool.clone(), config: source.config.clone(), versioned: source.versioned };
+        let slot = self.clone();
+        self.is_loading.store(true, Ordering::Relaxed);
+        let task = source.tasks.spawn(async move {
+            let ended = Ended(&slot);
+            let loaded = loader.load().await.map(Arc::new);
+            if let Ok(cache) = &loaded {
+                tracing::debug!(version = cache.version, "schema cache loaded: {}", cache.summary());
+                slot.current.store(Some(cache.clone()));
+            }
+            drop(ended);
+            loaded
+        });
+        async move { task.await.unwrap_or(Err(Error::SchemaCacheUnavailable)) }.boxed().shared()
+    }
+}
+
+/// Makes room for the next loading, also after a panic.
+struct Ended<'a>(&'a CacheSlot);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut loading = self.0.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        *loading = None;
+        self.0.is_loading.store(false, Ordering::Relaxed);
     }
 }
 
@@ -72,17 +120,27 @@ pub(crate) struct Source<'a> {
     pub(crate) config: &'a Config,
     /// Whether the database records schema versions (LaunchDB's own do; a drop-in's do not).
     pub(crate) versioned: bool,
+    /// Where the loading runs.
+    pub(crate) tasks: &'a TaskTracker,
 }
 
-impl Source<'_> {
+/// What the loading takes with it.
+struct Loader {
+    pool: Pool,
+    config: Config,
+    versioned: bool,
+}
+
+impl Loader {
     /// Reads version and catalog in one snapshot and one round trip.
-    async fn load(&self) -> Result<SchemaCache, Error> {
-        let catalog = schema_cache::queries(self.config);
+    async fn load(self) -> Result<SchemaCache, Error> {
+        let began = Instant::now();
+        let catalog = schema_cache::queries(&self.config);
         let mut queries: Vec<Query> = catalog.into_iter().map(|catalog| catalog.query).collect();
         if self.versioned {
-            queries.push(statement(
-                "select pg_catalog.sum(n)::pg_catalog.int8, pg_catalog.count(*) from _launchdb.schema_versions",
-            ));
+            queries
+                .push(statement("select pg_catalog.sum(n)::pg_catalog.int8, pg_catalog.count(*), pg_catalog.array_agg(id)::pg_catalog.text \
+                 from _launchdb.schema_versions"));
         }
         let exchange = Exchange {
             scope: "".into(),
@@ -95,18 +153,28 @@ impl Source<'_> {
             streams: Streams::Nothing,
         };
         let (mut results, transaction) = self.pool.begin(&exchange).await.map_err(unavailable)?;
-        transaction.commit().await.map_err(unavailable)?;
+        // Nothing was written: how it ends is of no interest.
+        transaction.commit().await.ok();
         let version = if self.versioned { results.pop() } else { None };
-        let mut cache = SchemaCache::load(self.config, &results).map_err(|error| Error::Internal(error.to_string()))?;
+        let Self { config, pool, .. } = self;
+        // Building it takes a tenth of a second when there are thousands of tables; requests go on meanwhile.
+        let built = tokio::task::spawn_blocking(move || SchemaCache::load(&config, &results)).await;
+        let mut cache = built
+            .map_err(|error| Error::Internal(error.to_string()))?
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        cache.read_after = Some(began);
         if let Some(row) = version.as_ref().and_then(|rows: &Rows| rows.rows.first()) {
             cache.version = row.int(0).unwrap_or(0);
+            cache.version_rows = row.text(2).unwrap_or("{}").into();
             if row.int(1).is_some_and(|rows| rows > MANY_VERSION_ROWS) {
-                self.fold_versions().await;
+                fold_versions(&pool).await;
             }
         }
         Ok(cache)
     }
+}
 
+impl Source<'_> {
     /// The database's schema version now.
     pub(crate) async fn version(&self) -> Result<i64, Error> {
         let rows =
@@ -129,22 +197,22 @@ impl Source<'_> {
         let results = self.pool.run(&exchange).await.map_err(unavailable)?;
         Ok(results.into_iter().next().unwrap_or_default())
     }
+}
 
-    /// Folds the version rows into one with the same sum. What fails is tried again at the next load.
-    async fn fold_versions(&self) {
-        let exchange = Exchange {
-            scope: "".into(),
-            begin: None,
-            setup: statement("select _launchdb.compact_schema_versions()").into(),
-            queries: Vec::new(),
-            read_only: false,
-            resets: false,
-            joins: false,
-            streams: Streams::Nothing,
-        };
-        if let Err(error) = self.pool.run(&exchange).await {
-            tracing::warn!(error = %error, "the schema versions could not be folded");
-        }
+/// Folds the version rows into one with the same sum. What fails is tried again at the next load.
+async fn fold_versions(pool: &Pool) {
+    let exchange = Exchange {
+        scope: "".into(),
+        begin: None,
+        setup: statement("select _launchdb.compact_schema_versions()").into(),
+        queries: Vec::new(),
+        read_only: false,
+        resets: false,
+        joins: false,
+        streams: Streams::Nothing,
+    };
+    if let Err(error) = pool.run(&exchange).await {
+        tracing::warn!(error = %error, "the schema versions could not be folded");
     }
 }
 

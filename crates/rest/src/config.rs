@@ -46,6 +46,8 @@ pub struct Config {
     pub db_plan_enabled: bool,
     /// Role and function settings that are applied to the transaction.
     pub db_hoisted_tx_settings: Vec<String>,
+    /// Every `request.*` setting is made, also those that nothing in the database seems to read.
+    pub send_all_request_settings: bool,
     pub openapi_mode: OpenApiMode,
     pub openapi_security_active: bool,
     /// Where the API is reached, when that is elsewhere than where it listens.
@@ -137,6 +139,7 @@ impl Default for Config {
             ]
             .map(str::to_owned)
             .into(),
+            send_all_request_settings: false,
             openapi_mode: OpenApiMode::default(),
             openapi_security_active: false,
             openapi_server_proxy_uri: None,
@@ -167,6 +170,7 @@ impl From<&DataApiSettings> for Config {
             db_tx_end: settings.db_tx_end,
             db_aggregates_enabled: settings.db_aggregates_enabled,
             db_plan_enabled: settings.db_plan_enabled,
+            send_all_request_settings: settings.send_all_request_settings,
             ..Self::default()
         }
     }

@@ -2,6 +2,7 @@
 //! docs, "Errors"). Codes and texts are PostgREST's own, because clients match on them.
 
 mod pg_error;
+mod suggestion;
 mod wire;
 
 use base::jwt::JwtError;
@@ -9,6 +10,7 @@ use base::jwt::JwtError;
 use crate::limit::Limit;
 
 pub use pg_error::RaiseError;
+pub use suggestion::{Subject, Suggestion};
 pub use wire::{payload, render};
 
 /// Everything that can end a request of the data API.
@@ -88,11 +90,11 @@ pub enum Error {
     /// PGRST202.
     NoRpc(Box<NoRpc>),
     /// PGRST203: several functions fit; each is given as `schema.name(param => type, ...)`.
-    AmbiguousRpc(Vec<String>),
+    AmbiguousRpc(Vec<Suggestion>),
     /// PGRST204.
     ColumnNotFound { relation: String, column: String },
-    /// PGRST205. `hint` is the whole sentence ("Perhaps you meant the table 'schema.name'").
-    TableNotFound { schema: String, name: String, hint: Option<String> },
+    /// PGRST205. The first hint is shown: "Perhaps you meant the table 'schema.name'".
+    TableNotFound { schema: String, name: String, hint: Vec<Suggestion> },
 
     // Group 3: authentication.
     /// PGRST300.
@@ -142,8 +144,8 @@ pub struct NoRelBetween {
     /// What stood behind `!`.
     pub embed_hint: Option<String>,
     pub schema: String,
-    /// The whole sentence ("Perhaps you meant 'films' instead of 'film'.").
-    pub hint: Option<String>,
+    /// The first is shown: "Perhaps you meant 'films' instead of 'film'."
+    pub hint: Vec<Suggestion>,
 }
 
 /// PGRST201.
@@ -165,6 +167,8 @@ pub struct AmbiguousRel {
     pub relationship: String,
     /// What would select it: `person!message_sender_fkey`, unquoted.
     pub suggestion: String,
+    /// The relations it names.
+    pub about: Vec<Subject>,
 }
 
 /// PGRST202.
@@ -176,9 +180,9 @@ pub struct NoRpc {
     pub arguments: Vec<String>,
     /// What a single unnamed parameter would have to be; set for POST only.
     pub unnamed: Option<UnnamedParameter>,
-    /// The whole sentence ("Perhaps you meant to call the function ..."); ignored when only a single unnamed
+    /// The first is shown ("Perhaps you meant to call the function ..."); ignored when only a single unnamed
     /// parameter could have fitted.
-    pub hint: Option<String>,
+    pub hint: Vec<Suggestion>,
 }
 
 /// The type of a function's single unnamed parameter, by the request's Content-Type.

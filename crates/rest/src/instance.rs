@@ -2,30 +2,31 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use base::settings::StatementTimeouts;
 use base::{Caller, Project, RoleName, WriteGate};
 use bytes::Bytes;
 use http::request::Parts;
-use pg::{Budget, ConnectConfig, Pool, PoolConfig, Streams};
+use pg::claims::{Claims, SchemaCheck};
+use pg::{Budget, ConnectConfig, Exchange, Pool, PoolConfig, Streams};
 use tokio_util::task::TaskTracker;
 
 use crate::api_request::ApiRequest;
-use crate::cache_slot::{CacheSlot, Source};
+use crate::cache_slot::{CacheSlot, Renewal, Source};
 use crate::config::Config;
 use crate::error::Error;
 use crate::main_tx::{DbResult, MainTx, search_path};
-use crate::plan::{self, ActionPlan};
+use crate::plan::{self, ActionPlan, Footprint};
 use crate::prepared::{PreparedRead, PreparedReads, Shape};
 use crate::query::{self, MainQuery};
 use crate::response::{self, Body, Response, ServerTiming, Stage};
-use crate::schema_cache::{SchemaCache, timezones_from, timezones_query};
+use crate::schema_cache::{SchemaCache, SettingReaders, timezones_from, timezones_query};
 use crate::session::{SessionParams, Sessions};
 
-/// How often a request is planned anew because the schema moved between plan and transaction. Each time a migration
-/// must have been committed in between, so more than a few are an attack or a fault.
+/// How often a request is planned: with a cache that may be old, with one whose loading began before the request came,
+/// and with one that was read after it; each of the first two twice. Errors between them leave some room.
 const MOST_REPEATS: usize = 8;
 
 /// `statement_timeout` of a read whose rows are handed on while they come, in milliseconds: it runs as long as the client
@@ -68,6 +69,26 @@ impl QueryLog {
     }
 }
 
+/// How a plan has to fit the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    /// The schema is the one it was made for.
+    Newest,
+    /// What changed since does not concern it.
+    Unaffected,
+    /// In any way: the schema was read after the request came, so that it is as good as any later one. Where changes
+    /// come faster than they can be read, this is how a request ends. A drop-in server knows no better.
+    Fresh,
+}
+
+/// Whose request is planned and run, and with what.
+struct On<'a> {
+    caller: &'a Caller,
+    parts: &'a Parts,
+    cache: &'a Arc<SchemaCache>,
+    fit: Fit,
+}
+
 pub struct Instance {
     pub config: Config,
     pool: Pool,
@@ -84,6 +105,7 @@ pub struct Instance {
     large_reads: LargeReads,
     timeouts: Option<StatementTimeouts>,
     write_gate: WriteGate,
+    tasks: TaskTracker,
     revision: i64,
 }
 
@@ -133,6 +155,7 @@ impl Instance {
             large_reads: LargeReads::default(),
             timeouts: Some(settings.statement_timeout_ms),
             write_gate: shared.write_gate.clone(),
+            tasks: shared.tasks.clone(),
             revision: project.revision,
             config,
         }
@@ -155,6 +178,7 @@ impl Instance {
             large_reads: LargeReads::default(),
             timeouts: None,
             write_gate: shared.write_gate.clone(),
+            tasks: shared.tasks.clone(),
             revision: 0,
         }
     }
@@ -187,6 +211,7 @@ impl Instance {
             large_reads: LargeReads::default(),
             timeouts: self.timeouts,
             write_gate: self.write_gate.clone(),
+            tasks: self.tasks.clone(),
             revision: self.revision,
         }
     }
@@ -216,13 +241,16 @@ impl Instance {
     pub(crate) fn retire(&self, successor: Option<&Self>) {
         let taken_over =
             successor.is_some_and(|new| new.connect == self.connect && new.pool_config == self.pool_config);
-        if !taken_over {
-            self.pool.close();
+        match successor {
+            _ if taken_over => {}
+            // Requests that came before the change still end on the old connections.
+            Some(_) => self.pool.retire(),
+            None => self.pool.close(),
         }
     }
 
     fn source(&self) -> Source<'_> {
-        Source { pool: &self.pool, config: &self.config, versioned: self.versioned }
+        Source { pool: &self.pool, config: &self.config, versioned: self.versioned, tasks: &self.tasks }
     }
 
     /// The schema cache, loaded when there is none yet.
@@ -262,6 +290,7 @@ impl Instance {
         body: &Bytes,
         timing: &mut ServerTiming,
     ) -> Result<Response, Error> {
+        let began = Instant::now();
         let shape = if body.is_empty() { Shape::of(parts) } else { None };
         if let Some(shape) = &shape
             && let Some(response) = self.respond_prepared(caller, parts, shape, timing).await?
@@ -275,28 +304,39 @@ impl Instance {
             self.load_timezones(&cache).await?;
         }
         request.preferences.check(|name| cache.timezones.get().is_some_and(|names| names.contains(name)))?;
+        // While a newer cache is loading, this one is known to be old.
+        let mut fit = if self.versioned && self.cache.is_loading() { Fit::Unaffected } else { Fit::Newest };
         for _ in 0..MOST_REPEATS {
-            match self.attempt(caller, parts, &request, &cache, timing).await {
+            if cache.read_after > Some(began) || !self.versioned {
+                fit = Fit::Fresh;
+            }
+            match self.attempt(&On { caller, parts, cache: &cache, fit }, &request, timing).await {
                 // A function of the project can raise the same SQLSTATE; then nothing has moved.
-                Err(Error::SchemaMoved) => match self.newer_cache(&cache).await? {
-                    Some(newer) => cache = newer,
-                    None => return Err(Error::SchemaCacheUnavailable),
-                },
-                // "Not there" may only be "not there yet": the plan never got to where the version is compared.
-                Err(error) if self.versioned && error.is_about_schema() => {
-                    let newer = self.newer_cache(&cache).await?;
-                    match newer {
-                        Some(newer) => cache = newer,
-                        None => return Err(error),
-                    }
+                Err(Error::SchemaMoved) if fit == Fit::Fresh => return Err(Error::SchemaCacheUnavailable),
+                Err(Error::SchemaMoved) if fit == Fit::Newest && self.source().version().await? == cache.version => {
+                    return Err(Error::SchemaCacheUnavailable);
                 }
+                Err(Error::SchemaMoved) => {
+                    (cache, fit) = match (self.cache.renewal(Some(&cache), &self.source()), fit) {
+                        (Renewal::Done(newer), _) => (newer, Fit::Newest),
+                        // The loading has begun. What changed may not concern this request.
+                        (Renewal::Loading(_), Fit::Newest) => (cache, Fit::Unaffected),
+                        (Renewal::Loading(loading), _) => (loading.await?, Fit::Newest),
+                    };
+                }
+                // "Not there" may only be "not there yet": the plan never got to where the version is compared.
+                Err(error) if fit != Fit::Fresh && error.is_about_schema() => match self.newer_cache(&cache).await? {
+                    Some(newer) => (cache, fit) = (newer, Fit::Newest),
+                    None => return Err(self.for_role(error, caller).await?),
+                },
+                Err(error) if self.versioned => return Err(self.for_role(error, caller).await?),
+                Err(error) => return Err(error),
                 Ok(response) => {
                     if let Some(shape) = &shape {
                         self.prepared.note(shape, parts, &self.config, &cache);
                     }
                     return Ok(response);
                 }
-                Err(error) => return Err(error),
             }
         }
         Err(Error::SchemaCacheUnavailable)
@@ -319,35 +359,30 @@ impl Instance {
         if self.large_reads.contains(&query) {
             return Ok(None);
         }
-        match self.perform(caller, parts, request, plan, Some(query), &cache, timing).await {
+        let on = On { caller, parts, cache: &cache, fit: Fit::Newest };
+        match self.perform(&on, request, plan, Some(query), timing).await {
             Err(Error::SchemaMoved) => Ok(None),
             Err(error) if is_too_large(&error) => Ok(None),
+            Err(error) if self.versioned => Err(self.for_role(error, caller).await?),
             result => result.map(Some),
         }
     }
 
-    async fn attempt(
-        &self,
-        caller: &Caller,
-        parts: &Parts,
-        request: &ApiRequest,
-        cache: &Arc<SchemaCache>,
-        timing: &mut ServerTiming,
-    ) -> Result<Response, Error> {
-        let plan = plan::action_plan(request, &self.config, cache)?;
+    async fn attempt(&self, on: &On<'_>, request: &ApiRequest, timing: &mut ServerTiming) -> Result<Response, Error> {
+        let plan = plan::action_plan(request, &self.config, on.cache)?;
         timing.end(Stage::Plan);
         let query = match &plan {
             ActionPlan::Info(_) => None,
-            _ => Some(query::main_query(&plan, request, &self.config, cache)?),
+            _ => Some(query::main_query(&plan, request, &self.config, self.readers(on))?),
         };
-        let by_rows = || query::read_rows(&plan, request, &self.config, cache);
+        let by_rows = || query::read_rows(&plan, request, &self.config, self.readers(on));
         let query = match query {
             Some(query) if self.large_reads.contains(&query) => by_rows()?.or(Some(query)),
             query => query,
         };
         let statement = query.as_ref().and_then(|query| query.main.as_ref()).map(|main| main.sql.clone());
         let by_rows_already = query.as_ref().is_some_and(|query| query.streams == Streams::Rows);
-        let result = self.perform(caller, parts, request, &plan, query, cache, timing).await;
+        let result = self.perform(on, request, &plan, query, timing).await;
         let too_large = match &result {
             Ok(response) => matches!(response.body, Body::Long(_)),
             Err(error) => is_too_large(error),
@@ -360,43 +395,40 @@ impl Instance {
         if let Some(statement) = statement {
             self.large_reads.insert(statement);
         }
-        self.perform(caller, parts, request, &plan, Some(query), cache, timing).await
+        self.perform(on, request, &plan, Some(query), timing).await
     }
 
     /// The second half of a request: runs its statements, if it has any, and renders.
-    #[expect(clippy::too_many_arguments, reason = "what the stages before it made")]
     async fn perform(
         &self,
-        caller: &Caller,
-        parts: &Parts,
+        on: &On<'_>,
         request: &ApiRequest,
         plan: &ActionPlan,
         query: Option<MainQuery>,
-        cache: &Arc<SchemaCache>,
         timing: &mut ServerTiming,
     ) -> Result<Response, Error> {
         let result = match query {
             None => DbResult::None,
             Some(mut query) => {
-                let of_role = self.config.role_settings.get(caller.role.as_str());
+                let of_role = self.config.role_settings.get(on.caller.role.as_str());
                 query.isolation_level = query.isolation_level.or(of_role.and_then(|of_role| of_role.isolation_level));
                 if self.config.log_query
-                    && let Some(log) = parts.extensions.get::<QueryLog>()
+                    && let Some(log) = on.parts.extensions.get::<QueryLog>()
                 {
                     log.note(&query);
                 }
                 if !query.read_only {
                     self.write_gate.check().map_err(Error::writes_refused)?;
                 }
-                let mut session = self.session(caller, &request.schema, query.read_only, cache)?;
+                let mut session = self.session(on, plan, &request.schema, query.read_only)?;
                 let timeout = self.timeouts.filter(|_| query.streams == Streams::Rows);
                 if timeout.is_some() {
                     session.statement_timeout_ms = Some(HANDING_ON_MS);
                 }
-                let sessions = &self.sessions;
-                let tx = MainTx { pool: &self.pool, config: &self.config, parts, cache, sessions, session };
+                let (readers, parts, sessions) = (self.readers(on), on.parts, &self.sessions);
+                let tx = MainTx { pool: &self.pool, config: &self.config, readers, parts, sessions, session };
                 let run = tx.run(plan, request, query);
-                match timeout.map(|timeouts| timeouts.of(&caller.role)) {
+                match timeout.map(|timeouts| timeouts.of(&on.caller.role)) {
                     // 0 is no limit.
                     Some(limit) if limit > 0 => tokio::time::timeout(Duration::from_millis(limit.into()), run)
                         .await
@@ -406,30 +438,77 @@ impl Instance {
             }
         };
         timing.end(Stage::Transaction);
-        let raw_query = parts.uri.query().unwrap_or("");
-        let response = response::action_response(plan, request, raw_query, result, &self.config, cache)?;
+        let raw_query = on.parts.uri.query().unwrap_or("");
+        let response = response::action_response(plan, request, raw_query, result, &self.config, on.cache)?;
         timing.end(Stage::Response);
         Ok(response)
     }
 
+    /// What stored code can read and set. What has changed since the plan may read what nothing read before.
+    fn readers(&self, on: &On<'_>) -> SettingReaders {
+        let SettingReaders { response, writes, .. } = on.cache.readers;
+        match on.fit {
+            Fit::Unaffected => SettingReaders::ALL,
+            _ if self.config.send_all_request_settings => SettingReaders { response, writes, ..SettingReaders::ALL },
+            _ => on.cache.readers,
+        }
+    }
+
     fn session<'a>(
         &'a self,
-        caller: &'a Caller,
+        on: &On<'a>,
+        plan: &ActionPlan,
         schema: &str,
         read_only: bool,
-        cache: &SchemaCache,
     ) -> Result<SessionParams<'a>, Error> {
         let index = self.config.db_schemas.iter().position(|exposed| exposed == schema).unwrap_or_default();
         let no_path = || Error::Internal(format!("the schema {schema} has no search path"));
+        let check = match on.fit {
+            Fit::Newest => self.versioned.then_some(SchemaCheck::Version(on.cache.version)),
+            Fit::Fresh => None,
+            Fit::Unaffected => {
+                let Footprint { relation, functions } = Footprint::of(plan, on.cache).ok_or(Error::SchemaMoved)?;
+                Some(SchemaCheck::Unaffected { known: &on.cache.version_rows, relation, functions })
+            }
+        };
         Ok(SessionParams {
-            caller,
+            caller: on.caller,
             search_path: self.search_paths.get(index).ok_or_else(no_path)?,
             sets_search_path: !self.sessions_have_path || index > 0,
             read_only,
-            role_settings: self.config.role_settings.get(caller.role.as_str()).map_or(&[], |of_role| &of_role.settings),
-            statement_timeout_ms: self.timeout_of(&caller.role),
-            schema_version: self.versioned.then_some(cache.version),
+            role_settings: self.config.role_settings.get(on.caller.role.as_str()).map_or(&[], |of_role| &of_role.settings),
+            statement_timeout_ms: self.timeout_of(&on.caller.role),
+            schema: check,
         })
+    }
+
+    /// The error without what the caller's role may not know of. A drop-in server tells everybody, as PostgREST does.
+    async fn for_role(&self, mut error: Error, caller: &Caller) -> Result<Error, Error> {
+        let subjects = error.subjects();
+        if subjects.is_empty() {
+            return Ok(error);
+        }
+        let objects = query::VisibleObjects::of(&subjects);
+        let claims = Claims {
+            role: caller.role.as_str(),
+            jwt_claims: "{}",
+            read_only: true,
+            settings: &[("search_path", "")],
+            ..Claims::default()
+        };
+        let exchange = Exchange {
+            scope: caller.role.as_str().into(),
+            begin: None,
+            setup: claims.statement().into(),
+            queries: vec![objects.query(&self.config.db_schemas)],
+            read_only: true,
+            resets: false,
+            joins: false,
+            streams: Streams::Nothing,
+        };
+        let results = self.pool.run(&exchange).await?;
+        error.retain_visible(objects.read(results.first().unwrap_or(&pg::Rows::default())));
+        Ok(error)
     }
 
     /// The role's own timeout, when it is another than the session's.

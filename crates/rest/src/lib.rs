@@ -29,6 +29,7 @@ pub mod range_query;
 mod response;
 pub mod schema_cache;
 mod session;
+mod text_array;
 
 pub use engine::Engine;
 pub use instance::{Instance, Shared};

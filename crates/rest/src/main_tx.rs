@@ -18,7 +18,7 @@ use crate::openapi::{Accessible, AccessibleFunction};
 use crate::plan::{ActionPlan, CrudKind, CrudPlan};
 use crate::query::{MainQuery, column};
 use crate::response::Body;
-use crate::schema_cache::{IsolationLevel, SchemaCache};
+use crate::schema_cache::{IsolationLevel, SettingReaders};
 use crate::session::{Session, SessionParams, Sessions};
 
 /// What came back from the database.
@@ -65,7 +65,8 @@ impl ResultSet {
 pub(crate) struct MainTx<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) config: &'a Config,
-    pub(crate) cache: &'a SchemaCache,
+    /// Which settings stored code can read and set.
+    pub(crate) readers: SettingReaders,
     /// The request's head, for what stored code can read of it.
     pub(crate) parts: &'a Parts,
     pub(crate) sessions: &'a Sessions,
@@ -143,7 +144,7 @@ impl MainTx<'_> {
     }
 
     fn exchange(&self, query: MainQuery, conditional: bool, rollback: bool) -> Exchange {
-        let (readers, read_only) = (self.cache.readers, query.read_only);
+        let (readers, read_only) = (self.readers, query.read_only);
         let Session { scope, setup } = self.session(&query);
         let mut queries: Vec<Query> = Vec::with_capacity(2);
         let joins = read_only && query.pre_request.is_none() && !readers.response && !readers.writes;
@@ -164,7 +165,7 @@ impl MainTx<'_> {
 
     /// Role, claims, and those settings that stored code can read.
     fn session(&self, query: &MainQuery) -> Session {
-        let readers = self.cache.readers;
+        let readers = self.readers;
         let headers = readers.headers.then(|| json_object(&api_request::headers(&self.parts.headers)));
         let cookies = readers.cookies.then(|| json_object(&api_request::cookies(&self.parts.headers)));
         let mut settings: Vec<(&str, &str)> = Vec::new();

@@ -187,7 +187,7 @@ impl PreparedRead {
         let marked = shape.marked(parts)?;
         let request = ApiRequest::parse(config, &marked, &Bytes::new()).ok()?;
         let plan = plan::action_plan(&request, config, cache).ok()?;
-        let query = query::main_query(&plan, &request, config, cache).ok()?;
+        let query = query::main_query(&plan, &request, config, cache.readers).ok()?;
         let main = query.main.as_ref()?;
         if !query.read_only || query.explain_count.is_some() {
             return None;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use base::Caller;
 use pg::Query;
-use pg::claims::Claims;
+use pg::claims::{Claims, SchemaCheck};
 use quick_cache::sync::Cache;
 
 /// Callers whose session is kept.
@@ -32,7 +32,7 @@ pub(crate) struct SessionParams<'a> {
     pub(crate) role_settings: &'a [(String, String)],
     /// `statement_timeout` in milliseconds, when it is another than the session's.
     pub(crate) statement_timeout_ms: Option<u32>,
-    pub(crate) schema_version: Option<i64>,
+    pub(crate) schema: Option<SchemaCheck<'a>>,
 }
 
 impl SessionParams<'_> {
@@ -53,7 +53,7 @@ impl SessionParams<'_> {
             read_only: self.read_only,
             before_role: &before_role,
             settings: &settings,
-            schema_version: self.schema_version,
+            schema: self.schema,
         };
         let mut scope = String::with_capacity(role.len() + self.search_path.len() + 1);
         scope.push_str(role);
@@ -81,7 +81,11 @@ impl Key {
             search_path: params.search_path.clone(),
             read_only: params.read_only,
             statement_timeout_ms: params.statement_timeout_ms,
-            schema_version: params.schema_version,
+            schema_version: match params.schema {
+                Some(SchemaCheck::Version(version)) => Some(version),
+                // Such a session has settings of the request, so that it is not kept.
+                Some(SchemaCheck::Unaffected { .. }) | None => None,
+            },
         }
     }
 
@@ -120,6 +124,9 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// The session of a request that needs no settings of its own.
     pub(crate) fn get(&self, params: &SessionParams<'_>) -> Session {
+        if matches!(params.schema, Some(SchemaCheck::Unaffected { .. })) {
+            return params.write(&[]);
+        }
         let kept = self.kept.get_or_init(|| Cache::new(KEPT));
         let key = Key::of(params);
         if let Some(session) = kept.get(&key) {

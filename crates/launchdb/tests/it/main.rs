@@ -3,7 +3,9 @@
 mod clients;
 mod crash;
 mod crowd;
+mod data_api_settings;
 mod dropin;
+mod prepared_statements;
 mod refusals;
 mod schema_changes;
 mod server;

@@ -31,6 +31,13 @@ pub(crate) fn refused(output: &Output) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// A body that is no JSON is a text.
+    pub(crate) body: Value,
+}
+
 /// A running `launchdb dev`.
 pub(crate) struct Server {
     child: Child,
@@ -159,10 +166,29 @@ impl Server {
 
     /// GET with a key; status and body.
     pub(crate) fn get(&self, url: &str, key: &str) -> (u16, Value) {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer = agent.get(url).header("apikey", key).call().expect("the server answers");
+        let answer = self.ask("GET", url, &[("apikey", key)], "");
+        (answer.status, answer.body)
+    }
+
+    /// Any request; of two headers with one name the last counts. A GET has no body.
+    pub(crate) fn ask(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0);
+        let agent: ureq::Agent = config.build().into();
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        for (index, (name, value)) in headers.iter().enumerate() {
+            if !headers[index + 1..].iter().any(|(later, _)| later == name) {
+                request = request.header(*name, *value);
+            }
+        }
+        let answer = if method == "GET" {
+            agent.run(request.body(()).expect("a request"))
+        } else {
+            agent.run(request.body(body).expect("a request"))
+        };
+        let mut answer = answer.expect("the server answers");
         let text = answer.body_mut().read_to_string().expect("a body");
-        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        let status = answer.status().as_u16();
+        Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
     /// Sends a signal to the server alone.

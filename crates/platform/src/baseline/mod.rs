@@ -58,6 +58,7 @@ pub const FILES: &[BaselineFile] = files![
     4 "0004_realtime",
     5 "0005_schema_version",
     6 "0006_catalog_privacy",
+    7 "0007_schema_change_scope",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.

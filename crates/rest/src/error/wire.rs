@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::pg_error::{self, RaiseError};
-use super::{AmbiguousRel, Error, NoRpc, RangeError, UnnamedParameter};
+use super::{AmbiguousRel, Error, NoRpc, RangeError, Suggestion, UnnamedParameter};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -220,6 +220,7 @@ impl Error {
             }
             Self::NoRpc(rpc) => return rpc.message().into(),
             Self::AmbiguousRpc(candidates) => {
+                let candidates: Vec<&str> = candidates.iter().map(|candidate| candidate.text.as_str()).collect();
                 let candidates = candidates.join(", ");
                 return format!("Could not choose the best candidate function between: {candidates}").into();
             }
@@ -296,6 +297,7 @@ impl Error {
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
+        let first = |hint: &[Suggestion]| hint.first().map(|suggestion| suggestion.text.clone().into());
         match self {
             Self::Limit(limit) => Some(limit.hint.into()),
             Self::UnacceptableSchema { exposed, .. } => {
@@ -305,7 +307,7 @@ impl Error {
                 Some(format!("Verify that '{resource}' is included in the 'select' query parameter.").into())
             }
             Self::Raise(error) => Some(raise_hint(error).into()),
-            Self::NoRelBetween(rel) => rel.hint.as_deref().map(Cow::from),
+            Self::NoRelBetween(rel) => first(&rel.hint),
             Self::AmbiguousRelBetween(rel) => {
                 let suggestions: Vec<String> =
                     rel.candidates.iter().map(|candidate| format!("'{}'", candidate.suggestion)).collect();
@@ -318,13 +320,13 @@ impl Error {
                     .into(),
                 )
             }
-            Self::NoRpc(rpc) => rpc.hint.as_deref().filter(|_| !rpc.only_unnamed()).map(Cow::from),
+            Self::NoRpc(rpc) => first(&rpc.hint).filter(|_| !rpc.only_unnamed()),
             Self::AmbiguousRpc(_) => Some(
                 "Try renaming the parameters or the function itself in the database so function overloading can be \
                  resolved"
                     .into(),
             ),
-            Self::TableNotFound { hint, .. } => hint.as_deref().map(Cow::from),
+            Self::TableNotFound { hint, .. } => first(hint),
             Self::Db(db) => match pg_error::raised(db) {
                 None => db.hint.as_deref().map(Cow::from),
                 Some(Ok(raised)) => raised.body.hint.map(Cow::from),

@@ -8,7 +8,7 @@ use super::read_plan::{LogicNode, ReadPlanTree};
 use super::{hint, mutate};
 use crate::api_request::ApiRequest;
 use crate::api_request::types::{InvokeMethod, Payload};
-use crate::error::{Error, NoRpc, UnnamedParameter};
+use crate::error::{Error, NoRpc, Subject, Suggestion, UnnamedParameter};
 use crate::identifier::QualifiedIdentifier;
 use crate::media_type::MediaType;
 use crate::schema_cache::{Routine, SchemaCache};
@@ -45,7 +45,7 @@ pub(super) fn find_routine(
             let arguments: Vec<String> = arguments.iter().map(|&name| name.to_owned()).collect();
             let only_unnamed = !matches!(unnamed, None | Some(UnnamedParameter::Json));
             let hint = if only_unnamed {
-                None
+                Vec::new()
             } else {
                 hint::for_routine(cache, &target.schema, &target.name, &arguments, overloads)
             };
@@ -61,10 +61,13 @@ pub(super) fn find_routine(
     }
 }
 
-fn signature(routine: &Routine) -> String {
+fn signature(routine: &Routine) -> Suggestion {
     let params: Vec<String> =
         routine.params.iter().map(|param| format!("{} => {}", param.name, param.data_type)).collect();
-    format!("{}.{}({})", routine.schema, routine.name, params.join(", "))
+    Suggestion {
+        about: Subject::Routines(vec![routine.oid]),
+        text: format!("{}.{}({})", routine.schema, routine.name, params.join(", ")),
+    }
 }
 
 fn unnamed_parameter(content_type: &MediaType) -> Option<UnnamedParameter> {

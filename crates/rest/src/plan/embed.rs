@@ -6,7 +6,7 @@ use super::hint;
 use super::read_plan::{JoinCondition, LogicNode, OrderTarget, ReadPlan, ReadPlanTree, Spread};
 use crate::api_request::ApiRequest;
 use crate::api_request::types::{Action, IsValue, OpExpr, Operation};
-use crate::error::{AmbiguousRel, AmbiguousRelBetween, Error, NoRelBetween};
+use crate::error::{AmbiguousRel, AmbiguousRelBetween, Error, NoRelBetween, Subject};
 use crate::identifier::QualifiedIdentifier;
 use crate::query::SOURCE_CTE;
 use crate::schema_cache::{Cardinality, ColumnPair, Junction, Relationship, SchemaCache};
@@ -183,6 +183,10 @@ fn candidate(relationship: &Relationship) -> Option<AmbiguousRel> {
         Cardinality::OneToOne { .. } => "one-to-one",
         Cardinality::ManyToMany(_) => "many-to-many",
     };
+    let mut about = vec![Subject::Relation(table.clone()), Subject::Relation(foreign_table.clone())];
+    if let Cardinality::ManyToMany(junction) = cardinality {
+        about.push(Subject::Relation(junction.table.clone()));
+    }
     let (relationship, selector) = match cardinality {
         Cardinality::ManyToMany(junction) => (
             format!(
@@ -213,6 +217,7 @@ fn candidate(relationship: &Relationship) -> Option<AmbiguousRel> {
         embedding: format!("{} with {}", table.name, foreign_table.name),
         relationship,
         suggestion: format!("{}!{selector}", foreign_table.name),
+        about,
     })
 }
 

@@ -5,6 +5,7 @@ mod aggregate;
 mod call;
 mod call_plan;
 mod embed;
+mod footprint;
 mod hint;
 mod mutate;
 mod mutate_plan;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 pub use action_plan::{ActionPlan, CrudKind, CrudPlan, InfoPlan, InspectPlan};
 pub use call_plan::{ArgumentValue, CallArguments, CallParams, CallPlan};
+pub use footprint::Footprint;
 pub use mutate_plan::{ConflictResolution, MutatePlan};
 pub use read_plan::{
     Embed, JoinCondition, LogicNode, OrderBy, OrderTarget, ReadPlan, ReadPlanTree, SelectField, Spread, SpreadField,

@@ -88,7 +88,7 @@ pub struct TypedField {
     /// A function that turns the value into what is needed (SQL from the catalog).
     pub transform: Option<Arc<str>>,
     /// The column's default (SQL from the catalog).
-    pub default: Option<Box<str>>,
+    pub default: Option<Arc<str>>,
     /// Stands for the whole row; for counting.
     pub full_row: bool,
 }

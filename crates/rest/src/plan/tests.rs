@@ -29,12 +29,12 @@ fn refused(request: &str) -> Error {
 #[test]
 fn what_is_not_there_is_named_with_what_is_like_it() {
     let hint = |error: &Error| match error {
-        Error::TableNotFound { hint, .. } => hint.clone(),
-        Error::NoRelBetween(error) => error.hint.clone(),
-        Error::NoRpc(error) => error.hint.clone(),
+        Error::TableNotFound { hint, .. } => hint.first().cloned(),
+        Error::NoRelBetween(error) => error.hint.first().cloned(),
+        Error::NoRpc(error) => error.hint.first().cloned(),
         other => panic!("{other:?}"),
     };
-    let hint_of = |request| hint(&refused(request)).unwrap_or_default();
+    let hint_of = |request| hint(&refused(request)).map(|hint| hint.text).unwrap_or_default();
     assert_eq!(hint_of("GET /project"), "Perhaps you meant the table 'public.projects'");
     assert_eq!(hint_of("GET /zebra"), "");
     assert_eq!(hint_of("GET /clients?select=project(*)"), "Perhaps you meant 'projects' instead of 'project'.");

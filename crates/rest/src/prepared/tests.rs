@@ -16,7 +16,7 @@ fn planned(parts: &request::Parts, cache: &SchemaCache) -> MainQuery {
     let config = Config::default();
     let request = ApiRequest::parse(&config, parts, &Bytes::new()).unwrap();
     let plan = plan::action_plan(&request, &config, cache).unwrap();
-    query::main_query(&plan, &request, &config, cache).unwrap()
+    query::main_query(&plan, &request, &config, cache.readers).unwrap()
 }
 
 #[test]

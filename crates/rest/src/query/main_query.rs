@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::limit;
 use crate::plan::{ActionPlan, CrudKind, CrudPlan};
-use crate::schema_cache::{IsolationLevel, MediaHandler, Routine, SchemaCache};
+use crate::schema_cache::{IsolationLevel, MediaHandler, Routine, SettingReaders};
 
 /// Columns of the row that [`MainQuery::main`] gives, unless an execution plan was asked for.
 pub mod column {
@@ -64,7 +64,7 @@ pub struct OpenApiQueries {
     pub schema_description: pg::Query,
 }
 
-/// The statements for a plan.
+/// The statements for a plan. `readers` says whether stored code may set `response.*`.
 ///
 /// # Errors
 /// PGRST100 when the request holds more values than a statement can have parameters.
@@ -72,7 +72,7 @@ pub fn main_query(
     plan: &ActionPlan,
     request: &ApiRequest,
     config: &Config,
-    cache: &SchemaCache,
+    readers: SettingReaders,
 ) -> Result<MainQuery, Error> {
     let pre_request = || config.db_pre_request.as_ref().map(|function| statements::pre_request(function).into_query());
     match plan {
@@ -98,7 +98,7 @@ pub fn main_query(
         }),
         ActionPlan::Crud(plan) => {
             let routine = plan.routine();
-            let main = crud(plan, request, config, cache).into_query();
+            let main = crud(plan, request, config, readers).into_query();
             limit::PARAMETERS.check(main.params.len())?;
             let counts_by_explain = matches!(plan.kind, CrudKind::Read { .. })
                 && request.preferences.should_explain_count()
@@ -123,16 +123,16 @@ pub(crate) fn read_rows(
     plan: &ActionPlan,
     request: &ApiRequest,
     config: &Config,
-    cache: &SchemaCache,
+    readers: SettingReaders,
 ) -> Result<Option<MainQuery>, Error> {
     let Some(crud) = plan.crud() else { return Ok(None) };
     let plain = matches!(crud.kind, CrudKind::Read { headers_only: false }) && crud.handler == MediaHandler::Json;
     if !plain || crud.is_explain() {
         return Ok(None);
     }
-    let query = main_query(plan, request, config, cache)?;
+    let query = main_query(plan, request, config, readers)?;
     let counting = counting(request, config);
-    let main = statements::read_rows(&crud.read, counting, cache.readers.response).into_query();
+    let main = statements::read_rows(&crud.read, counting, readers.response).into_query();
     Ok(Some(MainQuery { main: Some(main), streams: Streams::Rows, ..query }))
 }
 
@@ -142,9 +142,9 @@ fn counting(request: &ApiRequest, config: &Config) -> Counting {
     Counting::new(preferences.should_count(), estimated, config.db_max_rows, request.top_level_range)
 }
 
-fn crud(plan: &CrudPlan, request: &ApiRequest, config: &Config, cache: &SchemaCache) -> Snippet {
+fn crud(plan: &CrudPlan, request: &ApiRequest, config: &Config, readers: SettingReaders) -> Snippet {
     let counting = || counting(request, config);
-    let response_settings = cache.readers.response;
+    let response_settings = readers.response;
     let CrudPlan { read, media_type, handler, .. } = plan;
     match &plan.kind {
         CrudKind::Read { .. } => statements::read(read, counting(), media_type, handler, response_settings),

@@ -6,6 +6,7 @@ mod query_builder;
 mod snippet;
 mod sql_fragment;
 mod statements;
+mod visible_objects;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use crate::identifier::QualifiedIdentifier;
 pub(crate) use main_query::read_rows;
 pub use main_query::{MainQuery, OpenApiQueries, column, main_query};
 pub(crate) use sql_fragment::SOURCE_CTE;
+pub(crate) use visible_objects::VisibleObjects;
 
 /// Calls a function that takes nothing; what it returns does not matter.
 pub(crate) fn call_without_arguments(function: &QualifiedIdentifier) -> pg::Query {

@@ -26,7 +26,7 @@ fn query_with(
     let (parts, ()) = http.body(()).unwrap().into_parts();
     let request = ApiRequest::parse(config, &parts, &Bytes::from_static(body.as_bytes()))?;
     let plan = action_plan(&request, config, cache)?;
-    main_query(&plan, &request, config, cache)
+    main_query(&plan, &request, config, cache.readers)
 }
 
 fn query(request: &str, headers: &[(&str, &str)], body: &'static str) -> Result<MainQuery, Error> {
@@ -245,7 +245,7 @@ fn large_reads_give_a_row_for_each_element() {
         let (config, cache) = (Config::default(), cache());
         let request = ApiRequest::parse(&config, &parts, &Bytes::new()).unwrap();
         let plan = action_plan(&request, &config, &cache).unwrap();
-        super::read_rows(&plan, &request, &config, &cache).unwrap()
+        super::read_rows(&plan, &request, &config, cache.readers).unwrap()
     };
     let query = by_rows("GET /projects?id=gt.1&limit=2", &[("prefer", "count=exact")]).unwrap();
     assert_eq!(query.streams, pg::Streams::Rows);

@@ -249,7 +249,7 @@ fn info(plan: &InfoPlan, cache: &SchemaCache) -> Result<Response, Error> {
             let table = cache.tables.get(target).ok_or_else(|| Error::TableNotFound {
                 schema: target.schema.to_string(),
                 name: target.name.to_string(),
-                hint: None,
+                hint: Vec::new(),
             })?;
             let has_key = !table.pk_columns.is_empty();
             let mut allow = String::from("OPTIONS,GET,HEAD");

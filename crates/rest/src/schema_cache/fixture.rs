@@ -14,6 +14,7 @@ pub(crate) fn qi(name: &str) -> QualifiedIdentifier {
 
 fn table(name: &str, pk: &[&str], columns: &[(&str, &str, Option<&str>)]) -> (QualifiedIdentifier, Table) {
     let table = Table {
+        oid: 0,
         schema: "public".into(),
         name: name.into(),
         description: None,
@@ -32,7 +33,7 @@ fn table(name: &str, pk: &[&str], columns: &[(&str, &str, Option<&str>)]) -> (Qu
                 nominal_type: (*data_type).into(),
                 max_length: None,
                 default: default.map(Into::into),
-                enum_values: Box::default(),
+                enum_values: Arc::default(),
             })
             .collect(),
     };

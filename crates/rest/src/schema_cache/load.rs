@@ -1,11 +1,11 @@
 //! From the catalog to a [`SchemaCache`].
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::relations::{self, RelationRows};
 use super::{
@@ -15,6 +15,7 @@ use super::{
 use crate::config::Config;
 use crate::identifier::QualifiedIdentifier;
 use crate::media_type::MediaType;
+use crate::text_array::text_array;
 
 /// A statement that reads a part of the catalog.
 #[derive(Clone, Debug)]
@@ -66,26 +67,6 @@ pub fn timezones_from(rows: &pg::Rows) -> Result<Timezones, LoadError> {
     json("timezones", rows)
 }
 
-/// A PostgreSQL array literal.
-fn text_array<'a>(items: impl Iterator<Item = &'a str>) -> Bytes {
-    let mut out = String::from("{");
-    for (i, item) in items.enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        out.push('"');
-        for c in item.chars() {
-            if matches!(c, '"' | '\\') {
-                out.push('\\');
-            }
-            out.push(c);
-        }
-        out.push('"');
-    }
-    out.push('}');
-    out.into()
-}
-
 impl SchemaCache {
     /// Builds the cache from the results of [`queries`], in their order. `version` stays 0.
     ///
@@ -97,13 +78,13 @@ impl SchemaCache {
             let index = names.iter().position(|q| q.name == name).ok_or(LoadError::Missing(name))?;
             results.get(index).ok_or(LoadError::Missing(name))
         };
+        let (mut names, schemas) = (Interner::default(), &config.db_schemas);
         let relation_rows = RelationRows {
-            tables: json("tables", rows("tables")?)?,
-            keys: json("keys", rows("keys")?)?,
-            views: views(rows("views")?)?,
+            tables: tables(rows("tables")?, &mut names)?,
+            keys: rows("keys")?.rows.iter().map(|row| column_json("keys", row, 0)).collect::<Result<_, _>>()?,
+            views: views(rows("views")?, &mut names)?,
             computed: json("computed_relationships", rows("computed_relationships")?)?,
         };
-        let (mut names, schemas) = (Interner::default(), &config.db_schemas);
         let (tables, relationships) = relations::build(relation_rows, &mut names, |schema| {
             schemas.iter().any(|exposed| AsRef::<str>::as_ref(exposed) == schema)
         });
@@ -111,7 +92,7 @@ impl SchemaCache {
         Ok(Self {
             tables,
             relationships,
-            routines: routines(json("routines", rows("routines")?)?, &mut names),
+            routines: routines(rows("routines")?, &mut names)?,
             representations: json::<Vec<(Arc<str>, Arc<str>, Arc<str>)>>("representations", rows("representations")?)?
                 .into_iter()
                 .map(|(source, target, function)| ((source, target), function))
@@ -127,6 +108,8 @@ impl SchemaCache {
             },
             timezones: OnceLock::new(),
             version: 0,
+            version_rows: Box::default(),
+            read_after: None,
         })
     }
 }
@@ -152,28 +135,45 @@ impl Interner {
     }
 }
 
-fn json<T: DeserializeOwned>(query: &'static str, rows: &pg::Rows) -> Result<T, LoadError> {
-    let text = rows.rows.first().and_then(|row| row.bytes(0)).ok_or(LoadError::Missing(query))?;
-    serde_json::from_slice(&text).map_err(|source| LoadError::Malformed { query, source })
+/// A result of one row and one column, read.
+fn json<'a, T: Deserialize<'a>>(query: &'static str, rows: &'a pg::Rows) -> Result<T, LoadError> {
+    column_json(query, rows.rows.first().ok_or(LoadError::Missing(query))?, 0)
+}
+
+fn column_json<'a, T: Deserialize<'a>>(query: &'static str, row: &'a pg::Row, column: usize) -> Result<T, LoadError> {
+    let text = row.text(column).ok_or(LoadError::Missing(query))?;
+    serde_json::from_str(text).map_err(|source| LoadError::Malformed { query, source })
+}
+
+/// A text that is not copied out of the result unless it is escaped there.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// (headers, cookies, method, path, response)
 #[derive(Deserialize)]
 struct ReaderRow(bool, bool, bool, bool, bool, bool);
 
-fn views(rows: &pg::Rows) -> Result<HashMap<u32, view::View>, LoadError> {
+fn views(rows: &pg::Rows, names: &mut Interner) -> Result<HashMap<u32, view::View>, LoadError> {
     let mut views = HashMap::with_capacity(rows.rows.len());
     for row in &rows.rows {
         let missing = || LoadError::Missing("views");
         let oid = row.int(0).and_then(|oid| u32::try_from(oid).ok()).ok_or_else(missing)?;
         let (schema, name) = (row.text(1).ok_or_else(missing)?, row.text(2).ok_or_else(missing)?);
-        let columns: Vec<(i32, Arc<str>)> = serde_json::from_str(row.text(3).unwrap_or("[]"))
-            .map_err(|source| LoadError::Malformed { query: "views", source })?;
+        let columns: Vec<(i32, Text<'_>)> = column_json("views", row, 3)?;
         views.insert(
             oid,
             view::View {
-                name: QualifiedIdentifier::new(schema, name),
-                columns: columns.into_iter().collect(),
+                name: names.qi(schema, name),
+                columns: columns.into_iter().map(|(number, name)| (number, names.get(&name))).collect(),
                 origins: view::origins(row.text(4).unwrap_or("")),
             },
         );
@@ -181,85 +181,177 @@ fn views(rows: &pg::Rows) -> Result<HashMap<u32, view::View>, LoadError> {
     Ok(views)
 }
 
+/// (oid, schema, name, description, is a view, insertable, updatable, deletable, columns)
 #[derive(Deserialize)]
-pub(super) struct TableRow {
-    pub(super) oid: u32,
-    schema: String,
-    name: String,
-    description: Option<Box<str>>,
-    is_view: bool,
-    insertable: bool,
-    updatable: bool,
-    deletable: bool,
-    columns: Vec<ColumnRow>,
-}
+struct TableRow<'a>(
+    u32,
+    #[serde(borrow)] Text<'a>,
+    #[serde(borrow)] Text<'a>,
+    Option<Box<str>>,
+    bool,
+    bool,
+    bool,
+    bool,
+    #[serde(borrow)] Vec<ColumnRow<'a>>,
+);
 
+/// (name, description, nullable, number of the type, default)
 #[derive(Deserialize)]
-struct ColumnRow {
-    name: String,
-    description: Option<Box<str>>,
-    nullable: bool,
-    data_type: String,
-    nominal_type: String,
+struct ColumnRow<'a>(#[serde(borrow)] Text<'a>, Option<Box<str>>, bool, usize, #[serde(borrow)] Option<Text<'a>>);
+
+/// (type without modifiers, as declared, most characters, values of an enum)
+#[derive(Deserialize)]
+struct ColumnTypeRow<'a>(#[serde(borrow)] Text<'a>, #[serde(borrow)] Text<'a>, Option<i32>, Option<Arc<[Box<str>]>>);
+
+struct ColumnType {
+    data_type: Arc<str>,
+    nominal_type: Arc<str>,
     max_length: Option<i32>,
-    default: Option<Box<str>>,
-    enum_values: Option<Box<[Box<str>]>>,
+    enum_values: Arc<[Box<str>]>,
 }
 
-impl TableRow {
-    /// The table, its primary key still unknown.
-    pub(super) fn into_table(self, names: &mut Interner) -> Table {
-        Table {
-            schema: names.get(&self.schema),
-            name: names.get(&self.name),
-            description: self.description,
-            is_view: self.is_view,
-            insertable: self.insertable,
-            updatable: self.updatable,
-            deletable: self.deletable,
-            pk_columns: Box::default(),
-            columns: self
-                .columns
-                .into_iter()
-                .map(|column| Column {
-                    name: names.get(&column.name),
-                    description: column.description,
-                    nullable: column.nullable,
-                    data_type: names.get(&column.data_type),
-                    nominal_type: names.get(&column.nominal_type),
-                    max_length: column.max_length,
-                    default: column.default,
-                    enum_values: column.enum_values.unwrap_or_default(),
-                })
-                .collect(),
+/// The tables, their primary keys still unknown.
+fn tables(rows: &pg::Rows, names: &mut Interner) -> Result<Vec<Table>, LoadError> {
+    const QUERY: &str = "tables";
+    let mut types: Vec<ColumnType> = Vec::new();
+    let mut tables = Vec::with_capacity(rows.rows.len());
+    for row in &rows.rows {
+        if row.text(0) == Some("t") {
+            let (number, column_type): (usize, ColumnTypeRow<'_>) = column_json(QUERY, row, 1)?;
+            let ColumnTypeRow(data_type, nominal_type, max_length, enum_values) = column_type;
+            if number != types.len() {
+                return Err(LoadError::Missing(QUERY));
+            }
+            types.push(ColumnType {
+                data_type: names.get(&data_type),
+                nominal_type: names.get(&nominal_type),
+                max_length,
+                enum_values: enum_values.unwrap_or_default(),
+            });
+            continue;
         }
+        let TableRow(oid, schema, name, description, is_view, insertable, updatable, deletable, columns) =
+            column_json(QUERY, row, 1)?;
+        let columns = columns.into_iter().map(|ColumnRow(name, description, nullable, number, default)| {
+            let column_type = types.get(number).ok_or(LoadError::Missing(QUERY))?;
+            Ok(Column {
+                name: names.get(&name),
+                description,
+                nullable,
+                data_type: column_type.data_type.clone(),
+                nominal_type: column_type.nominal_type.clone(),
+                max_length: column_type.max_length,
+                default: default.map(|expression| names.get(&expression)),
+                enum_values: column_type.enum_values.clone(),
+            })
+        });
+        let columns = columns.collect::<Result<_, LoadError>>()?;
+        tables.push(Table {
+            oid,
+            schema: names.get(&schema),
+            name: names.get(&name),
+            description,
+            is_view,
+            insertable,
+            updatable,
+            deletable,
+            pk_columns: Box::default(),
+            columns,
+        });
     }
+    Ok(tables)
 }
 
 /// (function's schema and name, table's, foreign table's, to one)
 pub(super) type ComputedRow = (String, String, String, String, String, String, bool);
 
 #[derive(Deserialize)]
-struct RoutineRow {
+struct RoutineRow<'a> {
     oid: u32,
-    schema: String,
-    name: String,
+    #[serde(borrow)]
+    schema: Text<'a>,
+    #[serde(borrow)]
+    name: Text<'a>,
     description: Option<Box<str>>,
-    params: Vec<(String, String, String, bool, bool)>,
-    return_schema: String,
-    return_name: String,
+    /// Of all parameters, those of the result included.
+    types: Vec<u32>,
+    #[serde(borrow)]
+    names: Option<Vec<Text<'a>>>,
+    /// A letter for each parameter; none when all are for input.
+    #[serde(borrow)]
+    modes: Option<Text<'a>>,
+    /// Input parameters before the first with a default.
+    required: usize,
+    #[serde(borrow)]
+    return_schema: Text<'a>,
+    #[serde(borrow)]
+    return_name: Text<'a>,
     returns_set: bool,
     is_composite: bool,
     is_alias: bool,
-    volatility: String,
+    #[serde(borrow)]
+    volatility: Text<'a>,
     has_variadic: bool,
     isolation_level: Option<String>,
     settings: Option<Vec<(String, Box<str>)>>,
 }
 
-fn routines(rows: Vec<RoutineRow>, names: &mut Interner) -> HashMap<QualifiedIdentifier, Vec<Arc<Routine>>> {
-    let mut routines: HashMap<QualifiedIdentifier, Vec<Arc<Routine>>> = HashMap::new();
-    for row in rows {
+/// The type of a parameter: its name, the same without a length, and whether it takes a whole body.
+struct ParamType {
+    name: Arc<str>,
+    max_length: Arc<str>,
+    takes_body: bool,
+}
+
+impl RoutineRow<'_> {
+    /// The input parameters; None when the function cannot be called, because those without a name cannot be given.
+    fn params(
+        &self,
+        types: &HashMap<u32, ParamType>,
+        names: &mut Interner,
+    ) -> Result<Option<Vec<RoutineParam>>, LoadError> {
+        let modes = self.modes.as_deref().unwrap_or_default().as_bytes();
+        let mut params = Vec::with_capacity(self.types.len());
+        let (mut unnamed, mut takes_body) = (0, false);
+        for (index, oid) in self.types.iter().enumerate() {
+            let mode = modes.get(index).copied().unwrap_or(b'i');
+            if !matches!(mode, b'i' | b'b' | b'v') {
+                continue;
+            }
+            let name = self.names.as_ref().and_then(|names| names.get(index)).map_or("", |name| name);
+            let param_type = types.get(oid).ok_or(LoadError::Missing("routines"))?;
+            if name.is_empty() {
+                unnamed += 1;
+                takes_body |= param_type.takes_body;
+            }
+            params.push(RoutineParam {
+                name: names.get(name),
+                data_type: param_type.name.clone(),
+                max_length_type: param_type.max_length.clone(),
+                required: params.len() < self.required,
+                variadic: mode == b'v',
+            });
+        }
+        // Parameters are given by name; one alone may lack it if its type can take a whole body.
+        let callable = unnamed == 0 || (params.len() == 1 && takes_body);
+        Ok(callable.then_some(params))
+    }
+}
+
+type Routines = HashMap<QualifiedIdentifier, Vec<Arc<Routine>>>;
+
+fn routines(rows: &pg::Rows, names: &mut Interner) -> Result<Routines, LoadError> {
+    const QUERY: &str = "routines";
+    let mut types: HashMap<u32, ParamType> = HashMap::new();
+    let mut routines: Routines = HashMap::new();
+    for row in &rows.rows {
+        if row.text(0) == Some("t") {
+            let (oid, name, max_length, takes_body): (u32, Text<'_>, Text<'_>, bool) = column_json(QUERY, row, 1)?;
+            types.insert(oid, ParamType { name: names.get(&name), max_length: names.get(&max_length), takes_body });
+            continue;
+        }
+        let row: RoutineRow<'_> = column_json(QUERY, row, 1)?;
+        let Some(params) = row.params(&types, names)? else { continue };
         let qi = names.qi(&row.schema, &row.name);
         let returned = names.qi(&row.return_schema, &row.return_name);
         let pg_type = if row.is_composite {
@@ -272,19 +364,9 @@ fn routines(rows: Vec<RoutineRow>, names: &mut Interner) -> HashMap<QualifiedIde
             schema: qi.schema.clone(),
             name: qi.name.clone(),
             description: row.description,
-            params: row
-                .params
-                .into_iter()
-                .map(|(name, data_type, max_length_type, required, variadic)| RoutineParam {
-                    name: names.get(&name),
-                    data_type: names.get(&data_type),
-                    max_length_type: names.get(&max_length_type),
-                    required,
-                    variadic,
-                })
-                .collect(),
+            params: params.into(),
             return_type: if row.returns_set { ReturnType::SetOf(pg_type) } else { ReturnType::Single(pg_type) },
-            volatility: match row.volatility.as_str() {
+            volatility: match &*row.volatility {
                 "i" => Volatility::Immutable,
                 "s" => Volatility::Stable,
                 _ => Volatility::Volatile,
@@ -304,7 +386,8 @@ fn routines(rows: Vec<RoutineRow>, names: &mut Interner) -> HashMap<QualifiedIde
         overloads.sort_by(|a, b| a.compare(b));
         overloads.shrink_to_fit();
     }
-    routines
+    routines.shrink_to_fit();
+    Ok(routines)
 }
 
 fn media_handlers(rows: Vec<(String, String, String, String, String, String)>) -> MediaHandlers {
@@ -323,29 +406,30 @@ fn media_handlers(rows: Vec<(String, String, String, String, String, String)>) -
 }
 
 /// (number, name) of a column and of the one it refers to.
-pub(super) type KeyColumn = (i32, String, Option<i32>, Option<String>);
+#[derive(Deserialize)]
+pub(super) struct KeyColumn<'a>(
+    pub(super) i32,
+    #[serde(borrow)] pub(super) Text<'a>,
+    pub(super) Option<i32>,
+    #[serde(borrow)] pub(super) Option<Text<'a>>,
+);
 
 /// A row of the query `keys`: name, table, foreign table, columns, whether one-to-one.
 #[derive(Deserialize)]
-pub(super) struct KeyRow {
-    pub(super) constraint: String,
+pub(super) struct KeyRow<'a> {
+    #[serde(borrow)]
+    pub(super) constraint: Text<'a>,
     pub(super) oid: u32,
-    pub(super) schema: String,
-    pub(super) table: String,
+    #[serde(borrow)]
+    pub(super) schema: Text<'a>,
+    #[serde(borrow)]
+    pub(super) table: Text<'a>,
     pub(super) foreign_oid: u32,
-    pub(super) foreign_schema: Option<String>,
-    pub(super) foreign_table: Option<String>,
-    pub(super) columns: Option<Vec<KeyColumn>>,
+    #[serde(borrow)]
+    pub(super) foreign_schema: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) foreign_table: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) columns: Option<Vec<KeyColumn<'a>>>,
     pub(super) one_to_one: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arrays_are_escaped() {
-        assert_eq!(text_array(["a", "b\"c", "d\\e"].into_iter()), Bytes::from_static(br#"{"a","b\"c","d\\e"}"#));
-        assert_eq!(text_array([].into_iter()), Bytes::from_static(b"{}"));
-    }
 }

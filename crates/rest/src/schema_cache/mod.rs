@@ -18,6 +18,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use crate::identifier::QualifiedIdentifier;
 
@@ -47,8 +48,12 @@ pub struct SchemaCache {
     pub readers: SettingReaders,
     /// Read on first need, because PostgreSQL walks a directory for them: see [`timezones_query`].
     pub timezones: OnceLock<Timezones>,
-    /// The schema version this was read at; the loader's caller sets it.
+    /// The schema version this was read at; the loader's caller sets it, and what follows.
     pub version: i64,
+    /// The rows that make up the version: a PostgreSQL array of their ids.
+    pub version_rows: Box<str>,
+    /// A moment before the catalog was read.
+    pub read_after: Option<Instant>,
 }
 
 impl SchemaCache {

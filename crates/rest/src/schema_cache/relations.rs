@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::load::{ComputedRow, Interner, KeyRow, TableRow};
+use super::load::{ComputedRow, Interner, KeyColumn, KeyRow};
 use super::view::{Shown, View, shown_columns};
 use super::{Cardinality, ColumnPairs, Junction, Relationship, Table};
 use crate::identifier::QualifiedIdentifier;
@@ -12,9 +12,9 @@ use crate::identifier::QualifiedIdentifier;
 /// A view that shows one column of a key many times makes a relationship for every combination, up to this many.
 const MAX_COMBINATIONS: usize = 64;
 
-pub(super) struct RelationRows {
-    pub(super) tables: Vec<TableRow>,
-    pub(super) keys: Vec<KeyRow>,
+pub(super) struct RelationRows<'a> {
+    pub(super) tables: Vec<Table>,
+    pub(super) keys: Vec<KeyRow<'a>>,
     pub(super) views: HashMap<u32, View>,
     pub(super) computed: Vec<ComputedRow>,
 }
@@ -43,7 +43,7 @@ struct Keys {
 }
 
 impl Keys {
-    fn from_rows(rows: Vec<KeyRow>, names: &mut Interner) -> Self {
+    fn from_rows(rows: Vec<KeyRow<'_>>, names: &mut Interner) -> Self {
         let mut keys = Self { primary: HashMap::new(), foreign: Vec::new() };
         for row in rows {
             let columns = row.columns.unwrap_or_default();
@@ -56,7 +56,7 @@ impl Keys {
                     foreign_table: names.qi(&foreign_schema, &foreign_table),
                     columns: columns
                         .into_iter()
-                        .map(|(number, name, foreign_number, foreign_name)| {
+                        .map(|KeyColumn(number, name, foreign_number, foreign_name)| {
                             let foreign_name = names.get(foreign_name.as_deref().unwrap_or_default());
                             ((number, names.get(&name)), (foreign_number.unwrap_or(0), foreign_name))
                         })
@@ -64,7 +64,8 @@ impl Keys {
                     one_to_one: row.one_to_one,
                 }),
                 _ => {
-                    let columns = columns.into_iter().map(|(number, name, ..)| (number, names.get(&name))).collect();
+                    let columns =
+                        columns.into_iter().map(|KeyColumn(number, name, ..)| (number, names.get(&name))).collect();
                     keys.primary.insert(row.oid, columns);
                 }
             }
@@ -75,7 +76,7 @@ impl Keys {
 
 /// Builds tables with their primary keys, and relationships between exposed relations.
 pub(super) fn build(
-    rows: RelationRows,
+    rows: RelationRows<'_>,
     names: &mut Interner,
     exposed: impl Fn(&str) -> bool,
 ) -> (Tables, Relationships) {
@@ -89,15 +90,13 @@ pub(super) fn build(
     let view_keys = view_primary_keys(&shown, &keys);
 
     let mut tables = Tables::with_capacity(rows.tables.len());
-    for row in rows.tables {
-        let oid = row.oid;
-        let mut table = row.into_table(names);
+    for mut table in rows.tables {
         let qi = QualifiedIdentifier { schema: table.schema.clone(), name: table.name.clone() };
         table.pk_columns = if table.is_view {
             view_keys.get(&qi).cloned().unwrap_or_default().into()
         } else {
             let mut columns: Vec<Arc<str>> =
-                keys.primary.get(&oid).into_iter().flatten().map(|(_, name)| name.clone()).collect();
+                keys.primary.get(&table.oid).into_iter().flatten().map(|(_, name)| name.clone()).collect();
             columns.sort_unstable();
             columns.into()
         };

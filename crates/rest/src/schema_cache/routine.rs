@@ -121,6 +121,12 @@ impl Routine {
         }
     }
 
+    /// The relation whose rows are returned, as plans look it up.
+    pub fn table_relation(&self) -> Option<QualifiedIdentifier> {
+        let name = self.table_name()?.clone();
+        Some(QualifiedIdentifier { schema: self.schema.clone(), name })
+    }
+
     /// Order of overloads: those with fewer parameters first.
     pub(super) fn compare(&self, other: &Self) -> Ordering {
         self.params

@@ -1,7 +1,7 @@
 -- Which request.* settings stored code can read, whether it can set response.*, and whether it makes any setting of the
 -- transaction (set_config, or SET as a statement, also one that is built at run time). Whoever builds a setting's name at
 -- run time, reads pg_settings, or is written in a language we cannot look into, counts for all of them.
-with definitions as (
+with definitions as materialized (
   -- Functions, SQL bodies of the new kind included.
   select
     case when p.prosqlbody is null then p.prosrc else pg_get_functiondef(p.oid) end as body,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 /// What the API needs to know about a table or view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
+    /// `pg_class.oid`.
+    pub oid: u32,
     pub schema: Arc<str>,
     pub name: Arc<str>,
     pub description: Option<Box<str>>,
@@ -37,7 +39,7 @@ pub struct Column {
     pub nominal_type: Arc<str>,
     pub max_length: Option<i32>,
     /// The default as an SQL expression.
-    pub default: Option<Box<str>>,
+    pub default: Option<Arc<str>>,
     /// The values of an enum type.
-    pub enum_values: Box<[Box<str>]>,
+    pub enum_values: Arc<[Box<str>]>,
 }

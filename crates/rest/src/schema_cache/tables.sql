@@ -1,4 +1,5 @@
--- Relations of the schemas $1 with their columns and primary keys, as one JSON array.
+-- Relations of the schemas $1 with their columns, and before them the types of these columns: a row each, `t` or `r` and
+-- a JSON array. A column names its type by number, for a database has thousands of columns and a dozen types.
 with recursive domain_bases(domain_id, base_id) as (
   select oid, typbasetype from pg_catalog.pg_type where typtype = 'd'
   union all
@@ -11,11 +12,51 @@ base_types as (
   from domain_bases d
   join pg_catalog.pg_type t on t.oid = d.base_id and t.typtype <> 'd'
 ),
-relations as (
+relations as materialized (
   select c.oid, n.nspname, c.relname, c.relkind
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where n.nspname::text = any ($1::text[]) and c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
+),
+attributes as materialized (
+  select a.attrelid, a.attnum, a.attname, a.attnotnull, a.atttypid, a.atttypmod, a.attidentity, a.attgenerated
+  from relations r
+  join pg_catalog.pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+),
+enums as materialized (
+  select enumtypid, json_agg(enumlabel order by enumsortorder) as labels from pg_catalog.pg_enum group by enumtypid
+),
+types as materialized (
+  select
+    row_number() over () - 1 as number,
+    u.atttypid,
+    u.atttypmod,
+    t.typtype = 'd' and t.typnotnull as never_null,
+    case when t.typtype = 'd' then pg_get_expr(t.typdefaultbin, 0) end as default_value,
+    json_build_array(
+      case
+        when t.typtype = 'd' and b.base_namespace = 'pg_catalog'::regnamespace then format_type(b.base_id, null)
+        when t.typtype <> 'd' and t.typnamespace = 'pg_catalog'::regnamespace then format_type(u.atttypid, null)
+        else format_type(u.atttypid, u.atttypmod)
+      end,
+      format_type(u.atttypid, u.atttypmod),
+      -- As information_schema.columns has it, whose functions take a whole row each.
+      case
+        when l.modifier = -1 then null
+        when l.type in ('character'::regtype, 'character varying'::regtype) then l.modifier - 4
+        when l.type in ('bit'::regtype, 'bit varying'::regtype) then l.modifier
+      end,
+      e.labels
+    ) as type
+  from (select distinct atttypid, atttypmod from attributes) u
+  join pg_catalog.pg_type t on t.oid = u.atttypid
+  cross join lateral (
+    select
+      case when t.typtype = 'd' then t.typbasetype else u.atttypid end as type,
+      case when t.typtype = 'd' then t.typtypmod else u.atttypmod end as modifier
+  ) l
+  left join base_types b on b.domain_id = t.oid
+  left join enums e on e.enumtypid = coalesce(b.base_id, t.oid)
 ),
 relation_columns as (
   select
@@ -24,18 +65,10 @@ relation_columns as (
       json_build_array(
         a.attname,
         d.description,
-        not (a.attnotnull or t.typtype = 'd' and t.typnotnull),
+        not (a.attnotnull or t.never_null),
+        t.number,
         case
-          when t.typtype = 'd' and b.base_namespace = 'pg_catalog'::regnamespace then format_type(b.base_id, null)
-          when t.typtype <> 'd' and t.typnamespace = 'pg_catalog'::regnamespace then format_type(a.atttypid, null)
-          else format_type(a.atttypid, a.atttypmod)
-        end,
-        format_type(a.atttypid, a.atttypmod),
-        information_schema._pg_char_max_length(
-          information_schema._pg_truetypid(a.*, t.*), information_schema._pg_truetypmod(a.*, t.*)
-        ),
-        case
-          when t.typtype = 'd' and ad.adbin is null then pg_get_expr(t.typdefaultbin, 0)
+          when t.default_value is not null and ad.adbin is null then t.default_value
           when a.attidentity = 'd' then (
             select format('nextval(%L)', s.objid::regclass)
             from pg_catalog.pg_depend s
@@ -45,33 +78,34 @@ relation_columns as (
           )
           when a.attgenerated = 's' then null
           else pg_get_expr(ad.adbin, ad.adrelid)
-        end,
-        (select json_agg(e.enumlabel order by e.enumsortorder)
-         from pg_catalog.pg_enum e where e.enumtypid = coalesce(b.base_id, t.oid))
+        end
       ) order by a.attnum
     ) as columns
-  from relations r
-  join pg_catalog.pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
-  join pg_catalog.pg_type t on t.oid = a.atttypid
-  left join base_types b on b.domain_id = t.oid
+  from attributes a
+  join types t on t.atttypid = a.atttypid and t.atttypmod = a.atttypmod
   left join pg_catalog.pg_attrdef ad on ad.adrelid = a.attrelid and ad.adnum = a.attnum
   left join pg_catalog.pg_description d
     on d.objoid = a.attrelid and d.objsubid = a.attnum and d.classoid = 'pg_catalog.pg_class'::regclass
   group by a.attrelid
 )
-select coalesce(json_agg(json_build_array(
+select 't', json_build_array(number, type)::text from types
+union all
+select 'r', json_build_array(
   r.oid::bigint,
   r.nspname,
   r.relname,
   d.description,
   r.relkind in ('v', 'm'),
-  -- pg_relation_is_updatable: a bit for each command, 1 << CmdType
-  r.relkind in ('r', 'p') or r.relkind in ('v', 'f') and pg_relation_is_updatable(r.oid, true) & 8 <> 0,
-  r.relkind in ('r', 'p') or r.relkind in ('v', 'f') and pg_relation_is_updatable(r.oid, true) & 4 <> 0,
-  r.relkind in ('r', 'p') or r.relkind in ('v', 'f') and pg_relation_is_updatable(r.oid, true) & 16 <> 0,
+  r.relkind in ('r', 'p') or u.commands & 8 <> 0,
+  r.relkind in ('r', 'p') or u.commands & 4 <> 0,
+  r.relkind in ('r', 'p') or u.commands & 16 <> 0,
   coalesce(c.columns, '[]')
-)), '[]')::text
+)::text
 from relations r
+-- A bit for each command, 1 << CmdType.
+cross join lateral (
+  select case when r.relkind in ('v', 'f') then pg_relation_is_updatable(r.oid, true) else 0 end as commands offset 0
+) u
 left join relation_columns c on c.attrelid = r.oid
 left join pg_catalog.pg_description d
   on d.objoid = r.oid and d.objsubid = 0 and d.classoid = 'pg_catalog.pg_class'::regclass

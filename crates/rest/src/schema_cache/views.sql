@@ -4,7 +4,7 @@ select
   n.nspname::text,
   c.relname::text,
   (
-    select json_agg(json_build_array(a.attnum, a.attname) order by a.attnum)::text
+    select coalesce(json_agg(json_build_array(a.attnum, a.attname) order by a.attnum), '[]')::text
     from pg_catalog.pg_attribute a
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   ),

@@ -116,7 +116,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("truncate _launchdb.schema_versions", "42501"),
     ("alter table _launchdb.schema_versions owner to postgres", "42501"),
     ("create trigger t before insert on _launchdb.schema_versions execute function storage.protect_delete()", "42501"),
-    ("select _launchdb.move_schema_version()", "42501"),
+    ("select _launchdb.move_schema_version('{}', true)", "42501"),
     ("update _launchdb.baseline_migrations set checksum = ''", "42501"),
 ];
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::{AmbiguousRelBetween, NoRelBetween};
+use crate::error::{AmbiguousRelBetween, NoRelBetween, Subject};
 
 fn db(code: &str, message: &str, detail: Option<&str>) -> Error {
     Error::Db(Box::new(pg::DbError {
@@ -44,6 +44,7 @@ fn bodies_have_the_order_of_keys_that_clients_have_measured() {
                 embedding: "first with second".into(),
                 relationship: format!("{name} using first(x) and second(id)"),
                 suggestion: format!("second!{name}"),
+                about: Vec::new(),
             })
             .into(),
     };
@@ -84,7 +85,7 @@ fn what_was_searched_is_told() {
             name: "f".into(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             unnamed,
-            hint: Some("Perhaps".into()),
+            hint: vec![Suggestion { about: Subject::Routines(Vec::new()), text: "Perhaps".into() }],
         }))
     };
     let check = |error: &Error, message: &str, details: &str, hint: &str| {
@@ -111,7 +112,7 @@ fn what_was_searched_is_told() {
             child: "person".into(),
             embed_hint: embed_hint.map(Into::into),
             schema: "test".into(),
-            hint: None,
+            hint: Vec::new(),
         }));
         body(&error)
     };
