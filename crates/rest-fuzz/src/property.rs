@@ -100,7 +100,7 @@ impl Fuzzer {
             Ok(plan) => plan,
             Err(error) => return refused(&error).map(|()| (Reached::Planning, None)),
         };
-        let query = match main_query(&plan, &request, config, &self.cache) {
+        let query = match main_query(&plan, &request, config, self.cache.readers) {
             Ok(query) => query,
             Err(error) => return refused(&error).map(|()| (Reached::Planning, None)),
         };
