@@ -46,6 +46,7 @@ fn qi(name: &str) -> QualifiedIdentifier {
 
 fn table(name: &str, pk: &[&str], columns: &[(&str, &str, &str, Option<&str>)]) -> (QualifiedIdentifier, Table) {
     let table = Table {
+        oid: 0,
         schema: SCHEMA.into(),
         name: name.into(),
         description: None,
@@ -64,7 +65,7 @@ fn table(name: &str, pk: &[&str], columns: &[(&str, &str, &str, Option<&str>)]) 
                 nominal_type: (*nominal).into(),
                 max_length: None,
                 default: default.map(Into::into),
-                enum_values: Box::default(),
+                enum_values: Arc::default(),
             })
             .collect(),
     };
