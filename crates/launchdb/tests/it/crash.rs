@@ -111,8 +111,8 @@ fn create_while_killing(server: &mut Server, home: &ScratchDir) -> Vec<String> {
                 acknowledged.lock().expect("no worker panics").push(id);
             }
             Some((status, body)) if status < 500 && status != 429 => panic!("{status} {body}"),
-            // The server is gone at the moment, or PostgreSQL is.
-            _ => std::thread::sleep(Duration::from_millis(20)),
+            // The server is gone at the moment, or PostgreSQL is. Each try may leave a project behind that has to be finished.
+            _ => std::thread::sleep(Duration::from_millis(200)),
         }
         acknowledged.lock().expect("no worker panics").len() >= CREATIONS
     });
@@ -122,7 +122,8 @@ fn create_while_killing(server: &mut Server, home: &ScratchDir) -> Vec<String> {
 fn every_project_is_whole(server: &mut Server, acknowledged: &[String]) {
     assert!(acknowledged.len() >= CREATIONS, "only {} creations were acknowledged", acknowledged.len());
     // The reconciler is at work after a start; until it is through, unfinished projects may be seen.
-    let projects = server.until("no project is half-made", |server| {
+    let patience = Duration::from_secs(300);
+    let projects = server.until_within(patience, "no project is half-made", |server| {
         let listed = server.cli_json(&["project", "list"]);
         let listed = listed.as_array().or_else(|| listed["projects"].as_array())?.clone();
         listed.iter().all(|project| project["status"] == "active").then_some(listed)

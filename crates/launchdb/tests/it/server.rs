@@ -83,7 +83,17 @@ impl Server {
     }
 
     /// Waits until `look` gives a value; fails with the server's output.
-    pub(crate) fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, what: &str, look: impl FnMut(&Self) -> Option<T>) -> T {
+        self.until_within(PATIENCE, what, look)
+    }
+
+    /// As [`Self::until`], for what takes as long as there is work.
+    pub(crate) fn until_within<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut look: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
         let start = Instant::now();
         loop {
             if let Some(value) = look(self) {
@@ -92,7 +102,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().expect("the process can be asked") {
                 panic!("the server ended with {status} while waiting for: {what}\n{}", self.output());
             }
-            assert!(start.elapsed() < PATIENCE, "never came: {what}\n{}", self.output());
+            assert!(start.elapsed() < patience, "never came: {what}\n{}", self.output());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -25,11 +25,15 @@ use crate::store::secret::secret_map;
 
 /// Between two looks: how long a project can be locked out.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Between two roles whose verifiers have to be hashed.
+const PAUSE: Duration = Duration::from_millis(4);
 /// Rounds of hashing in PostgreSQL's own verifiers. One with others was not made by us, and many would keep us busy.
 const ITERATIONS: u32 = 4096;
 
 impl Provisioner {
     pub(super) async fn keep_logins(self) {
+        // The first look hashes for every project; right after a start there is more urgent work.
+        let _ = self.0.shutdown.run_until_cancelled(tokio::time::sleep(INTERVAL)).await;
         while !self.0.shutdown.is_cancelled() {
             if let Err(error) = self.check_logins().await {
                 tracing::warn!(cause = ?error, "the login roles of projects could not be looked at");
@@ -62,8 +66,8 @@ impl Provisioner {
             if !self.fits(&id, &role, &sealed) {
                 changed.push(role.name);
             }
-            // Each took a millisecond of hashing.
-            tokio::task::yield_now().await;
+            // Each took a millisecond of hashing, which requests must not feel.
+            tokio::time::sleep(PAUSE).await;
         }
         for (role, database) in login::authenticator_settings(&admin.client).await? {
             let ours = login::project_of(&role).is_some_and(|id| id.authenticator_role() == role);
