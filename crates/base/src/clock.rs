@@ -17,9 +17,14 @@ impl Clock {
         Self::default()
     }
 
+    /// The system's time since the Unix epoch, for lines of a log; [`Self::advance`] does not move it.
+    pub fn since_epoch(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// Seconds since the Unix epoch.
     pub fn unix_seconds(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = self.since_epoch();
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX).saturating_add(self.offset.load(Ordering::Relaxed))
     }
 

@@ -5,10 +5,10 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use base::ProjectRef;
 use base::calendar::civil_date;
+use base::{Clock, ProjectRef};
 use tracing::Level;
 
 use crate::log_buffer::LogBuffer;
@@ -50,11 +50,12 @@ pub enum LineFormat {
 pub struct RequestLog {
     buffer: LogBuffer,
     format: LineFormat,
+    clock: Clock,
 }
 
 impl RequestLog {
     pub fn new(buffer: LogBuffer, format: LineFormat) -> Self {
-        Self { buffer, format }
+        Self { buffer, format, clock: Clock::system() }
     }
 
     /// Writes the line, if the log's filter wants it: at `warn` for answers of 500 and above, at `info` otherwise.
@@ -65,7 +66,7 @@ impl RequestLog {
             ("INFO", tracing::enabled!(target: TARGET, Level::INFO))
         };
         if wanted {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = self.clock.since_epoch();
             match self.format {
                 LineFormat::Json => self.buffer.append(|out| json(out, line, level, now)),
                 LineFormat::Pretty => self.buffer.append(|out| pretty(out, line, level, now)),
