@@ -303,7 +303,7 @@ impl Instance {
         if request.preferences.timezone.is_some() && cache.timezones.get().is_none() {
             self.load_timezones(&cache).await?;
         }
-        request.preferences.check(|name| cache.timezones.get().is_some_and(|names| names.contains(name)))?;
+        request.preferences.settle_timezone(|name| cache.timezones.get().is_some_and(|names| names.contains(name)));
         // While a newer cache is loading, this one is known to be old.
         let mut fit = if self.versioned && self.cache.is_loading() { Fit::Unaffected } else { Fit::Newest };
         for _ in 0..MOST_REPEATS {
@@ -568,3 +568,6 @@ impl LargeReads {
         self.0.store(known.map(Arc::new));
     }
 }
+
+#[cfg(test)]
+mod tests;
