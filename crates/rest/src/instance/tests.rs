@@ -22,7 +22,7 @@ const FIXTURE: &str = "
       create role wire_strict;
       grant wire_caller, wire_strict to wire_login;
       alter role wire_strict set statement_timeout to '7s';
-      alter role wire_strict set default_transaction_isolation to 'repeatable read';
+      alter role wire_strict set default_transaction_isolation to 'REPEATABLE READ';
       alter role wire_strict set log_min_messages to 'error';
     exception when others then null; end $$;
     create table authors (id int primary key, name text);
