@@ -85,7 +85,7 @@ fn role_settings(rows: &Rows) -> HashMap<String, RoleSettings> {
         let (Some(role), Some(name), Some(value)) = (row.text(0), row.text(1), row.text(2)) else { continue };
         let settings = roles.entry(role.to_owned()).or_default();
         if name == "default_transaction_isolation" {
-            settings.isolation_level = Some(IsolationLevel::parse(&value.to_ascii_lowercase()));
+            settings.isolation_level = Some(IsolationLevel::parse(value));
         } else {
             settings.settings.push((name.to_owned(), value.to_owned()));
         }

@@ -34,7 +34,13 @@ const FIXTURE: &str = "
     insert into loans values (1, 1);
     create function one_author(wanted int) returns authors stable language sql as 'select * from authors where id = wanted';
     create function all_books() returns setof books stable language sql as 'select * from books';
+    create function add_author(id int) returns text language sql set default_transaction_isolation = 'Serializable' as $f$
+      insert into authors values (id, 'new'); select current_setting('transaction_isolation') $f$;
     create function setting_of(name text) returns text stable language sql as 'select current_setting(name)';
+    create sequence tries;
+    create function third_time() returns int language plpgsql set default_transaction_isolation = 'serializable' as $f$
+      begin if nextval('tries') % 3 <> 0 then raise sqlstate '40001'; end if; return 1; end $f$;
+    grant usage on all sequences in schema public to wire_caller;
     grant usage on schema public to wire_caller, wire_strict;
     grant select, insert, update, delete on all tables in schema public to wire_caller;
 ";
@@ -236,4 +242,22 @@ async fn settings_of_the_callers_role_hold_for_its_transactions() {
     ];
     check_with(config(), "wire_strict", cases).await;
     check(&[("GET /rpc/setting_of?name=statement_timeout", "200 [content-range 0-0/*] \"0\"")]).await;
+}
+
+#[tokio::test]
+async fn a_function_with_an_isolation_level_commits() {
+    check(&[
+        ("POST /rpc/add_author\n\n{\"id\":7}", "200 [content-range 0-0/*] \"serializable\""),
+        ("POST /rpc/add_author\n\n{\"id\":8}", "200 [content-range 0-0/*] \"serializable\""),
+        // What could not be put in line with others is tried again.
+        ("POST /rpc/third_time", "200 [content-range 0-0/*] 1"),
+        ("PATCH /authors?id=eq.7\n\n{\"id\":9}", "204 [content-range 0-0/*]"),
+        ("GET /rpc/setting_of?name=transaction_isolation", "200 [content-range 0-0/*] \"read committed\""),
+        (
+            "GET /authors?id=gt.6&select=id&order=id",
+            r#"200 [content-range 0-1/*] [content-location /authors?id=gt.6&order=id&select=id] [{"id":8}, 
+ {"id":9}]"#,
+        ),
+    ])
+    .await;
 }
