@@ -18,10 +18,13 @@ pub enum JwtError {
     /// The token does not have three parts; holds how many it has.
     #[error("expected 3 parts in JWT; got {0}")]
     Parts(usize),
-    #[error("the JWT's header is no JSON object in base64url")]
-    Header,
-    #[error("the JWT's algorithm is missing, unknown or not the key's")]
-    Algorithm,
+    /// The parts are not in base64url, or the header is none that is understood: no JSON object, an algorithm that is
+    /// missing or unknown, or extensions that must be understood.
+    #[error("the JWT's form or its header is not understood")]
+    Malformed,
+    /// The header says that there is no signature (`alg` is `none`).
+    #[error("the JWT is not signed")]
+    Unsecured,
     /// No configured key fits the token's `alg` and `kid`.
     #[error("no suitable key was found to decode the JWT")]
     NoKey,
@@ -56,9 +59,16 @@ enum Verifier {
     Ed25519(Vec<u8>),
 }
 
+/// What a key goes by.
+enum KeyId {
+    Unnamed,
+    /// The JWK's `kid`. A token that asks for a key by name gets no other, not even one without a name.
+    Jwk(Option<String>),
+}
+
 /// One key that can verify tokens.
 pub struct JwtKey {
-    kid: Option<String>,
+    id: KeyId,
     /// The JWK's `alg`: the key serves this algorithm only.
     alg: Option<String>,
     verifier: Verifier,
@@ -70,13 +80,14 @@ pub struct JwtKey {
 pub struct InvalidJwk(&'static str);
 
 impl JwtKey {
-    /// A shared secret for HS256, HS384 and HS512.
+    /// A shared secret for HS256, HS384 and HS512. It has no name, so it serves tokens that ask for any.
     pub fn secret(bytes: &[u8]) -> Self {
-        Self { kid: None, alg: None, verifier: Verifier::Hmac(bytes.to_vec()) }
+        Self { id: KeyId::Unnamed, alg: None, verifier: Verifier::Hmac(bytes.to_vec()) }
     }
 
-    /// Reads one JWK object (RFC 7517).
-    pub fn from_jwk(jwk: &Value) -> Result<Self, InvalidJwk> {
+    /// Reads one JWK object (RFC 7517); None when it is a key that signs nothing (`use` is `enc`) or one of a kind
+    /// that is not known here.
+    pub fn from_jwk(jwk: &Value) -> Result<Option<Self>, InvalidJwk> {
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
         let bytes = |name: &'static str| {
             text(name).and_then(|t| B64.decode(t.trim_end_matches('=')).ok()).ok_or(InvalidJwk(name))
@@ -89,15 +100,18 @@ impl JwtKey {
                 Verifier::Ecdsa { point, p384: crv == "P-384" }
             }
             (Some("OKP"), Some("Ed25519")) => Verifier::Ed25519(bytes("x")?),
-            _ => return Err(InvalidJwk("kty or crv is missing or not supported")),
+            (None, _) => return Err(InvalidJwk("kty")),
+            (Some(_), _) => return Ok(None),
         };
-        Ok(Self { kid: text("kid").map(str::to_owned), alg: text("alg").map(str::to_owned), verifier })
+        let id = KeyId::Jwk(text("kid").map(str::to_owned));
+        let signs = text("use") != Some("enc");
+        Ok(signs.then(|| Self { id, alg: text("alg").map(str::to_owned), verifier }))
     }
 
     fn serves(&self, alg: &str, kid: Option<&str>) -> bool {
-        let kid_fits = match (&self.kid, kid) {
-            (Some(own), Some(wanted)) => own == wanted,
-            _ => true,
+        let kid_fits = match (&self.id, kid) {
+            (KeyId::Jwk(own), Some(wanted)) => own.as_deref() == Some(wanted),
+            (KeyId::Jwk(_), None) | (KeyId::Unnamed, _) => true,
         };
         let family = match &self.verifier {
             Verifier::Hmac(_) => matches!(alg, "HS256" | "HS384" | "HS512"),
@@ -148,6 +162,11 @@ fn rsa_parameters(alg: &str) -> Option<&'static signature::RsaParameters> {
     }
 }
 
+/// What `alg` can be (RFC 7518, section 3.1; RFC 8037), whether there is a key for it or not.
+const ALGORITHMS: [&str; 13] = [
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+];
+
 /// The keys a server accepts tokens of, tried in order.
 #[derive(Clone, Default)]
 pub struct JwtKeys(Arc<Vec<JwtKey>>);
@@ -165,23 +184,26 @@ impl JwtKeys {
     pub fn verify_signature(&self, token: &str) -> Result<Claims, JwtError> {
         let parts: Vec<&str> = token.split('.').collect();
         let [header, payload, sig] = parts.as_slice() else { return Err(JwtError::Parts(parts.len())) };
-        let header: Map<String, Value> =
-            B64.decode(header).ok().and_then(|raw| serde_json::from_slice(&raw).ok()).ok_or(JwtError::Header)?;
-        let alg = header.get("alg").and_then(Value::as_str).ok_or(JwtError::Algorithm)?;
-        if alg == "none" || header.contains_key("crit") {
-            return Err(JwtError::Algorithm);
+        let decoded = |part: &str| B64.decode(part).map_err(|_| JwtError::Malformed);
+        let header: Map<String, Value> = serde_json::from_slice(&decoded(header)?).map_err(|_| JwtError::Malformed)?;
+        let alg = header.get("alg").and_then(Value::as_str).ok_or(JwtError::Malformed)?;
+        let raw = decoded(payload)?;
+        if alg == "none" {
+            return Err(JwtError::Unsecured);
         }
+        if !ALGORITHMS.contains(&alg) || header.contains_key("crit") {
+            return Err(JwtError::Malformed);
+        }
+        let sig = decoded(sig)?;
         let kid = header.get("kid").and_then(Value::as_str);
         let mut fitting = self.0.iter().filter(|key| key.serves(alg, kid)).peekable();
         if fitting.peek().is_none() {
             return Err(JwtError::NoKey);
         }
-        let sig = B64.decode(sig).map_err(|_| JwtError::Signature)?;
         let message = &token.as_bytes()[..token.rfind('.').unwrap_or(0)];
         if !fitting.any(|key| key.verify(alg, message, &sig)) {
             return Err(JwtError::Signature);
         }
-        let raw = B64.decode(payload).map_err(|_| JwtError::Payload)?;
         serde_json::from_slice(&raw).map(Claims::new).map_err(|_| JwtError::Payload)
     }
 }
@@ -235,10 +257,45 @@ mod tests {
         check(&format!("{head}.{}A", &sig[..sig.len() - 1]), JwtError::Signature);
         check(&sign_hs256(b"another secret, of another project", &json!({})), JwtError::Signature);
         let none = format!("{}.{}.", B64.encode(r#"{"alg":"none"}"#), B64.encode("{}"));
-        check(&none, JwtError::Algorithm);
+        check(&none, JwtError::Unsecured);
         let es256 = format!("{}.{}.{sig}", B64.encode(r#"{"alg":"ES256"}"#), B64.encode("{}"));
         check(&es256, JwtError::NoKey);
-        check("a.b.c", JwtError::Header);
+        check("a.b.c", JwtError::Malformed);
+        check(&format!("{head}.{sig}="), JwtError::Malformed);
+        for header in ["7", "{}", r#"{"alg":"HS1"}"#, r#"{"alg":"HS256","crit":["exp"]}"#] {
+            check(&format!("{}.{}.{sig}", B64.encode(header), B64.encode("{}")), JwtError::Malformed);
+        }
+    }
+
+    #[test]
+    fn a_token_that_names_its_key_gets_no_other() {
+        let jwk = |more: Value| {
+            let mut jwk = json!({"kty": "oct", "k": B64.encode(SECRET)});
+            jwk.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            JwtKey::from_jwk(&jwk).unwrap()
+        };
+        let token = |header: Value| {
+            let message = format!("{}.{}", B64.encode(header.to_string()), B64.encode("{}"));
+            let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());
+            format!("{message}.{}", B64.encode(tag))
+        };
+        let check = |key: Option<JwtKey>, kid: Option<&str>, expected: Result<(), JwtError>| {
+            let keys = JwtKeys::new(key.into_iter().collect());
+            let token = token(json!({"alg": "HS256", "kid": kid}));
+            assert_eq!(keys.verify_signature(&token).map(|_| ()), expected, "{kid:?}");
+        };
+        check(jwk(json!({"kid": "a"})), Some("a"), Ok(()));
+        check(jwk(json!({"kid": "a"})), None, Ok(()));
+        check(jwk(json!({"kid": "a"})), Some("b"), Err(JwtError::NoKey));
+        check(jwk(json!({})), Some("b"), Err(JwtError::NoKey));
+        check(Some(JwtKey::secret(SECRET)), Some("b"), Ok(()));
+        check(jwk(json!({"use": "sig"})), None, Ok(()));
+        check(jwk(json!({"alg": "HS512"})), None, Err(JwtError::NoKey));
+        // Keys that sign nothing, and kinds of keys that are not known.
+        check(jwk(json!({"use": "enc"})), None, Err(JwtError::NoKey));
+        check(jwk(json!({"kty": "OKP", "crv": "X25519"})), None, Err(JwtError::NoKey));
+        assert_eq!(JwtKey::from_jwk(&json!({"kty": "RSA"})).err(), Some(InvalidJwk("n")));
+        assert_eq!(JwtKey::from_jwk(&json!({"k": "x"})).err(), Some(InvalidJwk("kty")));
     }
 
     #[test]

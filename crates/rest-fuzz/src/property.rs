@@ -91,9 +91,7 @@ impl Fuzzer {
             Ok(request) => request,
             Err(error) => return refused(&error).map(|()| (Reached::Parsing, None)),
         };
-        if let Err(error) = request.preferences.check(|name| name == "Europe/Berlin") {
-            return refused(&error).map(|()| (Reached::Parsing, None));
-        }
+        request.preferences.settle_timezone(|name| name == "Europe/Berlin");
         // For `Content-Location` and `Preference-Applied`.
         let _ = request.preferences.applied();
         let plan = match action_plan(&request, config, &self.cache) {

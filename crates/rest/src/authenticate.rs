@@ -71,7 +71,7 @@ impl VerifiedTokens {
 
     /// The caller of a request with these headers. `now` is in Unix seconds.
     pub(crate) fn caller(&self, config: &Config, headers: &HeaderMap, now: i64) -> Result<Caller, Error> {
-        let Some(token) = bearer(headers) else {
+        let Some(token) = bearer(headers).map(String::from_utf8_lossy) else {
             let role = config.db_anon_role.as_deref().ok_or(Error::JwtTokenRequired)?;
             return Ok(caller(role, &serde_json::Map::new(), Credential::None));
         };
@@ -81,7 +81,7 @@ impl VerifiedTokens {
         if token.is_empty() {
             return Err(Error::EmptyJwt);
         }
-        let claims = self.verify(config, token)?;
+        let claims = self.verify(config, &token)?;
         check_times(&claims, now).map_err(Error::Jwt)?;
         check_audience(config, &claims).map_err(Error::Jwt)?;
         let role = config.jwt_role_claim_key.role(&Value::Object((*claims.map).clone()));
@@ -96,11 +96,13 @@ fn caller(role: &str, claims: &serde_json::Map<String, Value>, credential: Crede
     Caller { role: RoleName::new(role), claims: Arc::from(Value::Object(claims).to_string()), credential }
 }
 
-/// The token of `Authorization: Bearer`, in whatever case the scheme is written.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The token of `Authorization: Bearer`, in whatever case the scheme is written. Bytes that no token has are a bad
+/// token, not none.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let end = value.iter().position(u8::is_ascii_whitespace).unwrap_or(value.len());
+    let (scheme, token) = value.split_at(end);
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii())
 }
 
 fn check_audience(config: &Config, claims: &Claims) -> Result<(), JwtError> {

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api_request::ApiRequest;
 use crate::cache_slot::{CacheSlot, Renewal, Source};
-use crate::config::Config;
+use crate::config::{Config, RoleSettings};
 use crate::error::Error;
 use crate::main_tx::{DbResult, MainTx, search_path};
 use crate::plan::{self, ActionPlan, Footprint};
@@ -303,7 +303,7 @@ impl Instance {
         if request.preferences.timezone.is_some() && cache.timezones.get().is_none() {
             self.load_timezones(&cache).await?;
         }
-        request.preferences.check(|name| cache.timezones.get().is_some_and(|names| names.contains(name)))?;
+        request.preferences.settle_timezone(|name| cache.timezones.get().is_some_and(|names| names.contains(name)));
         // While a newer cache is loading, this one is known to be old.
         let mut fit = if self.versioned && self.cache.is_loading() { Fit::Unaffected } else { Fit::Newest };
         for _ in 0..MOST_REPEATS {
@@ -375,7 +375,14 @@ impl Instance {
             ActionPlan::Info(_) => None,
             _ => Some(query::main_query(&plan, request, &self.config, self.readers(on))?),
         };
-        let by_rows = || query::read_rows(&plan, request, &self.config, self.readers(on));
+        // Rows are handed on by a transaction that ends with them, never by an explicit one.
+        let isolated = self.role_settings(on.caller).is_some_and(|of_role| of_role.isolation_level.is_some());
+        let by_rows = || {
+            if isolated {
+                return Ok(None);
+            }
+            query::read_rows(&plan, request, &self.config, self.readers(on))
+        };
         let query = match query {
             Some(query) if self.large_reads.contains(&query) => by_rows()?.or(Some(query)),
             query => query,
@@ -410,7 +417,7 @@ impl Instance {
         let result = match query {
             None => DbResult::None,
             Some(mut query) => {
-                let of_role = self.config.role_settings.get(on.caller.role.as_str());
+                let of_role = self.role_settings(on.caller);
                 query.isolation_level = query.isolation_level.or(of_role.and_then(|of_role| of_role.isolation_level));
                 if self.config.log_query
                     && let Some(log) = on.parts.extensions.get::<QueryLog>()
@@ -454,6 +461,10 @@ impl Instance {
         }
     }
 
+    fn role_settings(&self, caller: &Caller) -> Option<&RoleSettings> {
+        self.config.role_settings.get(caller.role.as_str())
+    }
+
     fn session<'a>(
         &'a self,
         on: &On<'a>,
@@ -476,7 +487,7 @@ impl Instance {
             search_path: self.search_paths.get(index).ok_or_else(no_path)?,
             sets_search_path: !self.sessions_have_path || index > 0,
             read_only,
-            role_settings: self.config.role_settings.get(on.caller.role.as_str()).map_or(&[], |of_role| &of_role.settings),
+            role_settings: self.role_settings(on.caller).map_or(&[], |of_role| &of_role.settings),
             statement_timeout_ms: self.timeout_of(&on.caller.role),
             schema: check,
         })
@@ -568,3 +579,6 @@ impl LargeReads {
         self.0.store(known.map(Arc::new));
     }
 }
+
+#[cfg(test)]
+mod tests;

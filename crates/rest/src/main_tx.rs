@@ -61,6 +61,19 @@ impl ResultSet {
     }
 }
 
+/// SQLSTATE of a transaction that could not be put in line with others; it is to be run again.
+const SERIALIZATION_FAILURE: &str = "40001";
+/// How often such a transaction is run again.
+const SERIALIZATION_REPEATS: usize = 8;
+
+/// How a transaction ends.
+struct Ending {
+    check: Check,
+    /// Which of the results is checked.
+    at: usize,
+    rollback: bool,
+}
+
 /// What a transaction runs against.
 pub(crate) struct MainTx<'a> {
     pub(crate) pool: &'a Pool,
@@ -86,28 +99,19 @@ impl MainTx<'_> {
         let explain_count = query.explain_count.is_some();
         let has_pre_request = usize::from(query.pre_request.is_some());
         let at = has_pre_request + usize::from(explain_count);
-        // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit. An isolation
-        // level means an explicit BEGIN, which needs an explicit end.
-        let conditional = rollback || query.isolation_level.is_some() || (!read_only && check.is_some());
+        // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
+        let conditional = rollback || (!read_only && check.is_some());
         let rows_are_elements = query.streams == Streams::Rows;
-        let exchange = self.exchange(query, conditional, rollback);
-        let results = if conditional {
-            let (results, transaction) = self.pool.begin(&exchange).await?;
-            let main = results.get(at);
-            if let Err(error) = check.apply(main) {
-                transaction.rollback().await?;
-                return Err(error);
+        let isolation_level = query.isolation_level;
+        let isolated = isolation_level.is_some_and(|level| level != IsolationLevel::ReadCommitted);
+        let exchange = self.exchange(query, begin(isolation_level, conditional), rollback);
+        let ending = Ending { check, at, rollback };
+        let mut repeats = if isolated { SERIALIZATION_REPEATS } else { 0 };
+        let results = loop {
+            match self.transact(&exchange, &ending).await {
+                Err(Error::Db(cause)) if cause.code == SERIALIZATION_FAILURE && repeats > 0 => repeats -= 1,
+                results => break results?,
             }
-            if rollback {
-                transaction.rollback().await?
-            } else {
-                transaction.commit().await?
-            }
-            results
-        } else {
-            let results = self.pool.run(&exchange).await?;
-            check.apply(results.get(at))?;
-            results
         };
         let mut results = results.into_iter().skip(has_pre_request);
         match plan {
@@ -131,6 +135,26 @@ impl MainTx<'_> {
         }
     }
 
+    /// Runs the exchange and ends its transaction: an explicit one by what came of it.
+    async fn transact(&self, exchange: &Exchange, ending: &Ending) -> Result<Vec<Rows>, Error> {
+        if exchange.begin.is_none() {
+            let results = self.pool.run(exchange).await?;
+            ending.check.apply(results.get(ending.at))?;
+            return Ok(results);
+        }
+        let (results, transaction) = self.pool.begin(exchange).await?;
+        if let Err(error) = ending.check.apply(results.get(ending.at)) {
+            transaction.rollback().await?;
+            return Err(error);
+        }
+        if ending.rollback {
+            transaction.rollback().await?;
+        } else {
+            transaction.commit().await?;
+        }
+        Ok(results)
+    }
+
     fn total(&self, request: &ApiRequest, counted: Option<i64>, planned: Option<i64>) -> Option<i64> {
         match request.preferences.count {
             Some(PreferCount::Planned) => planned,
@@ -143,7 +167,7 @@ impl MainTx<'_> {
         }
     }
 
-    fn exchange(&self, query: MainQuery, conditional: bool, rollback: bool) -> Exchange {
+    fn exchange(&self, query: MainQuery, begin: Option<&'static str>, rollback: bool) -> Exchange {
         let (readers, read_only) = (self.readers, query.read_only);
         let Session { scope, setup } = self.session(&query);
         let mut queries: Vec<Query> = Vec::with_capacity(2);
@@ -158,7 +182,7 @@ impl MainTx<'_> {
             // Deferred constraints must have their say although nothing will be committed.
             queries.push(Query { sql: "set constraints all immediate".into(), params: Vec::new() });
         }
-        let begin = begin(query.isolation_level, conditional).map(|sql| Query { sql: sql.into(), params: Vec::new() });
+        let begin = begin.map(|sql| Query { sql: sql.into(), params: Vec::new() });
         let streams = query.streams;
         Exchange { scope, begin, setup, queries, read_only, resets: readers.writes, joins, streams }
     }

@@ -66,7 +66,7 @@ pub fn range_status(offset: u64, page: i64, total: Option<i64>) -> (StatusCode, 
 
 /// Rows between two inclusive bounds while they are still being intersected: it may turn out empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     pub(crate) lower: i64,
     /// `i64::MAX` is without end.
     pub(crate) upper: i64,

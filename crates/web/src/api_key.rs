@@ -48,10 +48,9 @@ impl KeyError {
             Self::Role => "The JWT's role is not allowed in this project".into(),
             Self::Jwt(error) => match error {
                 JwtError::Parts(n) => format!("Expected 3 parts in JWT; got {n}").into(),
-                JwtError::Header => "JWT couldn't be decoded".into(),
-                JwtError::Algorithm => "Wrong or unsupported encoding algorithm".into(),
-                JwtError::NoKey => "No suitable key or wrong key type".into(),
-                JwtError::Signature => "JWT cryptographic operation failed".into(),
+                JwtError::Malformed => "JWT cryptographic operation failed".into(),
+                JwtError::Unsecured => "Wrong or unsupported encoding algorithm".into(),
+                JwtError::NoKey | JwtError::Signature => "No suitable key or wrong key type".into(),
                 JwtError::Payload => "Parsing claims failed".into(),
                 JwtError::Expired => "JWT expired".into(),
                 JwtError::NotYetValid => "JWT not yet valid".into(),
@@ -320,7 +319,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, KeyError> {
     match std::str::from_utf8(token) {
         Ok(token) if !token.trim().is_empty() => Ok(Some(token.trim())),
         Ok(_) => Err(KeyError::Empty),
-        Err(_) => Err(KeyError::Jwt(JwtError::Header)),
+        Err(_) => Err(KeyError::Jwt(JwtError::Malformed)),
     }
 }
 

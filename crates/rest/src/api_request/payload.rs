@@ -284,7 +284,8 @@ impl NextElement<'_> {
 }
 
 /// CSV with a header line becomes a JSON array of objects whose values are strings; the word `NULL` becomes null.
-/// Fields beyond the header are dropped. Long names over many short rows would be out of proportion to the body.
+/// Fields beyond the header are dropped; the first line says how many of the columns there are. Long names over many
+/// short rows would be out of proportion to the body.
 fn csv(body: &Bytes) -> Result<Payload, Error> {
     let invalid = |error: &dyn fmt::Display| Error::InvalidBody(error.to_string());
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(body.as_ref());
@@ -292,11 +293,12 @@ fn csv(body: &Bytes) -> Result<Payload, Error> {
     if header.is_empty() {
         return Err(Error::InvalidBody("parse error (not enough input)".into()));
     }
-    let keys: BTreeSet<String> = header.iter().map(str::to_owned).collect();
     let mut json = Vec::with_capacity(body.len() * 2);
+    let mut width = None;
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(|error| invalid(&error))? {
-        if record.len() < header.len() {
+        let fields = record.len().min(header.len());
+        if *width.get_or_insert(fields) != fields {
             return Err(Error::InvalidBody("All lines must have same number of fields".into()));
         }
         json.push(if json.is_empty() { b'[' } else { b',' });
@@ -306,9 +308,8 @@ fn csv(body: &Bytes) -> Result<Payload, Error> {
             limit::CSV_GROWTH.check(json.len() / body.len())?;
         }
     }
-    if json.is_empty() {
-        return Ok(empty_array());
-    }
+    let Some(width) = width else { return Ok(empty_array()) };
+    let keys = header.iter().take(width).map(str::to_owned).collect();
     json.push(b']');
     Ok(Payload::Json { raw: json.into(), keys })
 }
@@ -323,7 +324,7 @@ struct CsvRow<'a> {
 
 impl Serialize for CsvRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.header.len()))?;
+        let mut map = serializer.serialize_map(None)?;
         for (name, value) in self.header.iter().zip(self.record.iter()) {
             map.serialize_entry(name, &(value != "NULL").then_some(value))?;
         }
@@ -452,7 +453,9 @@ mod tests {
             "a,b\n1,\"x \"\"y\"\"\"\n\nNULL,z,extra\n",
             Ok((r#"[{"a":"1","b":"x \"y\""},{"a":null,"b":"z"}]"#, &["a", "b"])),
         );
-        check(&insert(), "text/csv", "a,b\n1\n", Err("All lines must have same number of fields"));
+        check(&insert(), "text/csv", "a,b\n1,2\n3\n", Err("All lines must have same number of fields"));
+        check(&insert(), "text/csv", "a,b\n1\n3,4\n", Err("All lines must have same number of fields"));
+        check(&insert(), "text/csv", "a,b\n1\n2\n", Ok((r#"[{"a":"1"},{"a":"2"}]"#, &["a"])));
         check(&insert(), "text/csv", "a,b\n", Ok(("[]", &[])));
         check(&insert(), "text/csv", "", Err("parse error (not enough input)"));
         const FORM: &str = "application/x-www-form-urlencoded";

@@ -63,7 +63,7 @@ pub struct Preferences {
     pub transaction: Option<PreferTransaction>,
     pub missing: Option<PreferMissing>,
     pub handling: Option<PreferHandling>,
-    /// Not checked before [`Self::check`].
+    /// Not checked before [`Self::settle_timezone`].
     pub timezone: Option<String>,
     /// Most rows that may be affected; honoured with `handling=strict` only.
     pub max_affected: Option<i64>,
@@ -84,6 +84,9 @@ impl Preferences {
         for header in headers.get_all("prefer") {
             // Names and values are ASCII; bytes that are no UTF-8 can only be unknown.
             let text = String::from_utf8_lossy(header.as_bytes());
+            if text.is_empty() {
+                continue;
+            }
             for preference in text.split(',') {
                 count += 1;
                 limit::PREFERENCES_GIVEN.check(count)?;
@@ -132,12 +135,15 @@ impl Preferences {
         self.handling == Some(PreferHandling::Strict)
     }
 
-    /// Drops a time zone that `knows_timezone` does not know, and refuses unknown preferences with `handling=strict`
-    /// (PGRST122).
-    pub fn check(&mut self, knows_timezone: impl FnOnce(&str) -> bool) -> Result<(), Error> {
+    /// Drops a time zone that `knows_timezone` does not know: it is one of the unknown preferences then.
+    pub fn settle_timezone(&mut self, knows_timezone: impl FnOnce(&str) -> bool) {
         if let Some(timezone) = self.timezone.take_if(|timezone| !knows_timezone(timezone)) {
             self.invalid.insert(self.invalid_before_timezone, format!("timezone={timezone}"));
         }
+    }
+
+    /// Refuses unknown preferences with `handling=strict` (PGRST122).
+    pub fn check(&self) -> Result<(), Error> {
         if self.is_strict() && !self.invalid.is_empty() {
             return Err(Error::InvalidPreferences(self.invalid.clone()));
         }
@@ -262,7 +268,9 @@ mod tests {
         let check = |value: &'static str, expected: Result<(), &[&str]>| {
             let expected = expected
                 .map_err(|invalid| Error::InvalidPreferences(invalid.iter().map(ToString::to_string).collect()));
-            assert_eq!(parse(&[value]).check(|timezone| timezone == "UTC"), expected, "{value}");
+            let mut preferences = parse(&["", value]);
+            preferences.settle_timezone(|timezone| timezone == "UTC");
+            assert_eq!(preferences.check(), expected, "{value}");
         };
         check("handling=strict, timezone=UTC, count=exact", Ok(()));
         check("anything, timezone=x", Ok(()));
@@ -274,8 +282,8 @@ mod tests {
     fn transactions_are_overridden_only_where_allowed() {
         let mut headers = HeaderMap::new();
         headers.append("prefer", HeaderValue::from_static("tx=rollback, handling=strict"));
-        let mut preferences = Preferences::parse(&headers, false).unwrap();
+        let preferences = Preferences::parse(&headers, false).unwrap();
         assert_eq!(preferences.transaction, None);
-        assert_eq!(preferences.check(|_| true), Ok(()));
+        assert_eq!(preferences.check(), Ok(()));
     }
 }

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::parser::{Rule, parse};
 use super::types::{EmbedPath, Filter, LogicTree, OpExpr, OrderTerm, SelectTree};
 use super::url;
-use crate::error::{Error, QueryParamError, RangeError};
+use crate::error::{Error, QueryParamError};
 use crate::limit;
-use crate::range_query::{Bounds, RowRange};
+use crate::range_query::Bounds;
 
 /// What the query string asks for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,10 +25,12 @@ pub struct QueryParams {
     pub select: Vec<SelectTree>,
     /// Filters of all levels; the top level's have an empty path.
     pub filters: Vec<(EmbedPath, Filter)>,
+    /// Names of the parameters that are filters, as they were written: what PUT compares with the primary key.
+    pub filter_names: BTreeSet<String>,
     /// `on_conflict=`
     pub on_conflict: Option<Vec<String>>,
-    /// `limit` and `offset` of embedded resources.
-    pub ranges: Vec<(EmbedPath, RowRange)>,
+    /// `limit` and `offset` of embedded resources; they may be below zero.
+    pub ranges: Vec<(EmbedPath, Bounds)>,
 }
 
 /// What becomes of a parameter; its name's last part says so.
@@ -158,6 +160,7 @@ impl QueryParams {
         }
         params.select = parse("select parameter", select, select, rule!(select))?;
         for (name, value) in filters {
+            params.filter_names.insert(name.to_string());
             let (path, filter) = filter(name, value, is_rpc_read)?;
             filter.op.check_depth()?;
             match filter.op {
@@ -176,10 +179,7 @@ impl QueryParams {
                 top = bounds;
                 continue;
             }
-            if range.limit.and_then(integer).is_some_and(|limit| limit < 0) {
-                return Err(Error::InvalidRange(RangeError::NegativeLimit));
-            }
-            params.ranges.push((range_path(name)?, bounds.to_rows()));
+            params.ranges.push((range_path(name)?, bounds));
         }
         Ok((params, top))
     }
@@ -192,14 +192,6 @@ impl QueryParams {
     /// Filters of embedded resources.
     pub fn filters_not_root(&self) -> impl Iterator<Item = &(EmbedPath, Filter)> {
         self.filters.iter().filter(|(path, _)| !path.is_empty())
-    }
-
-    /// Names of the filtered fields as they were written, without JSON paths: what PUT compares with the primary key.
-    pub fn filter_fields(&self) -> BTreeSet<String> {
-        let name = |(path, filter): &(EmbedPath, Filter)| {
-            path.iter().map(String::as_str).chain([filter.field.name.as_str()]).collect::<Vec<_>>().join(".")
-        };
-        self.filters.iter().map(name).collect()
     }
 }
 

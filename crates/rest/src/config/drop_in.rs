@@ -328,7 +328,8 @@ fn jwt_keys(secret: &[u8]) -> Result<Vec<JwtKey>, String> {
         _ if secret.len() < 32 => return Err("The JWT secret must be at least 32 characters long.".into()),
         _ => return Ok(vec![JwtKey::secret(secret)]),
     };
-    jwks.iter().map(|jwk| JwtKey::from_jwk(jwk).map_err(|error| error.to_string())).collect()
+    // A set may hold keys for other purposes.
+    jwks.iter().filter_map(|jwk| JwtKey::from_jwk(jwk).map_err(|error| error.to_string()).transpose()).collect()
 }
 
 /// Base64 of either alphabet; `.` may stand for the padding.

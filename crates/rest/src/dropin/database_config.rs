@@ -43,10 +43,10 @@ const PARAMETER_PRIVILEGES: i64 = 150_000;
 
 /// Read in one go.
 #[derive(Clone, Debug, Default)]
-pub(super) struct DatabaseConfig {
+pub(crate) struct DatabaseConfig {
     /// `pgrst.*`
     pub(super) settings: Vec<(String, String)>,
-    pub(super) roles: HashMap<String, RoleSettings>,
+    pub(crate) roles: HashMap<String, RoleSettings>,
 }
 
 /// The server's version as a number and in its own words.
@@ -59,7 +59,7 @@ pub(super) async fn server_version(pool: &Pool) -> Result<(i64, String), pg::Err
 
 impl DatabaseConfig {
     /// Calls the pre-config function, if there is one, and reads what counts.
-    pub(super) async fn read(pool: &Pool, pre_config: Option<&QualifiedIdentifier>) -> Result<Self, pg::Error> {
+    pub(crate) async fn read(pool: &Pool, pre_config: Option<&QualifiedIdentifier>) -> Result<Self, pg::Error> {
         let (version, _) = server_version(pool).await?;
         let mut queries = Vec::with_capacity(3);
         queries.extend(pre_config.map(query::call_without_arguments));
@@ -85,7 +85,7 @@ fn role_settings(rows: &Rows) -> HashMap<String, RoleSettings> {
         let (Some(role), Some(name), Some(value)) = (row.text(0), row.text(1), row.text(2)) else { continue };
         let settings = roles.entry(role.to_owned()).or_default();
         if name == "default_transaction_isolation" {
-            settings.isolation_level = Some(IsolationLevel::parse(&value.to_ascii_lowercase()));
+            settings.isolation_level = Some(IsolationLevel::parse(value));
         } else {
             settings.settings.push((name.to_owned(), value.to_owned()));
         }

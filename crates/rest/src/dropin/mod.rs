@@ -8,7 +8,7 @@ mod access_log;
 mod admin;
 mod bind;
 mod cors;
-mod database_config;
+pub(crate) mod database_config;
 mod listener;
 mod metrics;
 mod reload;

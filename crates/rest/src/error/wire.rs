@@ -146,7 +146,7 @@ impl Error {
             Self::JwtSecretMissing => "PGRST300",
             Self::EmptyJwt => "PGRST301",
             Self::Jwt(
-                JwtError::Parts(_) | JwtError::Header | JwtError::Algorithm | JwtError::NoKey | JwtError::Signature,
+                JwtError::Parts(_) | JwtError::Malformed | JwtError::Unsecured | JwtError::NoKey | JwtError::Signature,
             ) => "PGRST301",
             Self::JwtTokenRequired => "PGRST302",
             Self::Jwt(_) => "PGRST303",
@@ -161,7 +161,7 @@ impl Error {
 
     pub fn message(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            Self::Connection(_) => "Database connection error. Retrying the connection.",
+            Self::Connection(_) => "Database connection error.",
             Self::Client(_) => "Database client error. Retrying the connection.",
             Self::SchemaCacheUnavailable | Self::SchemaMoved => {
                 "Could not query the database for the schema cache. Retrying."
@@ -279,7 +279,9 @@ impl Error {
                 return Details::Relationships(rel.candidates.iter().map(CandidateView::from).collect());
             }
             Self::NoRpc(rpc) => rpc.details().into(),
-            Self::Jwt(JwtError::NoKey | JwtError::Signature) => "None of the keys was able to decode the JWT".into(),
+            Self::Jwt(JwtError::NoKey) => "No suitable key was found to decode the JWT".into(),
+            Self::Jwt(JwtError::Signature) => "None of the keys was able to decode the JWT".into(),
+            Self::Jwt(JwtError::Unsecured) => "JWT is unsecured but expected 'alg' was not 'none'".into(),
             Self::Db(db) => match pg_error::raised(db) {
                 None => match &db.detail {
                     Some(detail) => detail.into(),
@@ -436,8 +438,8 @@ fn raise_hint(error: &RaiseError) -> &'static str {
 fn jwt_message(error: &JwtError) -> Cow<'static, str> {
     match error {
         JwtError::Parts(parts) => format!("Expected 3 parts in JWT; got {parts}").into(),
-        JwtError::Header => "JWT couldn't be decoded".into(),
-        JwtError::Algorithm => "Wrong or unsupported encoding algorithm".into(),
+        JwtError::Malformed => "JWT cryptographic operation failed".into(),
+        JwtError::Unsecured => "Wrong or unsupported encoding algorithm".into(),
         JwtError::NoKey | JwtError::Signature => "No suitable key or wrong key type".into(),
         JwtError::Payload => "Parsing claims failed".into(),
         JwtError::Expired => "JWT expired".into(),

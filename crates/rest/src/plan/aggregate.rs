@@ -62,12 +62,8 @@ fn hoist(tree: &mut ReadPlanTree) -> Vec<Hoisted> {
 /// A to-many spread is ordered inside its aggregation, for which the subquery has to select what it is ordered by.
 pub(super) fn order_to_many_spreads(tree: &mut ReadPlanTree) -> Result<(), Error> {
     let plan = &mut tree.plan;
+    let aggregates = plan.aggregates();
     if let Some(Spread::ToMany { order_select, order }) = &mut plan.spread {
-        let aggregates = plan.select.iter().any(|field| field.aggregate.is_some())
-            || plan.embeds.iter().any(|embed| match embed {
-                Embed::Spread { fields, .. } => fields.iter().any(|field| field.aggregate.is_some()),
-                Embed::Json { .. } => false,
-            });
         if aggregates {
             return Err(Error::NotImplemented(
                 "Aggregates are not implemented for one-to-many or many-to-many spreads.".to_owned(),

@@ -47,10 +47,17 @@ pub fn action_plan(request: &ApiRequest, config: &Config, cache: &SchemaCache) -
         Action::RelationMutate { target, mutation } => mutate(target, *mutation, request, config, cache),
         Action::Routine { target, method } => call(target, *method, request, config, cache),
         Action::SchemaRead { schema, headers_only } => inspect(schema, *headers_only, request),
-        Action::RelationInfo(target) => Ok(ActionPlan::Info(InfoPlan::Relation(target.clone()))),
+        Action::RelationInfo(target) => {
+            find_table(target, cache)?;
+            Ok(ActionPlan::Info(InfoPlan::Relation(target.clone())))
+        }
+        // What could not be called is not described either.
         Action::RoutineInfo(target) => {
-            let method = InvokeMethod::Read { headers_only: true };
-            find_routine(target, method, request, cache).map(|routine| ActionPlan::Info(InfoPlan::Routine(routine)))
+            let plan = call(target, InvokeMethod::Read { headers_only: true }, request, config, cache)?;
+            Ok(match plan.crud().and_then(CrudPlan::routine) {
+                Some(routine) => ActionPlan::Info(InfoPlan::Routine(routine.clone())),
+                None => plan,
+            })
         }
         Action::SchemaInfo => Ok(ActionPlan::Info(InfoPlan::Schema)),
     }
@@ -88,6 +95,7 @@ fn read(
     find_table(target, cache)?;
     let read = read_tree::read_plan(target, config, cache, request)?;
     let (handler, media_type) = negotiate::negotiate(config, request, target, cache, selects_all(&read))?;
+    request.preferences.check()?;
     Ok(ActionPlan::Crud(Box::new(CrudPlan {
         kind: CrudKind::Read { headers_only },
         read,
@@ -108,6 +116,7 @@ fn mutate(
     let table = find_table(target, cache)?;
     let read = read_tree::read_plan(target, config, cache, request)?;
     let plan = mutate::mutate_plan(mutation, target, table, request, cache, &read)?;
+    request.preferences.check()?;
     let (handler, media_type) = negotiate::negotiate(config, request, target, cache, selects_all(&read))?;
     Ok(ActionPlan::Crud(Box::new(CrudPlan {
         kind: CrudKind::Mutate { mutation, plan },
@@ -136,6 +145,7 @@ fn call(
     let plan = call::call_plan(&routine, request, method, &call::argument_names(request, method), &read);
     let (handler, media_type) = negotiate::negotiate(config, request, &relation, cache, selects_all(&read))?;
     let preferences = &request.preferences;
+    preferences.check()?;
     if preferences.max_affected.is_some() && preferences.is_strict() && routine.returns_single() {
         return Err(Error::MaxAffectedRpcViolation);
     }

@@ -114,9 +114,12 @@ fn names_primary_key(request: &ApiRequest, table: &Table) -> bool {
             }
         )
     };
-    let named: BTreeSet<&str> = request.query_params.filters.iter().map(|(_, f)| f.field.name.as_str()).collect();
+    let named = &request.query_params.filter_names;
     let key: BTreeSet<&str> = table.pk_columns.iter().map(|c| &**c).collect();
-    request.query_params.logic.is_empty() && !key.is_empty() && named == key && top_level_filters(request).all(plain_eq)
+    request.query_params.logic.is_empty()
+        && !key.is_empty()
+        && named.iter().map(String::as_str).eq(key)
+        && top_level_filters(request).all(plain_eq)
 }
 
 /// The columns that have to come back from a write or a call: those selected, those embeddings join on, and those of

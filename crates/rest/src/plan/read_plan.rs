@@ -44,6 +44,15 @@ pub struct ReadPlan {
 }
 
 impl ReadPlan {
+    /// Whether rows are made one by aggregating, here or from what is spread into them.
+    pub fn aggregates(&self) -> bool {
+        self.select.iter().any(|field| field.aggregate.is_some())
+            || self.embeds.iter().any(|embed| match embed {
+                Embed::Spread { fields, .. } => fields.iter().any(|field| field.aggregate.is_some()),
+                Embed::Json { .. } => false,
+            })
+    }
+
     /// What the result is called in the parent.
     pub fn output_name(&self) -> &str {
         self.alias.as_deref().unwrap_or(&self.name)

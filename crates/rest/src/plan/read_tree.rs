@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::identifier::QualifiedIdentifier;
 use crate::limit;
-use crate::range_query::RowRange;
+use crate::range_query::{Bounds, RowRange};
 use crate::schema_cache::SchemaCache;
 
 /// Plans what is read from `target`.
@@ -27,10 +27,13 @@ pub(super) fn read_plan(
     }
     if !is_mutation {
         tree.plan.range = request.top_level_range;
-        for (path, range) in &request.query_params.ranges {
-            update(&mut tree, path, &mut |node| node.range = *range)?;
+        for (path, bounds) in &request.query_params.ranges {
+            let range = rows(*bounds)?;
+            update(&mut tree, path, &mut |node| node.range = range)?;
         }
     }
+    add_logic(&mut tree, cache, request, is_mutation)?;
+    restore_order(&mut tree);
     embed::add_relationships(&mut tree, &target.schema, request, cache)?;
     check_width(&tree, cache)?;
     select::expand_stars(&mut tree, target, cache, false);
@@ -140,15 +143,7 @@ fn add_filters(
     request: &ApiRequest,
     is_mutation: bool,
 ) -> Result<(), Error> {
-    for (path, logic) in &request.query_params.logic {
-        if !(is_mutation && path.is_empty()) {
-            update(tree, path, &mut |node| {
-                let resolved = Resolver::new(cache, &node.from).logic(logic);
-                node.filters.push(resolved);
-            })?;
-        }
-    }
-    for (path, filter) in &request.query_params.filters {
+    for (path, filter) in request.query_params.filters.iter().rev() {
         if !(is_mutation && path.is_empty()) {
             update(tree, path, &mut |node| {
                 let resolved = Resolver::new(cache, &node.from).filter(filter);
@@ -157,6 +152,58 @@ fn add_filters(
         }
     }
     Ok(())
+}
+
+fn add_logic(
+    tree: &mut ReadPlanTree,
+    cache: &SchemaCache,
+    request: &ApiRequest,
+    is_mutation: bool,
+) -> Result<(), Error> {
+    for (path, logic) in request.query_params.logic.iter().rev() {
+        if !(is_mutation && path.is_empty()) {
+            update(tree, path, &mut |node| {
+                let resolved = Resolver::new(cache, &node.from).logic(logic);
+                node.filters.push(resolved);
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Parameters are applied from the last to the first; conditions stand in the order they were written in.
+fn restore_order(tree: &mut ReadPlanTree) {
+    tree.plan.filters.reverse();
+    tree.children.iter_mut().for_each(restore_order);
+}
+
+/// The rows of an embedded resource. Bounds below zero are told as PostgreSQL tells them.
+fn rows(bounds: Bounds) -> Result<RowRange, Error> {
+    let refused = |code: &str, message: &str| {
+        Err(Error::Db(Box::new(pg::DbError {
+            code: code.to_owned(),
+            severity: "ERROR".to_owned(),
+            message: message.to_owned(),
+            detail: None,
+            hint: None,
+            schema: None,
+            table: None,
+            column: None,
+            constraint: None,
+            position: None,
+        })))
+    };
+    if bounds.is_limit_zero() {
+        return Ok(Bounds::LIMIT_ZERO.to_rows());
+    }
+    if bounds.lower < 0 {
+        return refused("2201X", "OFFSET must not be negative");
+    }
+    // Empty is a limit of nothing, below that is a limit below zero.
+    if bounds.upper < bounds.lower.saturating_sub(1) {
+        return refused("2201W", "LIMIT must not be negative");
+    }
+    Ok(bounds.to_rows())
 }
 
 fn order(cache: &SchemaCache, table: &QualifiedIdentifier, terms: &[OrderTerm]) -> Vec<OrderBy> {
@@ -174,15 +221,15 @@ fn order(cache: &SchemaCache, table: &QualifiedIdentifier, terms: &[OrderTerm]) 
         .collect()
 }
 
-/// Changes the node at `path`. Embeddings go by their alias and by their own name.
+/// Changes the node at `path`. Embeddings go by their alias and by their own name. Those on the path come to stand
+/// first among their siblings, in the answer too, as they do in PostgREST.
 fn update(tree: &mut ReadPlanTree, path: &EmbedPath, change: &mut dyn FnMut(&mut ReadPlan)) -> Result<(), Error> {
     let mut node = tree;
     for name in path {
-        node = node
-            .children
-            .iter_mut()
-            .find(|child| child.plan.name == *name || child.plan.alias.as_ref() == Some(name))
-            .ok_or_else(|| Error::NotEmbedded(name.clone()))?;
+        let named = |child: &ReadPlanTree| child.plan.name == *name || child.plan.alias.as_ref() == Some(name);
+        let place = node.children.iter().position(named).ok_or_else(|| Error::NotEmbedded(name.clone()))?;
+        node.children[..=place].rotate_right(1);
+        node = &mut node.children[0];
     }
     change(&mut node.plan);
     Ok(())

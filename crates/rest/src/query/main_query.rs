@@ -131,29 +131,37 @@ pub(crate) fn read_rows(
         return Ok(None);
     }
     let query = main_query(plan, request, config, readers)?;
-    let counting = counting(request, config);
+    let counting = counting(crud, request, config);
     let main = statements::read_rows(&crud.read, counting, readers.response).into_query();
     Ok(Some(MainQuery { main: Some(main), streams: Streams::Rows, ..query }))
 }
 
-fn counting(request: &ApiRequest, config: &Config) -> Counting {
+fn counting(plan: &CrudPlan, request: &ApiRequest, config: &Config) -> Counting {
     let preferences = &request.preferences;
+    let mut counting = Counting::new(preferences.should_count(), config.db_max_rows, request.top_level_range);
+    // Counted are the rows that are aggregated, not what is made of them; and of a function with one result those that
+    // the filters leave.
+    let one_by_one = !plan.read.plan.aggregates() && plan.routine().is_none_or(|routine| !routine.returns_single());
+    counting.page_is_all &= one_by_one;
     let estimated = preferences.count == Some(PreferCount::Estimated);
-    Counting::new(preferences.should_count(), estimated, config.db_max_rows, request.top_level_range)
+    if estimated && matches!(plan.kind, CrudKind::Read { .. }) {
+        counting.stop_after = config.db_max_rows.map(|max| max.saturating_add(1));
+    }
+    counting
 }
 
 fn crud(plan: &CrudPlan, request: &ApiRequest, config: &Config, readers: SettingReaders) -> Snippet {
-    let counting = || counting(request, config);
-    let response_settings = readers.response;
     let CrudPlan { read, media_type, handler, .. } = plan;
+    let counting = counting(plan, request, config);
+    let response_settings = readers.response;
     match &plan.kind {
-        CrudKind::Read { .. } => statements::read(read, counting(), media_type, handler, response_settings),
+        CrudKind::Read { .. } => statements::read(read, counting, media_type, handler, response_settings),
         CrudKind::Mutate { mutation, plan } => {
             let location = *mutation == Mutation::Create
                 && request.preferences.representation == Some(PreferRepresentation::HeadersOnly);
             statements::write(read, plan, location, media_type, handler, response_settings)
         }
-        CrudKind::Call { plan, .. } => statements::call(read, plan, counting(), media_type, handler, response_settings),
+        CrudKind::Call { plan, .. } => statements::call(read, plan, counting, media_type, handler, response_settings),
     }
 }
 

@@ -318,12 +318,7 @@ pub(super) fn join_condition(s: &mut Snippet, condition: &JoinCondition) {
 /// `GROUP BY` what is not aggregated, when something is.
 pub(super) fn group_by(s: &mut Snippet, table: &QualifiedIdentifier, tree: &ReadPlanTree) {
     let (select, embeds) = (&tree.plan.select, &tree.plan.embeds);
-    let aggregates = select.iter().any(|f| f.aggregate.is_some())
-        || embeds.iter().any(|embed| match embed {
-            Embed::Spread { fields, .. } => fields.iter().any(|f| f.aggregate.is_some()),
-            Embed::Json { .. } => false,
-        });
-    if !aggregates {
+    if !tree.plan.aggregates() {
         return;
     }
     let mut first = true;

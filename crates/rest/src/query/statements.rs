@@ -15,17 +15,13 @@ pub(super) struct Counting {
     pub(super) total: bool,
     /// Stop counting above this many (`count=estimated`: more than `db-max-rows` are estimated).
     pub(super) stop_after: Option<u64>,
-    /// All rows are on the page: neither a limit nor `db-max-rows` holds any back.
+    /// All rows are on the page: neither a limit nor `db-max-rows` holds any back, and the page shows them one by one.
     pub(super) page_is_all: bool,
 }
 
 impl Counting {
-    pub(super) fn new(total: bool, estimated: bool, max_rows: Option<u64>, range: RowRange) -> Self {
-        Self {
-            total,
-            stop_after: if estimated { max_rows.map(|max| max.saturating_add(1)) } else { None },
-            page_is_all: max_rows.is_none() && range.is_all(),
-        }
+    pub(super) fn new(total: bool, max_rows: Option<u64>, range: RowRange) -> Self {
+        Self { total, stop_after: None, page_is_all: max_rows.is_none() && range.is_all() }
     }
 }
 

@@ -331,7 +331,7 @@ fn the_response_settings_are_read_only_where_something_can_set_them() {
     let headers = [("accept", r#"application/vnd.pgrst.plan+json; for="text/csv"; options=analyze|wal"#)];
     let query = query_with(&cache, &config, "GET /clients?select=id", &headers, "").unwrap();
     expect![[r#"
-        EXPLAIN (FORMAT JSON, ANALYZE, WAL) WITH pgrst_rows AS (SELECT "public"."clients"."id" FROM "public"."clients" LIMIT $1) SELECT null::int8 AS total_result_set, count(*) AS page_total, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, null::int8 AS response_inserted, null::text AS header, coalesce((SELECT string_agg(k, ',') FROM json_object_keys((SELECT row_to_json(_) FROM pgrst_rows _ LIMIT 1)) k), '') || E'\n' || coalesce(string_agg(substring(_postgrest_t::text, 2, length(_postgrest_t::text) - 2), E'\n'), '') AS body FROM pgrst_rows _postgrest_t
+        EXPLAIN (FORMAT JSON, ANALYZE, WAL) WITH pgrst_rows AS (SELECT "public"."clients"."id" FROM "public"."clients" LIMIT $1) SELECT null::int8 AS total_result_set, count(*) AS page_total, coalesce((SELECT string_agg(k, ',') FROM json_object_keys((SELECT row_to_json(_) FROM pgrst_rows _ LIMIT 1)) k), '') || E'\n' || coalesce(string_agg(substring(_postgrest_t::text, 2, length(_postgrest_t::text) - 2), E'\n'), '') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, null::int8 AS response_inserted, null::text AS header FROM pgrst_rows _postgrest_t
         -- 10
     "#]].assert_eq(&print(&query.main.unwrap()));
     assert_eq!(&*query.pre_request.unwrap().sql, r#"SELECT "public"."check"()"#);

@@ -28,7 +28,7 @@ pub(super) fn headers(json: Option<&str>) -> Result<Vec<(HeaderName, HeaderValue
             if is_framing(&name) {
                 return Err(Error::GucFraming(name.as_str().to_owned()));
             }
-            let value = HeaderValue::try_from(value.as_str()).map_err(|_| Error::GucHeaders)?;
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Error::GucHeaders)?;
             Ok((name, value))
         })
         .collect()

@@ -284,9 +284,10 @@ fn content_type(headers: &mut HeaderMap, media_type: &MediaType, request: &ApiRe
     }
 }
 
-/// Names come from the database and may hold what a header cannot; such a header is left out.
+/// Names come from the database and may hold what a header cannot; such a header is left out. Letters beyond ASCII go
+/// as UTF-8.
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+    if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         headers.insert(name, value);
     }
 }

@@ -66,9 +66,9 @@ pub enum IsolationLevel {
 }
 
 impl IsolationLevel {
-    /// Reads PostgreSQL's spelling; `read uncommitted` is `read committed` there.
+    /// Reads PostgreSQL's spelling, in whatever case; `read uncommitted` is `read committed` there.
     pub fn parse(text: &str) -> Self {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "repeatable read" => Self::RepeatableRead,
             "serializable" => Self::Serializable,
             _ => Self::ReadCommitted,

@@ -195,3 +195,47 @@ fn who_lacks_a_token_is_asked_for_one() {
     );
     check(&Error::JwtSecretMissing, false, None);
 }
+
+#[test]
+fn a_token_that_is_refused_is_told_why() {
+    let check = |error: JwtError, code: &str, message: &str, details: &str| {
+        let expected = format!(r#"{{"code":"{code}","details":{details},"hint":null,"message":"{message}"}}"#);
+        let error = Error::Jwt(error);
+        assert_eq!(body(&error), expected);
+        let (status, headers, _) = render(&error, false);
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+        let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{message}\"");
+        assert_eq!(headers[WWW_AUTHENTICATE], challenge);
+    };
+    check(JwtError::Parts(2), "PGRST301", "Expected 3 parts in JWT; got 2", "null");
+    check(JwtError::Malformed, "PGRST301", "JWT cryptographic operation failed", "null");
+    check(
+        JwtError::Unsecured,
+        "PGRST301",
+        "Wrong or unsupported encoding algorithm",
+        r#""JWT is unsecured but expected 'alg' was not 'none'""#,
+    );
+    check(
+        JwtError::NoKey,
+        "PGRST301",
+        "No suitable key or wrong key type",
+        r#""No suitable key was found to decode the JWT""#,
+    );
+    check(
+        JwtError::Signature,
+        "PGRST301",
+        "No suitable key or wrong key type",
+        r#""None of the keys was able to decode the JWT""#,
+    );
+    check(JwtError::Payload, "PGRST303", "Parsing claims failed", "null");
+}
+
+#[test]
+fn whoever_finds_the_service_away_is_told_to_come_back() {
+    let retry = |error: &Error| render(error, false).1.contains_key(RETRY_AFTER);
+    assert!(retry(&Error::Connection("refused".into())));
+    assert!(retry(&db("53300", "too many connections", None)));
+    // What a function raises is its own.
+    assert!(!retry(&db("PT503", "closed today", None)));
+    assert!(!retry(&db("P0001", "no", None)));
+}

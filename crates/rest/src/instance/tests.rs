@@ -1,0 +1,263 @@
+//! Requests against a database, from the parsed head of the request to status, headers and body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Caller, Credential, RoleName, WriteGate};
+use bytes::Bytes;
+use pg::{Budget, ConnectConfig, LibpqDefaults, PoolConfig};
+use test_support::{TestCluster, TestDatabase};
+use tokio_util::task::TaskTracker;
+
+use super::{Instance, Shared};
+use crate::config::Config;
+use crate::dropin::database_config::DatabaseConfig;
+use crate::error;
+use crate::response::{Body, ServerTiming};
+
+const FIXTURE: &str = "
+    do $$ begin
+      create role wire_login login noinherit password 'x';
+      create role wire_caller;
+      create role wire_strict;
+      grant wire_caller, wire_strict to wire_login;
+      alter role wire_strict set statement_timeout to '7s';
+      alter role wire_strict set default_transaction_isolation to 'REPEATABLE READ';
+      alter role wire_strict set log_min_messages to 'error';
+    exception when others then null; end $$;
+    create table authors (id int primary key, name text);
+    create table books (id int primary key, author_id int references authors, title text, price int);
+    create table loans (id int primary key, author_id int references authors);
+    create table größen (id int primary key, maß text);
+    insert into authors values (1, 'Ada'), (2, 'Bob');
+    insert into books values (1, 1, 'A', 10), (2, 1, 'B', 20), (3, 2, 'C', 30);
+    insert into loans values (1, 1);
+    create function one_author(wanted int) returns authors stable language sql as 'select * from authors where id = wanted';
+    create function all_books() returns setof books stable language sql as 'select * from books';
+    create function add_author(id int) returns text language sql set default_transaction_isolation = 'Serializable' as $f$
+      insert into authors values (id, 'new'); select current_setting('transaction_isolation') $f$;
+    create function setting_of(name text) returns text stable language sql as 'select current_setting(name)';
+    create sequence tries;
+    create function third_time() returns int language plpgsql set default_transaction_isolation = 'serializable' as $f$
+      begin if nextval('tries') % 3 <> 0 then raise sqlstate '40001'; end if; return 1; end $f$;
+    grant usage on all sequences in schema public to wire_caller;
+    grant usage on schema public to wire_caller, wire_strict;
+    grant select, insert, update, delete on all tables in schema public to wire_caller;
+";
+
+async fn database() -> TestDatabase {
+    let database = TestCluster::shared().create_database(None).await;
+    database.execute(FIXTURE).await;
+    database
+}
+
+fn config() -> Config {
+    Config { db_aggregates_enabled: true, ..Config::default() }
+}
+
+/// As a drop-in server makes it: with what the database has to say, and a loaded schema cache.
+async fn instance(database: &TestDatabase, config: Config) -> Instance {
+    let connect = ConnectConfig::from_uri(&database.url_as("wire_login", "x"), &LibpqDefaults::default()).unwrap();
+    let shared = Shared {
+        budget: Budget::new(4),
+        tasks: TaskTracker::new(),
+        connect_timeout: Duration::from_secs(10),
+        interleaved: 0,
+        public_url: None,
+        write_gate: WriteGate::new(),
+    };
+    let pool = PoolConfig { max_connections: 2, interleaved: 0, ..PoolConfig::default() };
+    let first = Instance::drop_in(config.clone(), connect, pool.clone(), &shared);
+    let role_settings = DatabaseConfig::read(first.pool(), None).await.unwrap().roles;
+    let instance = first.with_config(Config { role_settings, ..config }, pool, &shared);
+    instance.reload_schema_cache().await.unwrap();
+    instance
+}
+
+/// `METHOD /path`, then a header a line; a blank line and the body may follow.
+async fn ask(instance: &Instance, role: &str, request: &'static str) -> String {
+    let (head, body) = request.split_once("\n\n").unwrap_or((request, ""));
+    let mut lines = head.lines();
+    let (method, uri) = lines.next().unwrap().split_once(' ').unwrap();
+    let mut http = http::Request::builder().method(method).uri(uri);
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        http = http.header(name, value);
+    }
+    let (parts, ()) = http.body(()).unwrap().into_parts();
+    let caller = Caller { role: RoleName::new(role), claims: Arc::from("{}"), credential: Credential::UserToken };
+    let body = Bytes::from_static(body.as_bytes());
+    let mut timing = ServerTiming::start(false);
+    let answer = instance.respond(&caller, &parts, &body, &mut timing).await;
+    let (status, headers, body) = match answer {
+        Ok(response) => (response.status, response.headers, response.body),
+        Err(error) => {
+            let (status, headers, body) = error::render(&error, true);
+            (status, headers, body.into())
+        }
+    };
+    let mut text = status.as_str().to_owned();
+    for name in ["content-range", "content-location", "location", "preference-applied"] {
+        if let Some(value) = headers.get(name) {
+            text.push_str(&format!(" [{name} {}]", String::from_utf8_lossy(value.as_bytes())));
+        }
+    }
+    let Body::Whole(body) = body else { panic!("a short body") };
+    format!("{text} {}", String::from_utf8_lossy(&body))
+}
+
+async fn check_with(config: Config, role: &str, cases: &[(&'static str, &str)]) {
+    let database = database().await;
+    let instance = instance(&database, config).await;
+    for (request, expected) in cases {
+        assert_eq!(ask(&instance, role, request).await.trim_end(), *expected, "{request}");
+    }
+}
+
+async fn check(cases: &[(&'static str, &str)]) {
+    check_with(config(), "wire_caller", cases).await;
+}
+
+#[tokio::test]
+async fn totals_are_of_rows_not_of_what_is_made_of_them() {
+    check(&[
+        (
+            "GET /books?select=price.sum()\nprefer: count=exact",
+            r#"206 [content-range 0-0/3] [content-location /books?select=price.sum%28%29] [preference-applied count=exact] [{"sum":60}]"#,
+        ),
+        (
+            "GET /authors?select=...books(price.max())&id=eq.1\nprefer: count=exact",
+            r#"400 {"code":"PGRST127","details":"Aggregates are not implemented for one-to-many or many-to-many spreads.","hint":null,"message":"Feature not implemented"}"#,
+        ),
+        (
+            "GET /books?select=...authors(name.max())\nprefer: count=exact",
+            r#"206 [content-range 0-0/3] [content-location /books?select=...authors%28name.max%28%29%29] [preference-applied count=exact] [{"max":"Bob"}]"#,
+        ),
+        (
+            "GET /rpc/one_author?wanted=1&name=eq.Nobody\nprefer: count=exact",
+            "200 [content-range */0] [preference-applied count=exact] null",
+        ),
+    ])
+    .await;
+    let few = Config { db_max_rows: Some(1), ..config() };
+    check_with(
+        few,
+        "wire_caller",
+        &[(
+            "GET /rpc/all_books?select=id\nprefer: count=estimated",
+            r#"206 [content-range 0-0/3] [preference-applied count=estimated] [{"id":1}]"#,
+        )],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn embedded_resources_take_their_parameters_as_postgresql_does() {
+    check(&[
+        (
+            "GET /authors?select=id,books(id)&books.limit=-1",
+            r#"400 {"code":"2201W","details":null,"hint":null,"message":"LIMIT must not be negative"}"#,
+        ),
+        (
+            "GET /authors?select=id,books(id)&books.offset=-1",
+            r#"400 {"code":"2201X","details":null,"hint":null,"message":"OFFSET must not be negative"}"#,
+        ),
+        // A write does not page what it shows.
+        (
+            "PATCH /authors?id=eq.2&select=id,books(id)&books.limit=-1\nprefer: return=representation\n\n{\"name\":\"Bo\"}",
+            "200 [content-range 0-0/*] [preference-applied return=representation] [{\"id\":2,\"books\":[{\"id\": 3}]}]",
+        ),
+        // What a parameter speaks of comes first.
+        (
+            "GET /authors?select=id,loans(id),books(id)&id=eq.1&books.limit=1",
+            concat!(
+                "200 [content-range 0-0/*] ",
+                "[content-location /authors?books.limit=1&id=eq.1&select=id%2Cloans%28id%29%2Cbooks%28id%29] ",
+                r#"[{"id":1,"books":[{"id": 1}],"loans":[{"id": 1}]}]"#
+            ),
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn names_beyond_ascii_are_told_in_headers() {
+    check(&[
+        (
+            "GET /gr%C3%B6%C3%9Fen?select=ma%C3%9F",
+            "200 [content-range */*] [content-location /größen?select=ma%C3%9F] []",
+        ),
+        (
+            "POST /gr%C3%B6%C3%9Fen\nprefer: return=headers-only\n\n{\"id\":1}",
+            "201 [content-range */*] [location /größen?id=eq.1] [preference-applied return=headers-only]",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn preferences_are_refused_where_the_request_makes_sense_otherwise() {
+    const REFUSED: &str = r#"400 {"code":"PGRST122","details":"Invalid preferences: nonsense","hint":null,"message":"Invalid preferences given with handling=strict"}"#;
+    check(&[
+        ("GET /authors\nprefer: handling=strict, nonsense", REFUSED),
+        ("DELETE /authors\nprefer: handling=strict, nonsense", REFUSED),
+        ("POST /rpc/all_books\nprefer: handling=strict, nonsense", REFUSED),
+        ("OPTIONS /rpc/all_books\nprefer: handling=strict, nonsense", REFUSED),
+        ("OPTIONS /authors\nprefer: handling=strict, nonsense", "200"),
+        (
+            "GET /author\nprefer: handling=strict, nonsense",
+            r#"404 {"code":"PGRST205","details":null,"hint":"Perhaps you meant the table 'public.authors'","message":"Could not find the table 'public.author' in the schema cache"}"#,
+        ),
+        (
+            "OPTIONS /author",
+            r#"404 {"code":"PGRST205","details":null,"hint":"Perhaps you meant the table 'public.authors'","message":"Could not find the table 'public.author' in the schema cache"}"#,
+        ),
+        (
+            "OPTIONS /rpc/all_books\naccept: image/png",
+            r#"406 {"code":"PGRST107","details":null,"hint":null,"message":"None of these media types are available: image/png"}"#,
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn put_names_the_key_and_nothing_else() {
+    const REFUSED: &str = r#"405 {"code":"PGRST105","details":null,"hint":null,"message":"Filters must include all and only primary key columns with 'eq' operators"}"#;
+    check(&[
+        ("PUT /authors?id=eq.1&select=*,books(*)&books.id=eq.1\n\n{\"id\":1,\"name\":\"x\"}", REFUSED),
+        ("PUT /authors?id-%3Ea=eq.1\n\n{\"id\":1,\"name\":\"x\"}", REFUSED),
+        ("PUT /authors?id=eq.1&books.id=eq.1\n\n{\"id\":1,\"name\":\"x\"}", r#"400 {"code":"PGRST108","details":null,"hint":"Verify that 'books' is included in the 'select' query parameter.","message":"'books' is not an embedded resource in this request"}"#),
+        ("PUT /authors?id=eq.1\n\n{\"id\":1,\"name\":\"x\"}", "204"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn settings_of_the_callers_role_hold_for_its_transactions() {
+    let cases: &[(&'static str, &str)] = &[
+        ("GET /rpc/setting_of?name=statement_timeout", "200 [content-range 0-0/*] \"7s\""),
+        ("GET /rpc/setting_of?name=transaction_isolation", "200 [content-range 0-0/*] \"repeatable read\""),
+        // The login role may not make this one.
+        ("GET /rpc/setting_of?name=log_min_messages", "200 [content-range 0-0/*] \"warning\""),
+    ];
+    check_with(config(), "wire_strict", cases).await;
+    check(&[("GET /rpc/setting_of?name=statement_timeout", "200 [content-range 0-0/*] \"0\"")]).await;
+}
+
+#[tokio::test]
+async fn a_function_with_an_isolation_level_commits() {
+    check(&[
+        ("POST /rpc/add_author\n\n{\"id\":7}", "200 [content-range 0-0/*] \"serializable\""),
+        ("POST /rpc/add_author\n\n{\"id\":8}", "200 [content-range 0-0/*] \"serializable\""),
+        // What could not be put in line with others is tried again.
+        ("POST /rpc/third_time", "200 [content-range 0-0/*] 1"),
+        ("PATCH /authors?id=eq.7\n\n{\"id\":9}", "204 [content-range 0-0/*]"),
+        ("GET /rpc/setting_of?name=transaction_isolation", "200 [content-range 0-0/*] \"read committed\""),
+        (
+            "GET /authors?id=gt.6&select=id&order=id",
+            r#"200 [content-range 0-1/*] [content-location /authors?id=gt.6&order=id&select=id] [{"id":8}, 
+ {"id":9}]"#,
+        ),
+    ])
+    .await;
+}
