@@ -36,6 +36,7 @@ struct Summary<'a> {
     response_settings: bool,
     /// The execution plan is the answer.
     explains: bool,
+    writes: bool,
 }
 
 pub(super) fn read(
@@ -47,7 +48,7 @@ pub(super) fn read(
 ) -> Snippet {
     let mut s = Snippet::new();
     let explains = explain(&mut s, media_type);
-    let summary = Summary { counting, tree, routine: None, handler, response_settings, explains };
+    let summary = Summary { counting, tree, routine: None, handler, response_settings, explains, writes: false };
     // CSV looks at the rows twice.
     if *handler == MediaHandler::Csv {
         s.sql("WITH pgrst_rows AS (");
@@ -69,7 +70,7 @@ pub(super) fn read(
 pub(super) fn read_rows(tree: &ReadPlanTree, counting: Counting, response_settings: bool) -> Snippet {
     let mut s = Snippet::new();
     let handler = &MediaHandler::Json;
-    let summary = Summary { counting, tree, routine: None, handler, response_settings, explains: false };
+    let summary = Summary { counting, tree, routine: None, handler, response_settings, explains: false, writes: false };
     s.sql("SELECT ");
     totals(&mut s, &summary, "count(*) OVER ()");
     response(&mut s, response_settings);
@@ -95,7 +96,15 @@ pub(super) fn write(
     s.sql("WITH pgrst_source AS (");
     builder::mutate(&mut s, plan);
     s.sql(")");
-    let summary = Summary { counting: Counting::default(), tree, routine: None, handler, response_settings, explains };
+    let summary = Summary {
+        counting: Counting::default(),
+        tree,
+        routine: None,
+        handler,
+        response_settings,
+        explains,
+        writes: true,
+    };
     let merges = matches!(plan, MutatePlan::Insert { on_conflict: Some((ConflictResolution::MergeDuplicates, _)), .. });
     let inserted = merges.then_some("nullif(current_setting('pgrst.inserted', true), '')::int8");
     let pk_columns = match plan {
@@ -140,7 +149,8 @@ pub(super) fn call(
     s.sql("WITH pgrst_source AS (");
     builder::call(&mut s, plan);
     s.sql(")");
-    let summary = Summary { counting, tree, routine: Some(&plan.routine), handler, response_settings, explains };
+    let summary =
+        Summary { counting, tree, routine: Some(&plan.routine), handler, response_settings, explains, writes: false };
     if *handler == MediaHandler::Csv {
         s.sql(", pgrst_rows AS (");
         builder::read(&mut s, tree);
@@ -199,12 +209,30 @@ fn select(
     s.sql("SELECT ");
     totals(s, summary, page_total);
     // Who reads an execution plan knows the order that PostgREST has.
-    if summary.explains {
+    let (as_postgrest, header_first) = (summary.explains, summary.explains && summary.writes);
+    if header_first {
+        header(s, location);
+        s.sql(", ");
+    }
+    if as_postgrest {
         body(s, summary.routine, summary.handler);
         s.sql(" AS body, ");
     }
     response(s, summary.response_settings);
-    s.sql(inserted.unwrap_or("null::int8")).sql(" AS response_inserted, ");
+    s.sql(inserted.unwrap_or("null::int8")).sql(" AS response_inserted");
+    if !header_first {
+        s.sql(", ");
+        header(s, location);
+    }
+    if !as_postgrest {
+        s.sql(", ");
+        body(s, summary.routine, summary.handler);
+        s.sql(" AS body");
+    }
+}
+
+/// What `Location` is made of.
+fn header(s: &mut Snippet, location: Option<&[std::sync::Arc<str>]>) {
     match location {
         Some(pk_columns) => location_parameters(s, pk_columns),
         None => {
@@ -212,11 +240,6 @@ fn select(
         }
     }
     s.sql(" AS header");
-    if !summary.explains {
-        s.sql(", ");
-        body(s, summary.routine, summary.handler);
-        s.sql(" AS body");
-    }
 }
 
 /// The first two columns.
