@@ -6,13 +6,14 @@
 //! data/             the cluster, owned by PostgreSQL's user; `custom.conf` in it is the operator's
 //! socket/           the unix socket, for PostgreSQL's user and root only
 //! port              the TCP port, kept from start to start
-//! postgresql.log    bounded
+//! postgresql.log    bounded; `postgresql.log.1` is the older half, `postgresql.log.pipe` where the server writes
 //! ```
 //!
 //! A LaunchDB that was killed leaves PostgreSQL running; the next one on the same folder takes it over.
 
 mod memory;
 mod postmaster;
+mod server_log;
 mod socket;
 
 use std::fs;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::memory::BackendMemory;
 use self::postmaster::{Place, Postmaster};
+use self::server_log::ServerLog;
 use crate::backoff::Backoff;
 use crate::binaries::{Binaries, BinariesError, Search};
 use crate::initdb::{Initdb, InitdbError};
@@ -50,6 +52,8 @@ pub struct ClusterConfig {
     pub port: Option<u16>,
     /// Memory that one backend may take for itself (RLIMIT_DATA), bytes; none for no limit.
     pub backend_memory: Option<u64>,
+    /// The most that PostgreSQL's own log may take, bytes.
+    pub log_bytes: u64,
     /// How long a start, crash recovery included, may take.
     pub start_deadline: Duration,
     /// How long a clean stop may take before it is forced.
@@ -67,6 +71,7 @@ impl ClusterConfig {
             superuser_password,
             port: None,
             backend_memory: Some(512 * 1024 * 1024),
+            log_bytes: 16 * 1024 * 1024,
             start_deadline: Duration::from_secs(120),
             stop_deadline: Duration::from_secs(20),
         }
@@ -165,7 +170,9 @@ impl Cluster {
             Some((running, file)) => {
                 let conf = conf_for(place, file.port, &socket_dir);
                 let wanted = config.port.or_else(|| socket::kept_port(&config.dir)).is_none_or(|p| p == file.port);
-                if wanted && file.ready && !write_conf(config, place, &conf)? {
+                // Whose log we cannot bound does not go on.
+                let heard = place.log.was_there;
+                if wanted && heard && file.ready && !write_conf(config, place, &conf)? {
                     tracing::info!(pid = running.pid(), "taking over the PostgreSQL that still runs");
                     // The last LaunchDB may have been killed between writing a setting and saying so.
                     running.reload();
@@ -205,7 +212,13 @@ impl Cluster {
             stop: stop.clone(),
         };
         let mut supervisor = JoinSet::new();
-        supervisor.spawn(supervise.run(postmaster));
+        let silent = CancellationToken::new();
+        supervisor.spawn(Arc::clone(&place.log).follow(silent.clone()));
+        supervisor.spawn(async move {
+            // Its last words count.
+            let _silent = silent.drop_guard();
+            supervise.run(postmaster).await;
+        });
         let (conf, config) = (Mutex::new(conf), config.clone());
         Ok(Self { conf, config, place, port, socket_dir, is_new, health, reload, stop, supervisor })
     }
@@ -297,13 +310,11 @@ impl Supervise {
 
     /// Until the postmaster's end (how it came), or until we are to stop (none).
     async fn watch(&mut self, postmaster: &mut Postmaster) -> Option<String> {
-        let mut look = tokio::time::interval(Duration::from_secs(30));
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return None,
                 why = postmaster.ended() => return Some(why),
                 Ok(()) = self.reload.changed() => postmaster.reload(),
-                _ = look.tick() => self.place.bound_log(),
             }
         }
     }
@@ -360,7 +371,7 @@ fn prepare(config: &ClusterConfig) -> Result<(Place, bool), ClusterError> {
     }
     let dir = config.dir.canonicalize().map_err(|e| ClusterError::io(&config.dir, e))?;
     let name = format!("launchdb-{:016x}", fingerprint(&dir));
-    let log = dir.join("postgresql.log");
+    let log = Arc::new(ServerLog::open(&dir, config.log_bytes)?);
     let backend_memory = config.backend_memory;
     Ok((Place { data: dir.join("data"), log, binaries, run_as, name, backend_memory }, is_new))
 }

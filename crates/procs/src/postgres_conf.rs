@@ -105,7 +105,8 @@ impl PostgresConf {
         set("autovacuum_naptime", &format!("{}s", self.autovacuum_naptime_seconds));
         set("autovacuum_max_workers", "2");
 
-        // Statements can hold anything a user typed, so the server's log never shows them.
+        // Statements can hold anything a user typed, so the server's log does not show them. What an error or RAISE says
+        // can hold it too: the databases of projects are silent up to FATAL (`platform::provision`).
         set("log_destination", "stderr");
         set("logging_collector", "off");
         set("log_line_prefix", "%m [%p] %q%u@%d ");

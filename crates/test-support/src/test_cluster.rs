@@ -63,6 +63,15 @@ impl TestCluster {
         format!("postgresql://{user}:{password}@127.0.0.1:{}/{database}", self.located.port)
     }
 
+    /// The server's log so far.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.located.dir.join("postgresql.log")).expect("the server has a log");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// A connection of the superuser to `database`.
     pub async fn connect(&self, database: &str) -> Client {
         connect(&self.database_url(database)).await

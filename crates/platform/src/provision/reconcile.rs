@@ -76,6 +76,7 @@ impl Provisioner {
                 tracing::warn!(project.ref = %row.id, cause = ?error, "a project could not be reconciled");
             }
         }
+        self.silence_databases(cluster).await?;
         self.reconcile_databases(cluster, &mut report).await?;
         self.remove_orphan_roles(cluster, &mut report).await?;
         Ok(report)
@@ -112,6 +113,17 @@ impl Provisioner {
         } else if row.status == ProjectStatus::Active && row.baseline_version < self.baseline_version() {
             self.upgrade(&row.id).await?;
             report.upgraded.push(row.id.clone());
+        }
+        Ok(())
+    }
+
+    /// What an earlier version made gets the settings of today.
+    async fn silence_databases(&self, cluster: &Cluster) -> Result<(), ProvisionError> {
+        let admin = self.admin().await?;
+        for database in store::database::databases_loud(&admin.client, &cluster.marker_prefix()).await? {
+            if let Err(error) = store::database::database_silence(&admin.client, &database).await {
+                tracing::warn!(database, cause = ?error, "a project's messages cannot be kept out of the server's log");
+            }
         }
         Ok(())
     }

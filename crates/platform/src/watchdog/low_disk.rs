@@ -175,6 +175,19 @@ impl DiskGuard {
         seen.state
     }
 
+    /// Gives the ballast up because what must be written finds no room; whether there was one. Blocks on the disk.
+    pub fn make_room(&self) -> bool {
+        let Inner { config, seen, .. } = &*self.0;
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.state == DiskState::Low {
+            seen.state = DiskState::Critical;
+        }
+        let ballast = config.data_folder.join(BALLAST);
+        let had = ballast.exists();
+        give_up(&ballast);
+        had
+    }
+
     /// Looks until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         loop {

@@ -12,7 +12,8 @@
 //!
 //! While the disk is nearly full, writes are refused three times: by the services, which ask the [`base::WriteGate`];
 //! by PostgreSQL, whose transactions are read-only by default; and by the watchdog, which ends the sessions of those who
-//! say otherwise, and locks out a role that keeps saying so until there is room again.
+//! say otherwise, and locks out a role that keeps saying so until there is room again. On a disk that is full already,
+//! PostgreSQL cannot be told (nor a role be locked out); the watchdog ends who writes all the same, and tries again.
 
 mod config;
 mod low_disk;
@@ -23,7 +24,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
@@ -61,6 +62,8 @@ pub struct Watchdog {
     docket: Docket,
     /// What the cluster was last told; none when that is not known.
     refusing: Option<bool>,
+    /// What could not be done at the last try, so that it is logged once.
+    unable: BTreeSet<&'static str>,
     limits: OwnerLimits,
     /// Sessions that owners may have together; none when that is not known.
     owner_share: Option<i64>,
@@ -88,6 +91,7 @@ impl Watchdog {
             client: None,
             docket: Docket::default(),
             refusing: None,
+            unable: BTreeSet::new(),
             limits: OwnerLimits::new(),
             owner_share: None,
             unread: HashMap::new(),
@@ -157,7 +161,7 @@ impl Watchdog {
     }
 
     fn pause(&self, failures: u32) -> Duration {
-        let usual = if self.refusing == Some(true) { self.config.interval / 4 } else { self.config.interval };
+        let usual = if self.refuses_writes() { self.config.interval / 4 } else { self.config.interval };
         usual.saturating_mul(1 << failures.min(4)).min(LONGEST_PAUSE.max(usual))
     }
 
@@ -193,10 +197,14 @@ impl Watchdog {
     }
 
     async fn look(&mut self, client: &Client) -> Result<Vec<Action>, ProvisionError> {
-        self.refuse_writes(client).await?;
-        let refusing = self.refusing == Some(true);
-        self.limits.restore(client, &self.config, refusing).await?;
-        self.measure_databases(client).await?;
+        // None of what is written keeps the offenders from being looked for: on a full disk, nothing can be written.
+        let refusing = self.refuses_writes();
+        let told = self.refuse_writes(client, refusing).await;
+        self.note(client, "tell PostgreSQL whether writes are allowed", told)?;
+        let restored = self.limits.restore(client, &self.config, refusing).await;
+        self.note(client, "give roles their usual limit back", restored)?;
+        let measured = self.measure_databases(client).await;
+        self.note(client, "measure the databases", measured)?;
         self.docket.begin();
         let usual = self.config.temporary_bytes;
         let situation = store::Situation {
@@ -212,11 +220,39 @@ impl Watchdog {
         for offence in &offences {
             // One measure a session.
             if known.insert(offence.pid) {
-                actions.extend(self.act(client, offence).await?);
+                let acted = self.act(client, offence).await.map(|action| actions.extend(action));
+                self.note(client, "end a session", acted)?;
             }
         }
-        self.limits.lock_out(client).await?;
+        let locked_out = self.limits.lock_out(client).await;
+        self.note(client, "lock a role out", locked_out)?;
         Ok(actions)
+    }
+
+    fn refuses_writes(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| !disk.writes_allowed())
+    }
+
+    /// Lets the round go on without what failed, as long as there is a session to go on with.
+    fn note(
+        &mut self,
+        client: &Client,
+        what: &'static str,
+        done: Result<(), ProvisionError>,
+    ) -> Result<(), ProvisionError> {
+        match done {
+            Ok(()) => {
+                self.unable.remove(what);
+                Ok(())
+            }
+            Err(error) if client.is_closed() || is_out_of_shared_memory(&error) => Err(error),
+            Err(error) => {
+                if self.unable.insert(what) {
+                    tracing::error!(cause = ?error, "the watchdog cannot {what}");
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Owners' sessions beyond their share, whose roles cannot have them again for a while.
@@ -227,7 +263,8 @@ impl Watchdog {
         };
         let crowd = store::crowd(client, &self.config, share).await?;
         let kept = crowd.iter().map(|(offence, kept)| (offence.role.clone(), i32::try_from(*kept).unwrap_or(i32::MAX)));
-        self.limits.lower(client, &self.config, &kept.collect()).await?;
+        let lowered = self.limits.lower(client, &self.config, &kept.collect()).await;
+        self.note(client, "lower the limit of a role", lowered)?;
         Ok(crowd.into_iter().map(|(offence, _)| offence).collect())
     }
 
@@ -268,7 +305,8 @@ impl Watchdog {
         let client = self.provisioner.monitor().await?;
         store::session_prepare(&client).await?;
         if self.disk.is_some() {
-            store::writers_exempt(&client).await?;
+            let exempt = store::writers_exempt(&client).await.map_err(ProvisionError::from);
+            self.note(&client, "let the control plane write at all times", exempt)?;
         }
         if let Err(error) = store::locks_reserve(&client).await {
             tracing::debug!(cause = %error, "no room for locks in reserve");
@@ -279,18 +317,28 @@ impl Watchdog {
         Ok(client)
     }
 
-    /// Tells the cluster whether writes are allowed, when that has changed.
-    async fn refuse_writes(&mut self, client: &Client) -> Result<(), ProvisionError> {
+    /// Tells everybody whether writes are allowed, when that has changed: other processes first, which needs no room.
+    async fn refuse_writes(&mut self, client: &Client, refuse: bool) -> Result<(), ProvisionError> {
         let Some(disk) = &self.disk else { return Ok(()) };
-        let refuse = !disk.writes_allowed();
         if self.refusing == Some(refuse) {
             return Ok(());
         }
-        store::writes_refuse(client, refuse).await?;
+        if refuse {
+            store::refusal_mark(client, true).await?;
+        }
+        let mut told = store::writes_refuse(client, refuse).await;
+        if refuse && told.as_ref().is_err_and(|error| error.code() == Some(&SqlState::DISK_FULL)) {
+            let disk = disk.clone();
+            if tokio::task::spawn_blocking(move || disk.make_room()).await.unwrap_or(false) {
+                told = store::writes_refuse(client, refuse).await;
+            }
+        }
+        told?;
         if refuse {
             // The pool of the control plane can be older than its exemption.
             store::writers_renew(client).await?;
         } else {
+            store::refusal_mark(client, false).await?;
             self.limits.forget_strikes();
         }
         self.refusing = Some(refuse);

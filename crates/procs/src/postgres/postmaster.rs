@@ -1,23 +1,19 @@
 //! One run of the `postgres` program: starting it, waiting until it is ready, finding one that still runs, ending it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
 
 use super::ClusterError;
+use super::server_log::ServerLog;
 use crate::binaries::Binaries;
 use crate::process::{self, ProcessId, Signal};
 use crate::unprivileged::RunAs;
 
-/// The log is cut when it passes this; one older piece of at most the same size is kept.
-const LOG_BOUND: u64 = 16 * 1024 * 1024;
-/// How much of the log an error shows.
-const LOG_SHOWN: u64 = 2_000;
 /// Added to the score by which the kernel chooses what it kills when memory is out: a backend before its postmaster, which
 /// starts the others again, and before us.
 const BACKEND_OOM_SCORE_ADJ: &str = "500";
@@ -27,7 +23,7 @@ const BACKEND_OOM_SCORE_ADJ: &str = "500";
 pub(super) struct Place {
     /// The cluster's files.
     pub(super) data: PathBuf,
-    pub(super) log: PathBuf,
+    pub(super) log: Arc<ServerLog>,
     pub(super) binaries: Binaries,
     pub(super) run_as: RunAs,
     /// `cluster_name`, by which its processes are known.
@@ -128,14 +124,13 @@ impl Place {
 
     /// Starts `postgres` and waits until it accepts connections.
     pub(super) async fn start(&self, deadline: Duration) -> Result<Postmaster, ClusterError> {
-        let log = self.open_log()?;
-        let log_start = log.metadata().map(|meta| meta.len()).unwrap_or(0);
-        let mut child = self.spawn(log)?;
+        let log_start = self.log.end();
+        let mut child = self.spawn()?;
         let pid = child.id().unwrap_or(0);
         let begin = Instant::now();
         loop {
             if let Some(status) = child.try_wait().map_err(|e| ClusterError::io(&self.data, e))? {
-                return Err(ClusterError::Start { status: status.to_string(), log: self.log_since(log_start) });
+                return Err(ClusterError::Start { status: status.to_string(), log: self.log.since(log_start) });
             }
             if PidFile::read(&self.data).is_some_and(|file| file.pid == pid && file.ready)
                 && let Some(id) = ProcessId::of(pid)
@@ -149,14 +144,14 @@ impl Place {
                 }
                 let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
                 let status = format!("not ready after {} s", deadline.as_secs());
-                return Err(ClusterError::Start { status, log: self.log_since(log_start) });
+                return Err(ClusterError::Start { status, log: self.log.since(log_start) });
             }
             let early = begin.elapsed() < Duration::from_millis(500);
             tokio::time::sleep(Duration::from_millis(if early { 2 } else { 20 })).await;
         }
     }
 
-    fn spawn(&self, log: File) -> Result<Child, ClusterError> {
+    fn spawn(&self) -> Result<Child, ClusterError> {
         let program = self.binaries.program("postgres");
         // A shell lowers the limit and becomes PostgreSQL: prlimit from outside needs a capability that root lacks in
         // most containers, and would come after the first forks.
@@ -179,39 +174,9 @@ impl Place {
             .env("PG_OOM_ADJUST_FILE", "/proc/self/oom_score_adj")
             .env("PG_OOM_ADJUST_VALUE", BACKEND_OOM_SCORE_ADJ)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(|e| ClusterError::io(&self.log, e))?)
-            .stderr(log);
+            .stdout(self.log.servers_end()?)
+            .stderr(self.log.servers_end()?);
         tokio::process::Command::from(command).spawn().map_err(|e| ClusterError::io(&program, e))
-    }
-
-    fn open_log(&self) -> Result<File, ClusterError> {
-        self.bound_log();
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&self.log)
-            .map_err(|e| ClusterError::io(&self.log, e))
-    }
-
-    /// Cuts the log when it has grown too long. PostgreSQL holds it open for appending, so it is emptied, not renamed.
-    pub(super) fn bound_log(&self) {
-        if fs::metadata(&self.log).is_ok_and(|meta| meta.len() > LOG_BOUND) {
-            let _ = fs::copy(&self.log, self.log.with_extension("log.1"));
-            let _ = OpenOptions::new().write(true).open(&self.log).and_then(|log| log.set_len(0));
-        }
-    }
-
-    fn log_since(&self, start: u64) -> String {
-        let read = || {
-            let mut log = File::open(&self.log)?;
-            let end = log.metadata()?.len();
-            log.seek(SeekFrom::Start(start.max(end.saturating_sub(LOG_SHOWN))))?;
-            let mut bytes = Vec::new();
-            log.read_to_end(&mut bytes)?;
-            Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).trim().to_owned())
-        };
-        read().unwrap_or_default()
     }
 }
 

@@ -189,3 +189,67 @@ async fn a_start_that_fails_shows_the_log() {
     let error = Cluster::open(config).await.unwrap_err().to_string();
     assert!(error.contains("no_such_setting"), "{error}");
 }
+
+#[tokio::test]
+async fn whoever_floods_the_log_fills_no_disk_and_stops_nobody() {
+    let scratch = Scratch::new();
+    let mut config = scratch.config();
+    config.log_bytes = 1024 * 1024;
+    let (dir, bytes) = (config.dir.clone(), config.log_bytes);
+    let log = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
+    let taken = || (log("postgresql.log").len() + log("postgresql.log.1").len()) as u64;
+    let cluster = Cluster::open(config.clone()).await.unwrap();
+    psql(&cluster, "create table t (i int)");
+    // 800 MB in four sessions; lines of a few bytes fill as well as long ones; and what no setting silences.
+    let long = "do $$ begin for i in 1..50 loop raise warning '%', repeat('x', 4000000); end loop; end $$";
+    let short = "do $$ begin for i in 1..30000 loop raise log 'x'; end loop; end $$";
+    let memory = "do $$ begin for i in 1..300 loop begin perform repeat('x', 900000000); \
+                  exception when out_of_memory then null; end; end loop; end $$";
+    let flood = |cluster: &Cluster| {
+        let attack = |sql: &&str| {
+            let quiet = format!("set client_min_messages = error; {sql}");
+            psql_command(cluster, cluster.socket_dir(), &quiet).spawn().unwrap()
+        };
+        [long, long, short, memory].iter().map(attack).collect::<Vec<_>>()
+    };
+    let mut attackers = flood(&cluster);
+    let mut writes = 0;
+    while attackers.iter_mut().any(|attacker| attacker.try_wait().unwrap().is_none()) {
+        psql(&cluster, "insert into t values (1)");
+        writes += 1;
+        assert!(taken() <= bytes, "{}", taken());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(writes > 2, "{writes}");
+    assert!(log("postgresql.log").contains("LaunchDB: the server says too much"));
+
+    // While nobody reads, the server waits for nobody either.
+    let mut attackers = flood(&cluster);
+    drop(cluster);
+    for attacker in &mut attackers {
+        assert!(attacker.wait().unwrap().success());
+    }
+    assert!(taken() <= bytes, "{}", taken());
+    let before = scratch.postmaster();
+    let cluster = Cluster::open(config).await.unwrap();
+    assert_eq!(scratch.postmaster(), before, "it is taken over");
+    // It is heard again, and its last words too.
+    while !log("postgresql.log").contains("a word") {
+        psql(&cluster, "do $$ begin raise log 'a word'; end $$");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.stop().await;
+    assert!(log("postgresql.log").contains("database system is shut down"));
+    assert!(taken() <= bytes, "{}", taken());
+}
+
+#[tokio::test]
+async fn a_server_that_writes_its_log_itself_is_not_taken_over() {
+    let scratch = Scratch::new();
+    drop(Cluster::open(scratch.config()).await.unwrap());
+    let before = scratch.postmaster();
+    fs::remove_file(scratch.config().dir.join("postgresql.log.pipe")).unwrap();
+    let cluster = Cluster::open(scratch.config()).await.unwrap();
+    assert_ne!(scratch.postmaster(), before);
+    cluster.stop().await;
+}

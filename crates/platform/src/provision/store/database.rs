@@ -4,6 +4,11 @@ use base::ProjectRef;
 use pg::ident::{quote_ident, quote_literal};
 use tokio_postgres::{Error, GenericClient};
 
+/// Keeps what a project's statements say (errors, RAISE) out of the server's log, which is everybody's and has an end: it
+/// is the caller's, who gets it, and may hold what a user typed. On the database because that counts for autovacuum, too,
+/// which runs functions of the owner; and only a superuser can change it.
+const SILENCE: &str = "log_min_messages = 'fatal'";
+
 /// A database of the cluster.
 #[derive(Clone, Debug)]
 pub(in crate::provision) struct Database {
@@ -66,6 +71,7 @@ pub(in crate::provision) async fn database_open_in_tx(
          grant connect on database {database} to {owner}, {authenticator};
          grant create on database {database} to {owner}, {owner_role};
          alter database {database} set search_path to \"$user\", public, extensions;
+         alter database {database} set {SILENCE};
          alter role {owner} in database {database} set role to {owner_role};
          comment on database {database} is {};
          alter database {database} with allow_connections true",
@@ -80,6 +86,20 @@ pub(in crate::provision) async fn database_comment(
     comment: &str,
 ) -> Result<(), Error> {
     db.batch_execute(&format!("comment on database {} is {}", quote_ident(name), quote_literal(comment))).await
+}
+
+/// Databases whose comment begins with `marker` and that do not have [`SILENCE`]: an earlier version made them.
+pub(in crate::provision) async fn databases_loud(db: &impl GenericClient, marker: &str) -> Result<Vec<String>, Error> {
+    const SQL: &str = "select datname::text from pg_database
+        where starts_with(shobj_description(oid, 'pg_database'), $1) and not datistemplate and not exists (
+            select from pg_db_role_setting
+            where setdatabase = pg_database.oid and setrole = 0 and 'log_min_messages=fatal' = any (setconfig))";
+    Ok(db.query(SQL, &[&marker]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Gives a database [`SILENCE`]; counts for sessions that begin later.
+pub(in crate::provision) async fn database_silence(db: &impl GenericClient, name: &str) -> Result<(), Error> {
+    db.batch_execute(&format!("alter database {} set {SILENCE}", quote_ident(name))).await
 }
 
 /// Lets the project's roles connect, or no longer. The superuser still can: for backups and upgrades.

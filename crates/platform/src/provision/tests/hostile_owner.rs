@@ -84,6 +84,12 @@ const REFUSED: &[(&str, &str)] = &[
     ("checkpoint", "42501"),
     ("set temp_file_limit = -1", "42501"),
     ("set log_statement = 'all'", "42501"),
+    ("set log_min_messages = debug1", "42501"),
+    ("reset log_min_messages", "42501"),
+    ("alter role {me} set log_min_messages = debug1", "42501"),
+    ("alter role {me} in database {me} set log_min_messages = debug1", "42501"),
+    ("alter database {me} reset log_min_messages", "42501"),
+    ("alter database {me} reset all", "42501"),
     ("set session_replication_role = replica", "42501"),
     ("set session_preload_libraries = 'x'", "42501"),
     ("select pg_terminate_backend({pid})", "42501"),
@@ -127,6 +133,8 @@ const REFUSED_TO_SERVICES: &[(&str, &str)] = &[
     ("set role {me}", "42501"),
     ("set role {victim}_authenticator", "42501"),
     ("reset role; create role another", "42501"),
+    ("reset role; set log_min_messages = debug1", "42501"),
+    ("reset role; alter role {me}_authenticator set log_min_messages = debug1", "42501"),
     ("reset role; create table public.t (a int)", "42501"),
     ("set role supabase_auth_admin; drop owned by supabase_auth_admin", "42501"),
     ("set role supabase_auth_admin; create role another", "42501"),
@@ -286,4 +294,50 @@ async fn connections_and_temporary_files_have_a_limit() {
     world.authenticator_session(&me).await;
     let limit: String = held[0].query_one("show temp_file_limit", &[]).await.unwrap().get(0);
     assert_ne!(limit, "-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_they_say_is_in_the_servers_log() {
+    let world = World::start().await;
+    let (made, earlier) = (world.project().await, world.project().await);
+    // As a project of a version that knew nothing of this.
+    world.admin.batch_execute(&format!("alter database {earlier} reset log_min_messages")).await.unwrap();
+    world.provisioner.reconcile().await.unwrap();
+    for id in [&made, &earlier] {
+        let word = random::hex::<8>();
+        let raise = |level: &str| format!("do $$ begin raise {level} '{word}'; end $$");
+        let statements = [
+            raise("warning"),
+            raise("log"),
+            raise("exception"),
+            format!("select '{word}'::int"),
+            format!("set debug_print_plan = on; select '{word}'"),
+            format!("alter role {id} reset all; alter role {id} reset log_min_messages"),
+            raise("log"),
+        ];
+        for session in [world.owner_session(id).await, world.authenticator_session(id).await] {
+            session.batch_execute("set role none").await.unwrap();
+            for sql in &statements {
+                let _ = session.batch_execute(sql).await;
+            }
+        }
+        world.owner_session(id).await.batch_execute(&raise("log")).await.unwrap();
+        // Autovacuum has no role of theirs, but runs what they wrote; as does any ANALYZE.
+        let owner = world.owner_session(id).await;
+        let function = format!(
+            "create function said (i int) returns int language plpgsql immutable as $$
+                begin raise log '{word} %', i; return i; end $$"
+        );
+        owner.batch_execute(&function).await.unwrap();
+        owner
+            .batch_execute("create table t (i int); create index on t (said(i)); insert into t values (1)")
+            .await
+            .unwrap();
+        let superuser = world.cluster.connect(id.database()).await;
+        superuser.batch_execute("analyze t").await.unwrap();
+        assert!(!world.cluster.log().contains(&word), "{id}");
+        // The log is the right one.
+        world.admin.batch_execute(&raise("log")).await.unwrap();
+        assert!(world.cluster.log().contains(&word));
+    }
 }

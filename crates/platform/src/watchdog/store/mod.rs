@@ -104,12 +104,17 @@ pub(super) async fn database_sizes(db: &Client, config: &WatchdogConfig) -> Resu
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Makes transactions of the whole cluster read-only unless they say otherwise, or no longer; and tells other processes.
+/// Makes transactions of the whole cluster read-only unless they say otherwise, or no longer. Needs a little room on the
+/// disk: the server writes a new file.
 pub(super) async fn writes_refuse(db: &Client, refuse: bool) -> Result<(), Error> {
     // ALTER SYSTEM wants to be alone.
     let sql = if refuse { include_str!("../writes_refuse.sql") } else { include_str!("../writes_allow.sql") };
     db.batch_execute(sql).await?;
-    db.execute(include_str!("../settings_reload.sql"), &[]).await?;
+    db.execute(include_str!("../settings_reload.sql"), &[]).await.map(drop)
+}
+
+/// Tells other processes that writes are refused, or no longer; as often as one likes. Needs no room on the disk.
+pub(super) async fn refusal_mark(db: &Client, refuse: bool) -> Result<(), Error> {
     let sql = if refuse { include_str!("../refusal_mark.sql") } else { include_str!("../refusal_unmark.sql") };
     db.execute(sql, &[]).await.map(drop)
 }

@@ -11,16 +11,21 @@ use crate::provision::ConnectionLimits;
 
 const TOTAL: u64 = 10 << 30;
 
+/// A guard of a disk that has as much free as the figure says.
+fn guard(scene: &Scene, folder: &ScratchDir, ballast_bytes: u64) -> (DiskGuard, Arc<AtomicU64>) {
+    let free = Arc::new(AtomicU64::new(TOTAL));
+    let figures = free.clone();
+    let source: SpaceSource = Arc::new(move || Ok(DiskSpace { free: figures.load(Ordering::Relaxed), total: TOTAL }));
+    let config = DiskConfig { ballast_bytes, ..DiskConfig::new(folder.path().to_owned()) };
+    (DiskGuard::with_source(config, scene.provisioner.write_gate().clone(), source), free)
+}
+
 #[tokio::test]
 async fn a_nearly_full_disk_stops_writers_and_nobody_else() {
     let scene = Scene::own().await;
     let (project, hostile) = (scene.project().await, scene.project().await);
-    let free = Arc::new(AtomicU64::new(TOTAL));
-    let figures = free.clone();
-    let source: SpaceSource = Arc::new(move || Ok(DiskSpace { free: figures.load(Ordering::Relaxed), total: TOTAL }));
     let folder = ScratchDir::new();
-    let config = DiskConfig { ballast_bytes: 0, ..DiskConfig::new(folder.path().to_owned()) };
-    let guard = DiskGuard::with_source(config, scene.provisioner.write_gate().clone(), source);
+    let (guard, free) = guard(&scene, &folder, 0);
     let watchdog = || Watchdog::with_disk(scene.provisioner.clone(), WatchdogConfig::default(), Some(guard.clone()));
     let mut watching = watchdog();
     let set_free = |bytes| {
@@ -89,4 +94,64 @@ async fn a_nearly_full_disk_stops_writers_and_nobody_else() {
     let sql = "select rolconnlimit from pg_roles where rolname = $1";
     let limit: i32 = scene.admin.query_one(sql, &[&hostile.as_str()]).await.unwrap().get(0);
     assert_eq!(limit, ConnectionLimits::default().owner);
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_does_not_blind_the_watchdog() {
+    let scene = Scene::own().await;
+    let project = scene.project().await;
+    let folder = ScratchDir::new();
+    let (guard, free) = guard(&scene, &folder, 4096);
+    guard.look();
+    let ballast = folder.path().join("ballast");
+    assert!(ballast.exists());
+    let mut watchdog = Watchdog::with_disk(scene.provisioner.clone(), WatchdogConfig::default(), Some(guard.clone()));
+    assert_eq!(watchdog.round().await.unwrap(), []);
+    let writer = async || {
+        let writer = scene.owner(&project).await;
+        writer.batch_execute("begin; create table t ()").await.unwrap();
+        writer
+    };
+    let elsewhere =
+        Directory::new(&scene.config, database::pool(&scene.config).unwrap(), Arc::new(ProjectTable::new()));
+    let gate = base::WriteGate::new();
+    let setting = async || {
+        let sql = "select setting from pg_file_settings where name = 'default_transaction_read_only'";
+        scene.admin.query_opt(sql, &[]).await.unwrap().map(|row| row.get::<_, String>(0))
+    };
+
+    // PostgreSQL cannot write the file in which ALTER SYSTEM puts the setting.
+    let data = scene.own.as_ref().unwrap().1.postgres_dir().join("data");
+    let new_file = data.join("postgresql.auto.conf.tmp");
+    std::fs::create_dir(&new_file).unwrap();
+    free.store(100 << 20, Ordering::Relaxed);
+    assert_eq!(guard.look(), DiskState::Low);
+    for _ in 0..2 {
+        let writer = writer().await;
+        let actions = watchdog.round().await.unwrap();
+        let taken: Vec<_> = actions.iter().map(|a| (a.role.as_str(), a.reason, a.measure)).collect();
+        assert_eq!(taken, [(project.as_str(), Reason::WritesRefused, Measure::Ended)]);
+        assert!(!lives(&writer).await);
+    }
+    elsewhere.follow_writes(&gate).await;
+    assert!(!gate.is_open(), "other processes know");
+    assert_eq!(setting().await, None);
+    assert!(ballast.exists());
+
+    // With the message of a full disk, once: the ballast is room for the second try.
+    std::fs::remove_dir(&new_file).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &new_file).unwrap();
+    let writer = writer().await;
+    assert_eq!(watchdog.round().await.unwrap().len(), 1);
+    assert!(!lives(&writer).await);
+    assert_eq!(setting().await.as_deref(), Some("on"));
+    assert_eq!((ballast.exists(), guard.state()), (false, DiskState::Critical));
+
+    free.store(TOTAL, Ordering::Relaxed);
+    guard.look();
+    watchdog.round().await.unwrap();
+    assert_eq!(setting().await, None);
+    elsewhere.follow_writes(&gate).await;
+    assert!(gate.is_open(), "the mark was taken once");
+    assert!(ballast.exists());
 }
