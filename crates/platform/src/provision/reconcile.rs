@@ -15,6 +15,9 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// After a round that failed: PostgreSQL may just be starting.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// How long one project waits for others to be made that somebody waits for.
+const LONGEST_WAY: Duration = Duration::from_secs(10);
+
 /// What a round did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReconcileReport {
@@ -91,6 +94,7 @@ impl Provisioner {
         let abandoned = row.status == ProjectStatus::Failed && row.steps.iter().any(|done| done == step::ABANDONED);
         let expired = row.status == ProjectStatus::Deleted && row.is_expired;
         if row.status == ProjectStatus::Provisioning || abandoned || expired {
+            self.give_way(LONGEST_WAY).await;
             let creating = self.0.creations.acquire().await.map_err(ProvisionError::database)?;
             let mut admin = self.admin().await?;
             if !store::cluster::try_lock(&admin.client, row.id.as_str()).await? {

@@ -1,7 +1,7 @@
 //! Complete projects made ahead, so that creating one is a single statement.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::ProjectRef;
 
@@ -53,10 +53,17 @@ impl Provisioner {
         if there >= wanted {
             return Ok(false);
         }
-        while self.0.building_for_requests.load(Ordering::Relaxed) > 0 && !self.0.shutdown.is_cancelled() {
-            tokio::time::sleep(YIELD).await;
-        }
+        self.give_way(Duration::MAX).await;
         self.make(&ProjectRef::generate(), None).await?;
         Ok(true)
+    }
+
+    /// Waits while somebody waits for a project that is being made, at most so long: what nobody waits for comes after.
+    pub(super) async fn give_way(&self, longest: Duration) {
+        let start = Instant::now();
+        let busy = || self.0.building_for_requests.load(Ordering::Relaxed) > 0 && !self.0.shutdown.is_cancelled();
+        while busy() && start.elapsed() < longest {
+            tokio::time::sleep(YIELD).await;
+        }
     }
 }
