@@ -32,7 +32,15 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(total: usize) -> Arc<Self> {
-        let reserve = total / 6;
+        Self::with_reserve(total, total / 6)
+    }
+
+    /// All for one database, which needs no reserve.
+    pub fn unshared(total: usize) -> Arc<Self> {
+        Self::with_reserve(total, 0)
+    }
+
+    fn with_reserve(total: usize, reserve: usize) -> Arc<Self> {
         Arc::new(Self {
             common: Arc::new(Semaphore::new(total - reserve)),
             reserve: Arc::new(Semaphore::new(reserve)),
@@ -57,16 +65,23 @@ impl Budget {
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Permission for one more connection of a pool that holds `held`. When the budget is spent, the connection that has
-    /// been idle longest, of whatever project, is given up for it; when none is idle, the next that would be.
+    /// Permission for one more connection of a pool that holds `held`, without waiting. When the budget is spent, None;
+    /// the connection that has been idle longest, of whatever project, is then given up, so that a later try succeeds.
+    pub(crate) fn try_acquire(&self, held: usize) -> Option<OwnedSemaphorePermit> {
+        let permit = self.common.clone().try_acquire_owned().ok();
+        let permit = permit.or_else(|| (held < GUARANTEED).then(|| self.reserve.clone().try_acquire_owned().ok())?);
+        if permit.is_none() {
+            self.close_idlest();
+        }
+        permit
+    }
+
+    /// As [`Self::try_acquire`], and waits. When no connection is idle, the next that would be is given up.
     pub(crate) async fn acquire(&self, held: usize, timeout: Duration) -> Result<OwnedSemaphorePermit, Error> {
-        if let Ok(permit) = self.common.clone().try_acquire_owned() {
+        if let Some(permit) = self.try_acquire(held) {
             return Ok(permit);
         }
         let guaranteed = held < GUARANTEED;
-        if guaranteed && let Ok(permit) = self.reserve.clone().try_acquire_owned() {
-            return Ok(permit);
-        }
         // Asked for before the look, so that what becomes idle between look and wait is not missed.
         self.wanted.fetch_add(1, Ordering::SeqCst);
         if self.close_idlest() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
@@ -94,6 +94,10 @@ pub(crate) struct PoolInner {
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
     idle: Mutex<Vec<Idle>>,
+    /// Connections that are checked out.
+    leased: AtomicUsize,
+    /// A connection became idle, or its place free.
+    freed: Notify,
     shared: Mutex<Shared>,
     /// Moving average of the duration of statements, in microseconds.
     durations: Mutex<Option<LruCache<Arc<str>, u32, RandomState>>>,
@@ -118,6 +122,8 @@ impl Pool {
             tasks,
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
+            leased: AtomicUsize::new(0),
+            freed: Notify::new(),
             shared: Mutex::default(),
             durations: Mutex::default(),
             created: Instant::now(),
@@ -310,7 +316,11 @@ impl PoolInner {
 
     async fn open_shared(self: Arc<Self>) {
         let opened = match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => self.connect(Some(slot)).await.ok(),
+            // Sharing is a favour: nobody waits for it, or gives up a connection for it.
+            Ok(slot) => match self.budget.try_acquire(usize::MAX) {
+                Some(permit) => self.connect(permit, Some(slot)).await.ok(),
+                None => None,
+            },
             Err(_) => None,
         };
         let mut shared = lock(&self.shared);
@@ -324,11 +334,11 @@ impl PoolInner {
     }
 
     /// Makes a connection; `slot` is given for a shared one, which keeps it as long as it lives.
-    async fn connect(&self, slot: Option<OwnedSemaphorePermit>) -> Result<Connection, Error> {
-        // The slot of the connection that is being made is taken already.
-        let in_use = (self.config.max_connections.max(1) - self.slots.available_permits()).saturating_sub(1);
-        let held = in_use + lock(&self.idle).len();
-        let permit = self.budget.acquire(held, self.config.acquire_timeout).await?;
+    async fn connect(
+        &self,
+        permit: OwnedSemaphorePermit,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<Connection, Error> {
         let statements = if self.config.prepared_statements { STATEMENTS_PER_CONNECTION } else { 0 };
         let kind = Kind { statements, shared: slot.is_some() };
         Connection::open(self.connect.clone(), kind, &self.tasks, (permit, slot)).await
@@ -339,22 +349,47 @@ impl PoolInner {
             Ok(slot) => slot,
             Err(_) => self.wait_for_slot().await?,
         };
+        let (connection, opened) = self.obtain().await?;
+        Ok(Lease {
+            connection: Some(connection),
+            opened,
+            pool: self.clone(),
+            slot: Some(slot),
+            in_flight: None,
+            transaction: false,
+            settling: false,
+        })
+    }
+
+    /// An idle connection, a new one, or the next of this pool that becomes idle. It counts as leased.
+    async fn obtain(&self) -> Result<(Connection, Instant), Error> {
+        let deadline = tokio::time::Instant::now() + self.config.acquire_timeout;
         loop {
+            // Listens before it looks, so that nothing that becomes idle meanwhile is missed.
+            let freed = self.freed.notified();
             let idle = lock(&self.idle).pop();
-            let (connection, opened) = match idle {
-                Some(idle) if !idle.connection.is_open() || self.is_expired(idle.opened) => continue,
-                Some(Idle { connection, opened, .. }) => (connection, opened),
-                None => (self.connect(None).await?, Instant::now()),
+            if let Some(Idle { connection, opened, .. }) = idle {
+                if connection.is_open() && !self.is_expired(opened) {
+                    self.leased.fetch_add(1, Ordering::Relaxed);
+                    return Ok((connection, opened));
+                }
+                continue;
+            }
+            let leased = self.leased.load(Ordering::Relaxed);
+            let permit = match self.budget.try_acquire(leased) {
+                Some(permit) => permit,
+                // One of its own is as good: to take one from another pool, or even from itself, only moves the queue,
+                // and opening it costs PostgreSQL more than many requests.
+                None if leased > 0 => {
+                    tokio::time::timeout_at(deadline, freed).await.map_err(|_| Error::AcquireTimeout)?;
+                    continue;
+                }
+                None => self.budget.acquire(leased, self.config.acquire_timeout).await?,
             };
-            return Ok(Lease {
-                connection: Some(connection),
-                opened,
-                pool: self.clone(),
-                slot: Some(slot),
-                in_flight: None,
-                transaction: false,
-                settling: false,
-            });
+            let leased = Leased::new(self);
+            let connection = self.connect(permit, None).await?;
+            leased.keep();
+            return Ok((connection, Instant::now()));
         }
     }
 
@@ -445,6 +480,32 @@ impl PoolInner {
     }
 }
 
+/// Counts a connection as checked out, unless it cannot be made.
+struct Leased<'a> {
+    pool: &'a PoolInner,
+    kept: bool,
+}
+
+impl<'a> Leased<'a> {
+    fn new(pool: &'a PoolInner) -> Self {
+        pool.leased.fetch_add(1, Ordering::Relaxed);
+        Self { pool, kept: false }
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Leased<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.pool.leased.fetch_sub(1, Ordering::Relaxed);
+            self.pool.freed.notify_one();
+        }
+    }
+}
+
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -531,9 +592,21 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let connection = self.connection.take();
+        let handed_on = self.give_back(connection);
+        if !handed_on {
+            self.pool.leased.fetch_sub(1, Ordering::Relaxed);
+            self.pool.freed.notify_one();
+        }
+    }
+}
+
+impl Lease {
+    /// Puts the connection back, closes it, or lets it settle; true when a lease goes on with it.
+    fn give_back(&mut self, connection: Option<Connection>) -> bool {
+        let Some(connection) = connection else { return false };
         if self.pool.closed.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
         let settled = self.in_flight.is_none() && !self.transaction;
         if settled {
@@ -541,10 +614,10 @@ impl Drop for Lease {
             if !self.pool.is_expired(self.opened) && !self.pool.budget.take_wanted() {
                 lock(&self.pool.idle).push(Idle { connection, opened: self.opened, since: Instant::now() });
             }
-            return;
+            return false;
         }
         if self.settling || tokio::runtime::Handle::try_current().is_err() {
-            return;
+            return false;
         }
         let lease = Lease {
             connection: Some(connection),
@@ -556,6 +629,7 @@ impl Drop for Lease {
             settling: true,
         };
         self.pool.tasks.spawn(lease.settle());
+        true
     }
 }
 

@@ -404,6 +404,18 @@ async fn busy_pools_leave_a_reserve_for_the_others() {
 }
 
 #[tokio::test]
+async fn a_crowd_larger_than_the_budget_opens_no_connection_twice() {
+    let fixture = Fixture::new().await;
+    let budget = Budget::new(6);
+    let pool = Pool::new(fixture.connect.clone(), one(20), budget.clone(), fixture.tasks.clone());
+    let read = exchange(query("select pg_backend_pid()::int8 from pg_sleep(0.005)", &[]), true);
+    let results = futures_util::future::join_all((0..200).map(|_| pool.run(&read))).await;
+    let backends: std::collections::HashSet<i64> =
+        results.into_iter().map(|rows| rows.unwrap()[0].rows[0].int(0).unwrap()).collect();
+    assert_eq!((backends.len(), budget.used()), (5, 5));
+}
+
+#[tokio::test]
 async fn reads_survive_a_connection_that_the_server_ended() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));

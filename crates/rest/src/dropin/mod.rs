@@ -115,7 +115,7 @@ impl Server {
     fn new(drop_in: DropIn, connect: ConnectConfig, source: Arc<dyn SettingsSource>) -> Self {
         let connections = usize::try_from(drop_in.db_pool).unwrap_or(usize::MAX).max(1);
         let shared = Shared {
-            budget: Budget::new(connections),
+            budget: Budget::unshared(connections),
             tasks: TaskTracker::new(),
             connect_timeout: connect.connect_timeout,
             interleaved: (connections - 1).min(2),
