@@ -1,5 +1,7 @@
 //! The connections of one project: made on demand, checked out per exchange or shared by short ones, closed when idle.
 
+mod lease;
+
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,18 +22,17 @@ use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
 use crate::query::{Query, Rows};
 
+pub(crate) use lease::Lease;
+pub use lease::OpenTransaction;
+
 /// A read that took less than this on average may share a connection with others.
 const SHORT: Duration = Duration::from_millis(2);
 /// Units that may wait on one shared connection before another one is taken.
 const CROWD: usize = 64;
 /// Statements whose durations are remembered for each pool.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not 0");
-/// How long an abandoned connection may take to become usable again before it is closed.
-const SETTLE: Duration = Duration::from_secs(5);
 /// How often an exchange is sent; where one connection was ended or lost its statements, the next may have been too.
 const MOST_ATTEMPTS: usize = 4;
-/// How long an abandoned exchange may still run before it is cancelled.
-const GRACE: Duration = Duration::from_millis(50);
 
 /// How many connections a pool makes and how long it waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -511,146 +512,5 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A connection checked out by one exchange. However it is dropped, the connection goes back to the pool only when
-/// its answers were read to the end and no transaction is open.
-pub(crate) struct Lease {
-    connection: Option<Connection>,
-    opened: Instant,
-    pool: Arc<PoolInner>,
-    slot: Option<OwnedSemaphorePermit>,
-    in_flight: Option<oneshot::Receiver<UnitReply>>,
-    /// An explicit transaction is open.
-    transaction: bool,
-    /// Its settling has begun; when that is dropped (the runtime ends), the connection is closed.
-    settling: bool,
-}
-
-impl Lease {
-    async fn exchange(&mut self, exchange: &Exchange, ending: Ending) -> Result<UnitReply, Error> {
-        let connection = self.connection.as_ref().ok_or(Error::Lost)?;
-        self.in_flight = Some(self.pool.submit(connection, exchange, ending)?);
-        self.transaction = exchange.begin.is_some();
-        self.reply().await
-    }
-
-    async fn reply(&mut self) -> Result<UnitReply, Error> {
-        let Some(receiver) = &mut self.in_flight else { return Err(Error::Lost) };
-        let reply = receiver.await.map_err(|_| Error::Lost);
-        self.in_flight = None;
-        let mut reply = reply?;
-        // While a long row is handed on, the unit goes on.
-        self.in_flight = reply.end.take();
-        self.transaction = reply.transaction.unwrap_or(self.transaction);
-        Ok(reply)
-    }
-
-    /// One statement of our own, in the open transaction.
-    async fn finish(&mut self, sql: &str) -> Result<UnitReply, Error> {
-        let connection = self.connection.as_ref().ok_or(Error::Lost)?;
-        self.in_flight = Some(connection.submit_simple(sql)?);
-        self.reply().await
-    }
-
-    /// Leaves a transaction that failed, or whose exchange did not get an answer.
-    async fn abort(&mut self) {
-        let synced = match self.connection.as_ref().map(Connection::submit_sync) {
-            Some(Ok(receiver)) => {
-                self.in_flight = Some(receiver);
-                self.reply().await.is_ok()
-            }
-            _ => false,
-        };
-        if !synced || self.transaction && self.finish("rollback").await.is_err() {
-            // The connection is not in a known state: it must not be used again.
-            self.connection = None;
-        }
-    }
-}
-
-impl Lease {
-    /// The client hung up: lets a short statement end, cancels a long one, and only then gives the connection back.
-    async fn settle(mut self) {
-        let settled = tokio::time::timeout(SETTLE, async {
-            if self.in_flight.is_some() && tokio::time::timeout(GRACE, self.reply()).await.is_err() {
-                if let Some(connection) = &self.connection {
-                    connection.cancel().await;
-                }
-                self.reply().await.ok();
-            }
-            if self.transaction {
-                self.abort().await;
-            }
-        });
-        if settled.await.is_err() {
-            self.connection = None;
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let connection = self.connection.take();
-        let handed_on = self.give_back(connection);
-        if !handed_on {
-            self.pool.leased.fetch_sub(1, Ordering::Relaxed);
-            self.pool.freed.notify_one();
-        }
-    }
-}
-
-impl Lease {
-    /// Puts the connection back, closes it, or lets it settle; true when a lease goes on with it.
-    fn give_back(&mut self, connection: Option<Connection>) -> bool {
-        let Some(connection) = connection else { return false };
-        if self.pool.closed.load(Ordering::Relaxed) {
-            return false;
-        }
-        let settled = self.in_flight.is_none() && !self.transaction;
-        if settled {
-            // Somebody may wait who found no idle connection to take the place of.
-            if !self.pool.is_expired(self.opened) && !self.pool.budget.take_wanted() {
-                lock(&self.pool.idle).push(Idle { connection, opened: self.opened, since: Instant::now() });
-            }
-            return false;
-        }
-        if self.settling || tokio::runtime::Handle::try_current().is_err() {
-            return false;
-        }
-        let lease = Lease {
-            connection: Some(connection),
-            opened: self.opened,
-            pool: self.pool.clone(),
-            slot: self.slot.take(),
-            in_flight: self.in_flight.take(),
-            transaction: self.transaction,
-            settling: true,
-        };
-        self.pool.tasks.spawn(lease.settle());
-        true
-    }
-}
-
-/// A transaction whose statements have run and whose end is not decided. Dropping it rolls back.
-pub struct OpenTransaction {
-    lease: Lease,
-}
-
-impl OpenTransaction {
-    /// Commits; a deferred constraint may still fail.
-    pub async fn commit(mut self) -> Result<(), Error> {
-        let reply = self.lease.finish("commit").await?;
-        match reply.result {
-            Ok(_) => Ok(()),
-            Err(UnitError::Db(cause)) => Err(Error::Db(cause)),
-            Err(_) => Err(Error::Lost),
-        }
-    }
-
-    /// Undoes everything.
-    pub async fn rollback(mut self) -> Result<(), Error> {
-        self.lease.finish("rollback").await.map(drop)
     }
 }
