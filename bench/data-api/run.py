@@ -8,29 +8,17 @@ after the other, so that a slow moment of the machine meets all of them. Prints 
 of server and of PostgreSQL, resident memory, and the ratios to pgbench's pipelines. Needs wrk and pgbench (Debian: wrk,
 postgresql-contrib). With --runs the figures are medians.
 """
-import argparse, base64, glob, hashlib, hmac, json, os, pathlib, re, shutil, signal, socket, statistics, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import argparse, base64, glob, hashlib, hmac, json, os, pathlib, re, shutil, signal, statistics, subprocess, sys, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "bench/foundation"))
+from run import free_port, http, pgbench_path  # noqa: E402
+
 TICK = os.sysconf("SC_CLK_TCK")
 WORKLOADS = ["row", "row-jwt", "list", "embed", "insert"]
 # PostgREST 14.17 on a quiet machine of two cores, pool of 10, 32 connections, requests/s.
 POSTGREST = {"row": 4000, "list": 3000, "embed": 1800, "insert": 2800}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def http(method, url, headers=None, body=None, timeout=60):
-    request = urllib.request.Request(url, method=method, headers=headers or {}, data=body)
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
 
 
 def jwt(secret, claims):
@@ -102,11 +90,6 @@ def wrk(target, workload, connections, seconds):
 def micros(text):
     number, unit = re.match(r"([\d.]+)(us|ms|s)", text).groups()
     return float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
-
-
-def pgbench_path():
-    found = shutil.which("pgbench") or next(iter(sorted(glob.glob("/usr/lib/postgresql/*/bin/pgbench"), reverse=True)), None)
-    return found or sys.exit("pgbench is missing: apt-get install postgresql-contrib")
 
 
 def await_ready(url, headers, process):

@@ -82,6 +82,10 @@ pub(crate) async fn connect(
     Ok(client)
 }
 
+/// How often, and after which pause, the database is closed to others when another process does the same.
+const MOST_CLOSINGS: usize = 20;
+const CLOSING_PAUSE: Duration = Duration::from_millis(25);
+
 /// Makes the role and the database of the control plane when they are missing, and applies its migrations. Safe to
 /// run again, and in several processes at once.
 pub async fn prepare(config: &PlatformConfig) -> Result<migrate::Report, PrepareError> {
@@ -108,7 +112,14 @@ pub async fn prepare(config: &PlatformConfig) -> Result<migrate::Report, Prepare
             _ => {}
         }
     }
-    bootstrap::database_close(&admin, &target.database).await.map_err(PrepareError::Admin)?;
+    let mut tries = MOST_CLOSINGS;
+    while let Err(error) = bootstrap::database_close(&admin, &target.database).await {
+        tries -= 1;
+        if tries == 0 || !raced(&error) {
+            return Err(PrepareError::Admin(error));
+        }
+        tokio::time::sleep(CLOSING_PAUSE).await;
+    }
     drop(admin);
     let mut owner = connect(&config.direct_database(), &tasks).await.map_err(PrepareError::Connect)?;
     let report = migrate::run(&mut owner, &LEDGER, MIGRATIONS).await.map_err(PrepareError::Migrate)?;

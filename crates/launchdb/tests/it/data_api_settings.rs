@@ -163,8 +163,8 @@ fn timeouts(project: &Project<'_>) {
     };
     set(json!({"anon": 2500, "authenticated": 4500, "service_role": 6500}));
     assert_eq!((timeout_of(&project.anon), timeout_of(&project.service)), (json!("2500ms"), json!("6500ms")));
-    set(json!({"anon": 0, "authenticated": 0, "service_role": 100}));
-    assert_eq!(timeout_of(&project.anon), json!("0"));
+    set(json!({"anon": 61000, "authenticated": 61000, "service_role": 100}));
+    assert_eq!(timeout_of(&project.anon), json!("61s"));
     let answer = project.ask("GET rpc/slow", &[], "");
     assert_eq!((answer.status, answer.body["code"].as_str()), (500, Some("57014")), "{}", answer.body);
     set(json!({"anon": 3000, "authenticated": 8000, "service_role": 8000}));
