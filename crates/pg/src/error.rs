@@ -78,18 +78,7 @@ impl DbError {
     /// Reads the fields of an ErrorResponse.
     pub(crate) fn read(mut fields: postgres_protocol::message::backend::ErrorFields<'_>) -> std::io::Result<Self> {
         use fallible_iterator::FallibleIterator as _;
-        let mut error = Self {
-            code: String::new(),
-            severity: String::new(),
-            message: String::new(),
-            detail: None,
-            hint: None,
-            schema: None,
-            table: None,
-            column: None,
-            constraint: None,
-            position: None,
-        };
+        let mut error = Self::new("", "");
         while let Some(field) = fields.next()? {
             let bytes = field.value_bytes();
             // Stored code can raise any text; nobody reads more of it.

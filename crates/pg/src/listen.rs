@@ -78,16 +78,8 @@ impl Listener {
 fn failed(error: tokio_postgres::Error) -> Error {
     match error.as_db_error() {
         Some(cause) => Error::Refused(Box::new(DbError {
-            code: cause.code().code().to_owned(),
             severity: cause.severity().to_owned(),
-            message: cause.message().to_owned(),
-            detail: None,
-            hint: None,
-            schema: None,
-            table: None,
-            column: None,
-            constraint: None,
-            position: None,
+            ..DbError::new(cause.code().code(), cause.message())
         })),
         None => Error::Connect(Arc::new(error)),
     }

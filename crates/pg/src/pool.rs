@@ -157,7 +157,7 @@ impl Pool {
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
-        let alone = exchange.resets || exchange.streams == Streams::Rows;
+        let alone = exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
         let sharable = exchange.read_only && !alone && main.is_some_and(|sql| self.0.is_short(sql));
         if sharable && let Some(connection) = self.0.shared_connection() {
             let reply = match connection.share(exchange) {
