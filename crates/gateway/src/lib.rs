@@ -101,6 +101,8 @@ impl Default for GatewayConfig {
 #[derive(Clone, Default)]
 pub struct Services {
     pub rest: Option<HttpService>,
+    pub auth: Option<HttpService>,
+    pub storage: Option<HttpService>,
     pub platform: Option<HttpService>,
     pub pages: Option<HttpService>,
 }
@@ -312,6 +314,10 @@ impl Gateway {
         };
         let service = match kind {
             ServiceKind::Rest => self.services.rest.as_ref().ok_or(Rejection::NotHere { service: kind.name() })?,
+            ServiceKind::Auth => self.services.auth.as_ref().ok_or(Rejection::NotBuilt { service: kind.name() })?,
+            ServiceKind::Storage => {
+                self.services.storage.as_ref().ok_or(Rejection::NotBuilt { service: kind.name() })?
+            }
             _ => return Err(Rejection::NotBuilt { service: kind.name() }),
         };
         let (parts, body) = request.into_parts();

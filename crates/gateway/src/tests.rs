@@ -83,7 +83,12 @@ fn fixture(limits: impl FnOnce(&mut LimitSettings)) -> Fixture {
         }
     });
     let own = |name: &'static str| HttpService::from_fn(move |_| std::future::ready(Response::new(Body::from(name))));
-    let services = Services { rest: Some(rest), platform: Some(own("platform")), pages: Some(own("pages")) };
+    let services = Services {
+        rest: Some(rest),
+        platform: Some(own("platform")),
+        pages: Some(own("pages")),
+        ..Services::default()
+    };
     let config = GatewayConfig { domain: Some("base.example".into()), ..GatewayConfig::default() };
     let (keys, metrics) = (Arc::new(ApiKeyCheck::new()), HttpMetrics::default());
     let health = web::health::always_healthy();

@@ -79,6 +79,11 @@ impl Service {
         }
     }
 
+    /// Whether it only serves projects, and leaves the control plane to another process.
+    pub fn serves_projects_only(self) -> bool {
+        matches!(self, Self::Rest)
+    }
+
     /// The port of the specification.
     fn default_port(self) -> u16 {
         match self {
