@@ -211,8 +211,9 @@ impl Gateway {
                 _ => Err(Rejection::MethodNotAllowed { allow: "GET" }),
             };
         }
-        if let Target::Project { service, .. } = target {
-            answer.service = service;
+        if let Target::Project { service, project, .. } = &target {
+            answer.service = *service;
+            answer.own_origin = matches!(project, Locator::Domain(_));
             // Until the project's own origins are known: a browser should see a refusal as what it is.
             answer.origin = cors::any_origin(request.headers());
         }
