@@ -187,6 +187,7 @@ async fn run_services(
         let watchdog = WatchdogConfig {
             service_sessions: i64::from(config.database.connection_budget),
             disk: storage.disk(config),
+            quota_bytes: storage.quota(config),
             memory: storage.memory(config),
             ..WatchdogConfig::default()
         };
