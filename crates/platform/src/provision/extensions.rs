@@ -74,8 +74,7 @@ impl Provisioner {
 
 /// What PostgreSQL says of an extension is for the owner to know; everything else is a fault of ours.
 fn refused(error: tokio_postgres::Error) -> ProvisionError {
-    const REASONS: [SqlState; 7] = [
-        SqlState::FEATURE_NOT_SUPPORTED,
+    const REASONS: [SqlState; 6] = [
         SqlState::UNDEFINED_FILE,
         SqlState::UNDEFINED_OBJECT,
         SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
@@ -86,6 +85,10 @@ fn refused(error: tokio_postgres::Error) -> ProvisionError {
     match error.as_db_error() {
         Some(cause) if *cause.code() == SqlState::LOCK_NOT_AVAILABLE => {
             ProvisionError::Refused("a session of the project holds what the change needs".to_owned())
+        }
+        // Where PostgreSQL looked for it is nobody's business.
+        Some(cause) if *cause.code() == SqlState::FEATURE_NOT_SUPPORTED => {
+            ProvisionError::Refused(format!("{}: the server's operator has to install its package", cause.message()))
         }
         Some(cause) if REASONS.contains(cause.code()) => ProvisionError::Refused(match cause.detail() {
             Some(detail) => format!("{}: {detail}", cause.message()),
