@@ -112,6 +112,14 @@ impl Directory {
         Some(watchdog::health_part(allowed))
     }
 
+    /// Those of some projects that are gone for good: what is kept of them elsewhere can go too. A project that the platform
+    /// database merely does not know is none of them.
+    pub async fn purged(&self, projects: &[ProjectRef]) -> Result<Vec<ProjectRef>, Error> {
+        let ids: Vec<&str> = projects.iter().map(ProjectRef::as_str).collect();
+        let purged = store::audit::projects_purged(&**self.pool.get().await?, &ids).await?;
+        Ok(purged.iter().filter_map(|id| ProjectRef::parse(id).ok()).collect())
+    }
+
     /// As [`crate::Platform::record_api_key_uses`], for a process without a control plane.
     pub async fn record_api_key_uses(&self, uses: &[(i64, i64)]) -> Result<(), Error> {
         if uses.is_empty() {

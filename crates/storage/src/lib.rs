@@ -21,6 +21,7 @@ mod download;
 mod error;
 mod key;
 mod list;
+mod maintain;
 mod mime;
 mod quota;
 mod range;
@@ -33,6 +34,7 @@ mod store;
 mod sweep;
 mod tus;
 mod upload;
+mod verify;
 
 use std::sync::Arc;
 
@@ -159,6 +161,7 @@ async fn answer(cx: &Cx, route: Route, body: axum::body::Body) -> Result<Respons
         Route::SignMany(bucket) => sign::sign_urls(cx, &bucket, body).await,
         Route::SignUpload(at) => sign::sign_upload_url(cx, &at).await,
         Route::PurgeCache => remove::purge_cache(cx),
+        Route::Verify => verify::verify(cx, body).await,
         Route::Render { access: Access::Public | Access::Caller | Access::Signed, .. } => {
             Err(Error::NotBuilt("Image transformation"))
         }

@@ -50,6 +50,8 @@ pub(crate) enum Route {
     SignUpload(ObjectPath),
     /// What caches of a content network would hold; there is none.
     PurgeCache,
+    /// Compare rows and files; ours.
+    Verify,
     Resumable { signed: bool, id: Option<String> },
     /// A changed copy of an image.
     Render { at: ObjectPath, access: Access },
@@ -77,6 +79,7 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Error> {
         "render" if read => render(rest.unwrap_or_default()).unwrap_or_else(|| Err(not_found())),
         "cdn" if method == Method::DELETE => Ok(Route::PurgeCache),
         "s3" => Ok(Route::S3),
+        "_launchdb" if rest == Some("verify") && method == Method::POST => Ok(Route::Verify),
         "render" | "cdn" | "vector" | "iceberg" | "" => Err(not_found()),
         // The specification's routes leave `object/` out.
         _ if rest.is_some_and(|rest| !rest.is_empty()) => plain(method, path).unwrap_or_else(|| Err(not_found())),
@@ -214,6 +217,7 @@ mod tests {
 
     fn check(method: &str, path: &str, expected: &str) {
         let found = match route(&Method::from_bytes(method.as_bytes()).unwrap(), path) {
+            Ok(Route::Resumable { signed, id }) => format!("Resumable {signed} {}", id.unwrap_or_default()),
             Ok(route) => {
                 let text = format!("{route:?}");
                 text.replace("BucketId(\"", "<").replace("ObjectKey(\"", "<").replace("\")", ">")
@@ -251,11 +255,11 @@ mod tests {
         check("POST", "/object/copy", "Copy");
         check("DELETE", "/object/b", "DeleteMany(<b>)");
         check("DELETE", "/object/b/c", "Delete(ObjectPath { bucket: <b>, key: <c> })");
-        check("POST", "/upload/resumable", "Resumable { signed: false, id: None }");
-        check("POST", "/upload/resumable/", "Resumable { signed: false, id: None }");
-        check("PATCH", "/upload/resumable/abc", "Resumable { signed: false, id: Some(\"abc\") }");
-        check("POST", "/upload/resumable/sign", "Resumable { signed: true, id: None }");
-        check("PATCH", "/upload/resumable/sign/abc", "Resumable { signed: true, id: Some(\"abc\") }");
+        check("POST", "/upload/resumable", "Resumable false ");
+        check("POST", "/upload/resumable/", "Resumable false ");
+        check("PATCH", "/upload/resumable/abc", "Resumable false abc");
+        check("POST", "/upload/resumable/sign", "Resumable true ");
+        check("PATCH", "/upload/resumable/sign/abc", "Resumable true abc");
         check("GET", "/render/image/public/b/c", "Render { at: ObjectPath { bucket: <b>, key: <c> }, access: Public }");
         check("PUT", "/s3/b/c", "S3");
         check("DELETE", "/cdn/b/c", "PurgeCache");
