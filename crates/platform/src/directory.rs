@@ -204,7 +204,8 @@ impl Directory {
             tracing::error!(project.r#ref = %project_ref, "a project without secrets is left out");
             return None;
         }
-        let url_signing_key = jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
+        let url_signing_key =
+            jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
         let jwt_keys = jwt_secret.map(|secret| JwtKeys::new(vec![JwtKey::secret(secret.expose().as_bytes())]));
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
         Some(Project {

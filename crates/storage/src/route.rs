@@ -35,10 +35,19 @@ pub(crate) enum Route {
     DeleteBucket(BucketId),
     EmptyBucket(BucketId),
     /// `update`: PUT, which overwrites.
-    Upload { at: ObjectPath, update: bool },
+    Upload {
+        at: ObjectPath,
+        update: bool,
+    },
     UploadSigned(ObjectPath),
-    Download { at: ObjectPath, access: Access },
-    Info { at: ObjectPath, access: Access },
+    Download {
+        at: ObjectPath,
+        access: Access,
+    },
+    Info {
+        at: ObjectPath,
+        access: Access,
+    },
     List(BucketId),
     ListV2(BucketId),
     Move,
@@ -52,9 +61,15 @@ pub(crate) enum Route {
     PurgeCache,
     /// Compare rows and files; ours.
     Verify,
-    Resumable { signed: bool, id: Option<String> },
+    Resumable {
+        signed: bool,
+        id: Option<String>,
+    },
     /// A changed copy of an image.
-    Render { at: ObjectPath, access: Access },
+    Render {
+        at: ObjectPath,
+        access: Access,
+    },
     /// The S3 protocol has routes of its own.
     S3,
 }
@@ -222,7 +237,7 @@ mod tests {
                 let text = format!("{route:?}");
                 text.replace("BucketId(\"", "<").replace("ObjectKey(\"", "<").replace("\")", ">")
             }
-            Err(error) => format!("{}: {}", error.real_status().as_u16(), error.message()),
+            Err(error) => format!("{}: {}", error.real_status().as_u16(), error.public_message()),
         };
         assert_eq!(found, expected, "{method} {path}");
     }
@@ -242,7 +257,11 @@ mod tests {
         check("GET", "/object/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }");
         check("HEAD", "/object/public/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Public }");
         check("GET", "/object/sign/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Signed }");
-        check("GET", "/object/authenticated/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }");
+        check(
+            "GET",
+            "/object/authenticated/b/c",
+            "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }",
+        );
         check("GET", "/object/info/b/c", "Info { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }");
         check("GET", "/object/info/public/b/c", "Info { at: ObjectPath { bucket: <b>, key: <c> }, access: Public }");
         check("POST", "/object/sign/b", "SignMany(<b>)");

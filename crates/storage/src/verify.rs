@@ -32,7 +32,8 @@ pub(crate) async fn verify(cx: &Cx, body: Body) -> Result<Response, Error> {
     let params: Params = read_json(cx, body).await?;
     let scope = Scope { checksums: params.checksums, repair: params.repair, grace: params.grace.max(0) };
     let report = Storage { shared: cx.shared.clone() }.reconcile(&cx.project, scope).await?;
-    let faults: Vec<_> = report.faults.iter().map(|fault| json!({"object": fault.object, "what": fault.what})).collect();
+    let faults: Vec<_> =
+        report.faults.iter().map(|fault| json!({"object": fault.object, "what": fault.what})).collect();
     json_answer(&json!({
         "clean": report.is_clean(),
         "objects": report.objects,

@@ -49,13 +49,8 @@ impl Reception<'_> {
             client: self.client,
             waiting: None,
         };
-        let received = ReceivedBody {
-            inner: body,
-            left: limit,
-            limit,
-            held: (!self.streamed).then(|| held.clone()),
-            places,
-        };
+        let received =
+            ReceivedBody { inner: body, left: limit, limit, held: (!self.streamed).then(|| held.clone()), places };
         Ok((Body::new(received), Some(held)))
     }
 }

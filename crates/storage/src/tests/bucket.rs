@@ -15,7 +15,13 @@ async fn a_bucket_lives_and_dies() {
     let world = &world;
     check(world, "POST /bucket", json!({"id": "a", "name": "a", "public": true}), r#"{"name":"a"}"#).await;
     check(world, "POST /bucket", json!({"id": "a", "name": "a"}), "400 409 Duplicate").await;
-    check(world, "POST /bucket", json!({"name": "b", "file_size_limit": "1MB", "allowed_mime_types": ["image/*"]}), r#"{"name":"b"}"#).await;
+    check(
+        world,
+        "POST /bucket",
+        json!({"name": "b", "file_size_limit": "1MB", "allowed_mime_types": ["image/*"]}),
+        r#"{"name":"b"}"#,
+    )
+    .await;
     let bucket = world.get(Who::Service, "/bucket/b").await.json();
     assert_eq!(bucket["file_size_limit"], 1_000_000);
     assert_eq!(bucket["allowed_mime_types"], json!(["image/*"]));
@@ -24,7 +30,13 @@ async fn a_bucket_lives_and_dies() {
     check(world, "PUT /bucket/b", json!({"public": true}), r#"{"message":"Successfully updated"}"#).await;
     let bucket = world.get(Who::Service, "/bucket/b").await.json();
     assert_eq!((&bucket["public"], &bucket["file_size_limit"]), (&json!(true), &json!(1_000_000)));
-    check(world, "PUT /bucket/b", json!({"public": false, "file_size_limit": null, "allowed_mime_types": null}), r#"{"message":"Successfully updated"}"#).await;
+    check(
+        world,
+        "PUT /bucket/b",
+        json!({"public": false, "file_size_limit": null, "allowed_mime_types": null}),
+        r#"{"message":"Successfully updated"}"#,
+    )
+    .await;
     let bucket = world.get(Who::Service, "/bucket/b").await.json();
     assert_eq!((&bucket["file_size_limit"], &bucket["allowed_mime_types"]), (&json!(null), &json!(null)));
     let names = |list: serde_json::Value| -> Vec<String> {
@@ -60,7 +72,8 @@ async fn bad_input_is_refused() {
     check(world, "POST /bucket", json!({"name": "a", "public": "yes"}), "400 400 InvalidRequest").await;
     check(world, "POST /bucket", json!({"name": "a", "file_size_limit": "much"}), "400 400 InvalidRequest").await;
     check(world, "POST /bucket", json!({"name": "a", "file_size_limit": "500GB"}), "400 413 Payload too large").await;
-    check(world, "POST /bucket", json!({"name": "a", "allowed_mime_types": ["nonsense"]}), "400 415 invalid_mime_type").await;
+    check(world, "POST /bucket", json!({"name": "a", "allowed_mime_types": ["nonsense"]}), "400 415 invalid_mime_type")
+        .await;
     check(world, "POST /bucket", json!({"name": "a", "type": "ANALYTICS"}), "501 501 NotSupported").await;
     check(world, "PUT /bucket/a", json!({}), "400 400 InvalidRequest").await;
     let answer = world.ask(Who::Service, "POST /bucket", &[], "{").await;

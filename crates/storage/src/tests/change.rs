@@ -54,11 +54,17 @@ async fn a_copy_may_say_something_else_of_its_content() {
     };
     check(&world, Who::Service, "/object/copy", copy("same", json!({})), "200").await;
     let info = world.get(Who::Service, "/object/info/open/same").await.json();
-    assert_eq!((&info["content_type"], &info["cache_control"], &info["metadata"]), (&json!("text/plain"), &json!("max-age=1"), &json!({"a": 1})));
+    assert_eq!(
+        (&info["content_type"], &info["cache_control"], &info["metadata"]),
+        (&json!("text/plain"), &json!("max-age=1"), &json!({"a": 1}))
+    );
     let other = json!({"copyMetadata": false, "metadata": {"mimetype": "text/css", "cacheControl": "no-store"}});
     check(&world, Who::Service, "/object/copy", copy("other", other), "200").await;
     let info = world.get(Who::Service, "/object/info/open/other").await.json();
-    assert_eq!((&info["content_type"], &info["cache_control"], &info["metadata"]), (&json!("text/css"), &json!("no-store"), &json!(null)));
+    assert_eq!(
+        (&info["content_type"], &info["cache_control"], &info["metadata"]),
+        (&json!("text/css"), &json!("no-store"), &json!(null))
+    );
     // One name for the content goes, the others stay.
     world.ask(Who::Service, "DELETE /object/open/x", &[], "").await;
     world.settled().await;

@@ -14,8 +14,26 @@ use super::{Who, World};
 fn corpus() -> BTreeSet<String> {
     let mut corpus = BTreeSet::new();
     let dots = [
-        "..", "%2e%2e", "%2E%2e", ".%2e", "%2e.", "%252e%252e", "%c0%ae%c0%ae", "%e0%80%ae%e0%80%ae", "..%00", "..%01",
-        "..%20", "%20..", "..;", "...", "....", ".%00.", "%ef%bc%8e%ef%bc%8e", "..%ff", "%u002e%u002e", ".",
+        "..",
+        "%2e%2e",
+        "%2E%2e",
+        ".%2e",
+        "%2e.",
+        "%252e%252e",
+        "%c0%ae%c0%ae",
+        "%e0%80%ae%e0%80%ae",
+        "..%00",
+        "..%01",
+        "..%20",
+        "%20..",
+        "..;",
+        "...",
+        "....",
+        ".%00.",
+        "%ef%bc%8e%ef%bc%8e",
+        "..%ff",
+        "%u002e%u002e",
+        ".",
     ];
     let slashes = ["/", "%2f", "%2F", "%5c", "%252f", "%c0%af", "//", "%2f%2f", "%5c%5c", "/./", ";/"];
     let targets = ["x", "etc/passwd", "%staging/x", "%25staging%2fx", "private/x"];
@@ -36,7 +54,10 @@ fn corpus() -> BTreeSet<String> {
     for odd in 0x7f..=0xff_u8 {
         corpus.insert(format!("a%{odd:02x}b"));
     }
-    for name in ["CON", "NUL", "aux.txt", "COM1", "LPT9", "a.", "a%20", "-rf", "~", "~root", "$HOME", "`id`", "a:b", "a%3cb", "|x", "%25v", "%2525", "%staging", "%tus", "con/aux"] {
+    for name in [
+        "CON", "NUL", "aux.txt", "COM1", "LPT9", "a.", "a%20", "-rf", "~", "~root", "$HOME", "`id`", "a:b", "a%3cb",
+        "|x", "%25v", "%2525", "%staging", "%tus", "con/aux",
+    ] {
         corpus.insert(name.to_owned());
         corpus.insert(format!("dir/{name}"));
     }
@@ -75,7 +96,9 @@ async fn nothing_leaves_the_bucket() {
     for name in corpus() {
         for route in ["/object/open/", "/open/"] {
             let uri = format!("{route}{name}");
-            let Ok(request) = Request::post(&uri).header("x-upsert", "true").body(Body::from("hostile")) else { continue };
+            let Ok(request) = Request::post(&uri).header("x-upsert", "true").body(Body::from("hostile")) else {
+                continue;
+            };
             sent += 1;
             let answer = world.send(Who::Service, request).await;
             match answer.status.as_u16() {
@@ -107,7 +130,19 @@ async fn nor_through_the_body_of_a_request() {
     let world = World::with_buckets().await;
     world.put(Who::Service, "open/a", "content").await;
     let before = everything(world.root.path());
-    for name in ["..", "../x", "../../etc/passwd", "a/../../x", "/../x", "a\\..\\b", "a\u{0}b", "%2e%2e/x", "x/.", "\u{ff0e}\u{ff0e}/x", ""] {
+    for name in [
+        "..",
+        "../x",
+        "../../etc/passwd",
+        "a/../../x",
+        "/../x",
+        "a\\..\\b",
+        "a\u{0}b",
+        "%2e%2e/x",
+        "x/.",
+        "\u{ff0e}\u{ff0e}/x",
+        "",
+    ] {
         for body in [
             json!({"bucketId": "open", "sourceKey": "a", "destinationKey": name}),
             json!({"bucketId": "open", "sourceKey": name, "destinationKey": "b"}),

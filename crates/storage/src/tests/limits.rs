@@ -5,7 +5,8 @@ use super::{Who, World};
 
 /// A body whose length nobody tells before.
 fn streamed(bytes: usize) -> Body {
-    let pieces: Vec<Result<Vec<u8>, std::io::Error>> = (0..bytes.div_ceil(1000)).map(|_| Ok(vec![b'x'; 1000])).collect();
+    let pieces: Vec<Result<Vec<u8>, std::io::Error>> =
+        (0..bytes.div_ceil(1000)).map(|_| Ok(vec![b'x'; 1000])).collect();
     Body::from_stream(futures_util::stream::iter(pieces))
 }
 
@@ -24,7 +25,10 @@ async fn a_buckets_limits() {
     assert_eq!(upload("streamed", &png, streamed(5_000)).await, "200");
     assert_eq!(upload("text", &[("content-type", "text/plain")], "x".into()).await, "400 415 invalid_mime_type");
     assert_eq!(upload("none", &[], "x".into()).await, "400 415 invalid_mime_type");
-    assert_eq!(upload("spoofed", &png, "<!DOCTYPE html><script>alert(1)</script>".into()).await, "400 415 invalid_mime_type");
+    assert_eq!(
+        upload("spoofed", &png, "<!DOCTYPE html><script>alert(1)</script>".into()).await,
+        "400 415 invalid_mime_type"
+    );
     assert_eq!(upload("dir/.emptyFolderPlaceholder", &[], "".into()).await, "200", "folders of the dashboard");
     assert_eq!(upload("dir2/.emptyFolderPlaceholder", &[], "x".into()).await, "400 413 Payload too large");
     world.settled().await;
@@ -40,7 +44,9 @@ async fn a_projects_limits() {
     })
     .await;
     world.post(Who::Service, "/bucket", json!({"name": "b"})).await;
-    let upload = async |key: &str, body: Body| world.ask(Who::Service, &format!("POST /object/b/{key}"), &[], body).await.outcome();
+    let upload = async |key: &str, body: Body| {
+        world.ask(Who::Service, &format!("POST /object/b/{key}"), &[], body).await.outcome()
+    };
     assert_eq!(upload("a", vec![0; 10_001].into()).await, "400 413 Payload too large");
     assert_eq!(upload("a", vec![0; 10_000].into()).await, "200");
     assert_eq!(upload("b", vec![0; 5_001].into()).await, "400 413 Payload too large");

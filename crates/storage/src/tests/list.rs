@@ -40,7 +40,11 @@ async fn one_level_with_folders() {
         json!({"prefix": "a\u{0}"}),
         json!({"prefix": 5}),
     ] {
-        assert_eq!(world.post(a, "/object/list/private", bad.clone()).await.outcome(), "400 400 InvalidRequest", "{bad}");
+        assert_eq!(
+            world.post(a, "/object/list/private", bad.clone()).await.outcome(),
+            "400 400 InvalidRequest",
+            "{bad}"
+        );
     }
 }
 
@@ -63,7 +67,9 @@ async fn pages_behind_a_cursor() {
                 // Within a page folders and objects come apart; of one entry there is only one order.
                 let mut names: Vec<String> = ["folders", "objects"]
                     .iter()
-                    .flat_map(|kind| page[kind].as_array().unwrap().iter().map(|e| e["name"].as_str().unwrap().to_owned()))
+                    .flat_map(|kind| {
+                        page[kind].as_array().unwrap().iter().map(|e| e["name"].as_str().unwrap().to_owned())
+                    })
                     .collect();
                 seen.append(&mut names);
                 if page["hasNext"] == json!(false) {
@@ -82,6 +88,9 @@ async fn pages_behind_a_cursor() {
     }
     let page = world.post(a, "/object/list-v2/private", json!({"prefix": "dir/", "with_delimiter": true})).await.json();
     assert_eq!((names(&page["folders"]), names(&page["objects"])), (vec!["dir/sub/"], vec!["dir/c.txt", "dir/d.txt"]));
-    assert_eq!(world.post(a, "/object/list-v2/private", json!({"cursor": "xx"})).await.outcome(), "400 400 InvalidParameter");
+    assert_eq!(
+        world.post(a, "/object/list-v2/private", json!({"cursor": "xx"})).await.outcome(),
+        "400 400 InvalidParameter"
+    );
     assert_eq!(names(&world.post(Who::Anon, "/object/list-v2/private", json!({})).await.json()["objects"]), [""; 0]);
 }

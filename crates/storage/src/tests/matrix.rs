@@ -82,7 +82,9 @@ async fn operate(world: &World, who: Who, bucket: &str, operation: &str) -> char
         "public link" => world.get(who, &format!("/object/public/{bucket}/a.txt")).await,
         "info" => world.get(who, &format!("/object/info/{bucket}/a.txt")).await,
         "list" => return of_list(&world.post(who, &format!("/object/list/{bucket}"), json!({"prefix": ""})).await, ""),
-        "list v2" => return of_list(&world.post(who, &format!("/object/list-v2/{bucket}"), json!({})).await, "objects"),
+        "list v2" => {
+            return of_list(&world.post(who, &format!("/object/list-v2/{bucket}"), json!({})).await, "objects");
+        }
         "sign" => world.post(who, &format!("/object/sign/{bucket}/a.txt"), json!({"expiresIn": 9})).await,
         "sign many" => {
             let body = json!({"expiresIn": 9, "paths": ["a.txt"]});
@@ -112,7 +114,7 @@ async fn check(policies: &str, expected: Expect) {
         .sql("insert into storage.buckets (id, name, public) values ('open', 'open', true), ('private', 'private', false)")
         .await;
     world.sql(policies).await;
-    let mut table = String::from("              public                             private\n              ");
+    let mut table = String::from("              open                               private\n              ");
     for _ in 0..2 {
         for (name, _) in CALLERS {
             write!(table, "{name:7}").unwrap();
@@ -138,8 +140,10 @@ async fn check(policies: &str, expected: Expect) {
 
 #[tokio::test]
 async fn without_policies() {
-    check("", expect![[r#"
-                      public                             private
+    check(
+        "",
+        expect![[r#"
+                      open                               private
                       nobody anon   user A user B servicenobody anon   user A user B service
         upload        -      -      -      -      +      -      -      -      -      +
         overwrite     -      -      -      -      +      -      -      -      -      +
@@ -158,7 +162,9 @@ async fn without_policies() {
         delete        -      -      -      -      +      -      -      -      -      +
         delete many   e      e      e      e      +      e      e      e      e      +
         empty         0      0      0      0      +      0      0      0      0      +
-    "#]]).await;
+    "#]],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -168,7 +174,7 @@ async fn users_have_what_is_theirs() {
              using (owner_id = auth.uid()::text) with check (owner_id = auth.uid()::text);
          create policy see on storage.buckets for select to authenticated using (true)",
         expect![[r#"
-                          public                             private
+                          open                               private
                           nobody anon   user A user B servicenobody anon   user A user B service
             upload        -      -      +      +      +      -      -      +      +      +
             overwrite     -      -      +      -      +      -      -      +      -      +
@@ -199,7 +205,7 @@ async fn everybody_reads_and_users_add() {
          create policy add on storage.objects for insert to authenticated with check (bucket_id = 'private');
          create policy see on storage.buckets for select to anon, authenticated using (true)",
         expect![[r#"
-                          public                             private
+                          open                               private
                           nobody anon   user A user B servicenobody anon   user A user B service
             upload        -      -      -      -      +      -      -      +      +      +
             overwrite     -      -      -      -      +      -      -      -      -      +

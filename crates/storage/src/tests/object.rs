@@ -28,7 +28,10 @@ async fn an_object_is_uploaded_read_replaced_and_deleted() {
     let head = world.ask(user, "HEAD /object/private/a/b.txt", &[], Body::empty()).await;
     assert_eq!((head.status.as_u16(), head.body.len(), head.header("content-length")), (200, 0, "5"));
     let info = world.get(user, "/object/info/private/a/b.txt").await.json();
-    assert_eq!((&info["id"], &info["size"], &info["content_type"]), (&json!(id), &json!(5), &json!("text/plain;charset=UTF-8")));
+    assert_eq!(
+        (&info["id"], &info["size"], &info["content_type"]),
+        (&json!(id), &json!(5), &json!("text/plain;charset=UTF-8"))
+    );
     assert_eq!((&info["bucket_id"], &info["name"]), (&json!("private"), &json!("a/b.txt")));
 
     let update = world.ask(user, "PUT /object/private/a/b.txt", &headers, "changed").await;
@@ -44,7 +47,10 @@ async fn an_object_is_uploaded_read_replaced_and_deleted() {
     assert_eq!(world.get(user, "/object/private/a/b.txt").await.outcome(), "400 404 not_found");
     let head = world.ask(user, "HEAD /object/private/a/b.txt", &[], Body::empty()).await;
     assert_eq!(head.status.as_u16(), 400);
-    assert_eq!(world.ask(user, "DELETE /object/private/a/b.txt", &[], Body::empty()).await.outcome(), "400 404 not_found");
+    assert_eq!(
+        world.ask(user, "DELETE /object/private/a/b.txt", &[], Body::empty()).await.outcome(),
+        "400 404 not_found"
+    );
     world.settled().await;
     assert_eq!(world.files(), [""; 0]);
 }
@@ -56,7 +62,11 @@ async fn a_name_and_what_is_below_it_are_two_objects() {
     let names = ["a", "a/b", "a/b/c", "A", "a//b", "a/", &long, &format!("{}y", &long[..699])];
     for name in names {
         let body = Body::from(name.to_owned());
-        assert_eq!(world.ask(Who::Service, &format!("POST /object/private/{name}"), &[], body).await.outcome(), "200", "{name}");
+        assert_eq!(
+            world.ask(Who::Service, &format!("POST /object/private/{name}"), &[], body).await.outcome(),
+            "200",
+            "{name}"
+        );
     }
     for name in names {
         assert_eq!(world.get(Who::Service, &format!("/object/private/{name}")).await.text(), name);
@@ -92,9 +102,14 @@ async fn parts_and_conditions() {
     check(&[("if-none-match", &etag)], 304, "", "").await;
     check(&[("if-none-match", "\"other\"")], 200, "0123456789", "").await;
     check(&[("if-match", &etag)], 200, "0123456789", "").await;
-    let refused = world.ask(Who::Nobody, "GET /object/public/open/n.txt", &[("range", "bytes=10-")], Body::empty()).await;
-    assert_eq!((refused.outcome(), refused.header("content-range")), ("416 416 invalid_range".to_owned(), "bytes */10"));
-    let refused = world.ask(Who::Nobody, "GET /object/public/open/n.txt", &[("if-match", "\"x\"")], Body::empty()).await;
+    let refused =
+        world.ask(Who::Nobody, "GET /object/public/open/n.txt", &[("range", "bytes=10-")], Body::empty()).await;
+    assert_eq!(
+        (refused.outcome(), refused.header("content-range")),
+        ("416 416 invalid_range".to_owned(), "bytes */10")
+    );
+    let refused =
+        world.ask(Who::Nobody, "GET /object/public/open/n.txt", &[("if-match", "\"x\"")], Body::empty()).await;
     assert_eq!(refused.outcome(), "412 412 PreconditionFailed");
     world.put(Who::Service, "open/empty", "").await;
     let empty = world.get(Who::Nobody, "/object/public/open/empty").await;
@@ -114,7 +129,11 @@ async fn names_for_downloads_and_pages_that_must_not_run() {
     check("?download=", "attachment;").await;
     check("?download=a%20b.txt", "attachment; filename=a%20b.txt; filename*=UTF-8''a%20b.txt").await;
     check("?download=%C3%A4.txt", "attachment; filename=%C3%A4.txt; filename*=UTF-8''%C3%A4.txt").await;
-    check("?download=x%0d%0aSet-Cookie:%20a", "attachment; filename=x%0D%0ASet-Cookie%3A%20a; filename*=UTF-8''x%0D%0ASet-Cookie%3A%20a").await;
+    check(
+        "?download=x%0d%0aSet-Cookie:%20a",
+        "attachment; filename=x%0D%0ASet-Cookie%3A%20a; filename*=UTF-8''x%0D%0ASet-Cookie%3A%20a",
+    )
+    .await;
     for (mime, sent, disposition) in [
         ("text/html", "text/plain", ""),
         ("image/svg+xml", "image/svg+xml", "attachment"),
@@ -124,14 +143,20 @@ async fn names_for_downloads_and_pages_that_must_not_run() {
         let headers = [("content-type", mime), ("x-upsert", "true")];
         world.ask(Who::Service, "POST /object/open/page", &headers, "<script>alert(1)</script>").await;
         let answer = world.get(Who::Nobody, "/object/public/open/page").await;
-        assert_eq!((answer.header("content-type"), answer.header("content-disposition")), (sent, disposition), "{mime}");
+        assert_eq!(
+            (answer.header("content-type"), answer.header("content-disposition")),
+            (sent, disposition),
+            "{mime}"
+        );
     }
 }
 
 #[tokio::test]
 async fn forms() {
     let world = World::with_buckets().await;
-    let form = |parts: &[&str], end: &str| format!("{}{end}", parts.iter().map(|part| format!("--B\r\n{part}\r\n")).collect::<String>());
+    let form = |parts: &[&str], end: &str| {
+        format!("{}{end}", parts.iter().map(|part| format!("--B\r\n{part}\r\n")).collect::<String>())
+    };
     let headers = [("content-type", "multipart/form-data; boundary=B"), ("x-upsert", "true")];
     let upload = async |body: String| {
         let answer = world.ask(Who::Service, "POST /object/open/f.png", &headers, body).await;
@@ -142,7 +167,10 @@ async fn forms() {
     let metadata = "Content-Disposition: form-data; name=\"metadata\"\r\n\r\n{\"x\":1}";
     assert_eq!(upload(form(&[cache, metadata, file], "--B--\r\n")).await, "200");
     let read = world.get(Who::Nobody, "/object/public/open/f.png").await;
-    assert_eq!((&*read.text(), read.header("content-type"), read.header("cache-control")), ("PIXELS", "image/png", "max-age=77"));
+    assert_eq!(
+        (&*read.text(), read.header("content-type"), read.header("cache-control")),
+        ("PIXELS", "image/png", "max-age=77")
+    );
     assert_eq!(world.get(Who::Nobody, "/object/info/public/open/f.png").await.json()["metadata"], json!({"x": 1}));
     for (broken, what) in [
         (form(&[cache, file], ""), "no end"),
@@ -155,7 +183,11 @@ async fn forms() {
         let refused = upload(broken).await;
         assert!(refused.contains(r#""statusCode":"400","error":"InvalidRequest""#), "{what}: {refused}");
     }
-    assert_eq!(world.get(Who::Nobody, "/object/public/open/f.png").await.text(), "PIXELS", "a broken form changes nothing");
+    assert_eq!(
+        world.get(Who::Nobody, "/object/public/open/f.png").await.text(),
+        "PIXELS",
+        "a broken form changes nothing"
+    );
     let headers = [("content-type", "multipart/form-data")];
     let refused = world.ask(Who::Service, "POST /object/open/f.png", &headers, form(&[file], "--B--\r\n")).await;
     assert_eq!(refused.outcome(), "400 400 InvalidRequest", "without a boundary");
@@ -188,7 +220,9 @@ async fn large_contents_are_whole() {
     assert_eq!(world.ask(Who::Service, "POST /object/open/large", &[], body).await.outcome(), "200");
     let read = world.get(Who::Nobody, "/object/public/open/large").await;
     assert!(read.body == content, "{} bytes", read.body.len());
-    let part = world.ask(Who::Nobody, "GET /object/public/open/large", &[("range", "bytes=1000000-1999999")], Body::empty()).await;
+    let part = world
+        .ask(Who::Nobody, "GET /object/public/open/large", &[("range", "bytes=1000000-1999999")], Body::empty())
+        .await;
     assert!(part.body == content[1_000_000..2_000_000]);
 }
 
@@ -244,7 +278,8 @@ async fn many_are_deleted_as_the_policies_allow() {
     world.put(Who::User(USER_B), "private/three", "x").await;
     let body = json!({"prefixes": ["one", "three", "missing", "a\u{0}b", "../x"]}).to_string();
     let deleted = world.ask(Who::User(USER_A), "DELETE /object/private", &[], body).await;
-    let names: Vec<_> = deleted.json().as_array().unwrap().iter().map(|o| o["name"].as_str().unwrap().to_owned()).collect();
+    let names: Vec<_> =
+        deleted.json().as_array().unwrap().iter().map(|o| o["name"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names, ["one"]);
     world.settled().await;
     assert_eq!(world.files().len(), 2);

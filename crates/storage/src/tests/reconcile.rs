@@ -76,10 +76,14 @@ async fn rows_that_sql_deletes_take_their_files_along() {
     world.put(Who::Service, "private/b", "content").await;
     world.sql("set storage.allow_delete_query = 'true'; delete from storage.objects where name = 'a'").await;
     // A dump that is loaded again brings the row back.
-    world.sql("set storage.allow_delete_query = 'true'; begin;
+    world
+        .sql(
+            "set storage.allow_delete_query = 'true'; begin;
         create temp table kept as select id, bucket_id, name, version, metadata from storage.objects where name = 'b';
         delete from storage.objects where name = 'b';
-        insert into storage.objects (id, bucket_id, name, version, metadata) select * from kept; commit").await;
+        insert into storage.objects (id, bucket_id, name, version, metadata) select * from kept; commit",
+        )
+        .await;
     let report = world.storage.reconcile(&world.project, REPAIR).await.unwrap();
     assert_eq!((report.objects, report.files, report.is_clean()), (1, 1, true), "{report:?}");
     assert_eq!(world.get(Who::Service, "/object/private/b").await.text(), "content");

@@ -22,7 +22,10 @@ async fn a_link_reads_one_object_until_its_time() {
     let read = world.get(Who::Nobody, &url).await;
     assert_eq!((&*read.text(), read.header("cache-control")), ("content", ""));
     assert!(read.header("expires").ends_with("GMT"));
-    assert_eq!(world.get(Who::Nobody, &format!("{url}&download=x.txt")).await.header("content-disposition"), "attachment; filename=x.txt; filename*=UTF-8''x.txt");
+    assert_eq!(
+        world.get(Who::Nobody, &format!("{url}&download=x.txt")).await.header("content-disposition"),
+        "attachment; filename=x.txt; filename*=UTF-8''x.txt"
+    );
     let head = world.ask(Who::Nobody, &format!("HEAD {url}"), &[], Body::empty()).await;
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
 
@@ -38,7 +41,8 @@ async fn a_link_reads_one_object_until_its_time() {
     check("private/a/b.txt", &format!("{}x", &token[..token.len() - 1]), "400 400 InvalidJWT").await;
     let claims = json!({"url": "private/a/b.txt", "scope": "download", "exp": 9_999_999_999_i64});
     check("private/a/b.txt", &sign_hs256(SECRET, &claims), "400 400 InvalidJWT").await;
-    check("private/a/b.txt", &sign_hs256(&derive_key(b"the old secret", b"links"), &claims), "400 400 InvalidJWT").await;
+    check("private/a/b.txt", &sign_hs256(&derive_key(b"the old secret", b"links"), &claims), "400 400 InvalidJWT")
+        .await;
     let unsigned = "eyJhbGciOiJub25lIn0.eyJ1cmwiOiJwcml2YXRlL2EvYi50eHQiLCJzY29wZSI6ImRvd25sb2FkIn0.";
     check("private/a/b.txt", unsigned, "400 400 InvalidJWT").await;
     let own_key = derive_key(SECRET, b"links");
@@ -92,7 +96,9 @@ async fn links_for_uploads() {
     let answer = make(a, "private/x", false).await.json();
     let url = answer["url"].as_str().unwrap();
     assert_eq!(url, format!("/object/upload/sign/private/x?token={}", answer["token"].as_str().unwrap()));
-    let put = async |url: &str, body: &'static str| world.ask(Who::Nobody, &format!("PUT {url}"), &[("content-type", "text/plain")], body).await;
+    let put = async |url: &str, body: &'static str| {
+        world.ask(Who::Nobody, &format!("PUT {url}"), &[("content-type", "text/plain")], body).await
+    };
     assert_eq!(put(&url.replace("private/x", "private/y"), "x").await.outcome(), "400 400 InvalidSignature");
     assert_eq!(put(&url.replace("/upload/sign/", "/upload/sign/open/../"), "x").await.outcome(), "400 400 InvalidKey");
     let stored = put(url, "by link").await;

@@ -10,7 +10,8 @@ const OFFSET: (&str, &str) = ("content-type", "application/offset+octet-stream")
 
 fn metadata(bucket: &str, key: &str) -> String {
     let pairs = [("bucketName", bucket), ("objectName", key), ("contentType", "text/plain"), ("cacheControl", "60")];
-    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name} {}", BASE64_STANDARD.encode(value))).collect();
+    let pairs: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{name} {}", BASE64_STANDARD.encode(value))).collect();
     pairs.join(",")
 }
 
@@ -23,7 +24,9 @@ async fn tus(world: &World, who: Who, line: &str, headers: &[(&str, &str)], body
 /// The path of a new upload.
 async fn begin(world: &World, who: Who, key: &str, length: &str) -> String {
     let metadata = metadata("private", key);
-    let made = tus(world, who, "POST /upload/resumable", &[("upload-length", length), ("upload-metadata", &metadata)], "").await;
+    let made =
+        tus(world, who, "POST /upload/resumable", &[("upload-length", length), ("upload-metadata", &metadata)], "")
+            .await;
     assert_eq!(made.status.as_u16(), 201, "{}", made.text());
     let prefix = format!("https://base.example/p/{}/storage/v1", world.project.project_ref);
     made.header("location").strip_prefix(&prefix).unwrap().to_owned()
@@ -45,7 +48,10 @@ async fn an_upload_in_pieces_survives_a_restart() {
     let path = begin(&world, a, "dir/big.txt", "30").await;
     assert_eq!(offset(&world, a, &path).await, "200 0");
     let piece = patch(&world, a, &path, "0", "0123456789").await;
-    assert_eq!((piece.status.as_u16(), piece.header("upload-offset"), piece.header("tus-resumable")), (204, "10", "1.0.0"));
+    assert_eq!(
+        (piece.status.as_u16(), piece.header("upload-offset"), piece.header("tus-resumable")),
+        (204, "10", "1.0.0")
+    );
     assert!(piece.header("upload-expires").ends_with("GMT"));
     assert_eq!(world.get(a, "/object/private/dir/big.txt").await.outcome(), "400 404 not_found", "not yet visible");
     // Another process goes on.
@@ -56,7 +62,10 @@ async fn an_upload_in_pieces_survives_a_restart() {
     let last = patch(&world, a, &path, "20", "0123456789").await;
     assert_eq!((last.status.as_u16(), last.header("upload-offset"), last.header("tus-complete")), (204, "30", "1"));
     let read = world.get(a, "/object/private/dir/big.txt").await;
-    assert_eq!((&*read.text(), read.header("content-type"), read.header("cache-control")), ("012345678901234567890123456789", "text/plain", "max-age=60"));
+    assert_eq!(
+        (&*read.text(), read.header("content-type"), read.header("cache-control")),
+        ("012345678901234567890123456789", "text/plain", "max-age=60")
+    );
     let etag = base::random::to_hex(&<md5::Md5 as md5::Digest>::digest(b"012345678901234567890123456789"));
     assert_eq!(read.header("etag"), format!("\"{etag}\""), "digested across the restart");
     // Who missed the answer finds the upload complete.
@@ -93,11 +102,14 @@ async fn creation_with_content_and_a_length_that_comes_later() {
     assert_eq!((made.status.as_u16(), made.header("upload-offset")), (201, "5"));
     assert_eq!(world.get(a, "/object/private/whole").await.text(), "hello");
     let empty = metadata("private", "empty");
-    let made = tus(&world, a, "POST /upload/resumable/", &[("upload-length", "0"), ("upload-metadata", &empty)], "").await;
+    let made =
+        tus(&world, a, "POST /upload/resumable/", &[("upload-length", "0"), ("upload-metadata", &empty)], "").await;
     assert_eq!(made.status.as_u16(), 201);
     assert_eq!(world.get(a, "/object/private/empty").await.header("content-length"), "0");
     let later = metadata("private", "later");
-    let made = tus(&world, a, "POST /upload/resumable", &[("upload-defer-length", "1"), ("upload-metadata", &later)], "").await;
+    let made =
+        tus(&world, a, "POST /upload/resumable", &[("upload-defer-length", "1"), ("upload-metadata", &later)], "")
+            .await;
     let path = made.header("location").split_once("/storage/v1").unwrap().1.to_owned();
     let head = tus(&world, a, &format!("HEAD {path}"), &[], "").await;
     assert_eq!((head.header("upload-defer-length"), head.header("upload-length")), ("1", ""));
@@ -165,14 +177,21 @@ async fn bad_requests_and_limits() {
     let world = World::with_buckets().await;
     let a = Who::User(USER_A);
     let metadata = metadata("private", "x");
-    let create = async |headers: &[(&str, &str)]| tus(&world, a, "POST /upload/resumable", headers, "").await.status.as_u16();
+    let create =
+        async |headers: &[(&str, &str)]| tus(&world, a, "POST /upload/resumable", headers, "").await.status.as_u16();
     assert_eq!(create(&[("upload-length", "5")]).await, 400);
     assert_eq!(create(&[("upload-metadata", &metadata)]).await, 400);
     assert_eq!(create(&[("upload-length", "-5"), ("upload-metadata", &metadata)]).await, 400);
     assert_eq!(create(&[("upload-length", "5"), ("upload-metadata", "nonsense")]).await, 400);
     assert_eq!(create(&[("upload-length", "99999999999"), ("upload-metadata", &metadata)]).await, 413);
-    assert_eq!(create(&[("upload-length", "5"), ("upload-metadata", &super::tus::metadata("nowhere", "x"))]).await, 404);
-    assert_eq!(create(&[("upload-length", "5"), ("upload-metadata", &super::tus::metadata("private", "../x"))]).await, 400);
+    assert_eq!(
+        create(&[("upload-length", "5"), ("upload-metadata", &super::tus::metadata("nowhere", "x"))]).await,
+        404
+    );
+    assert_eq!(
+        create(&[("upload-length", "5"), ("upload-metadata", &super::tus::metadata("private", "../x"))]).await,
+        400
+    );
     let headers = [("upload-length", "5"), ("upload-metadata", &*metadata)];
     let version = world.ask(a, "POST /upload/resumable", &headers, "").await;
     assert_eq!((version.status.as_u16(), version.header("tus-version")), (412, "1.0.0"));
