@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::Clock;
+use base::{Clock, WriteGate};
 use pg::ServicePools;
 use tokio_util::task::TaskTracker;
 use web::HttpService;
@@ -20,6 +20,8 @@ pub struct AuthConfig {
     pub clock: Clock,
     /// Background work of requests; it ends at shutdown.
     pub tasks: TaskTracker,
+    /// Closed while the disk is nearly full: nothing new is taken in then.
+    pub write_gate: WriteGate,
     /// Passwords that are hashed at once; none is half of the processors.
     pub password_workers: Option<usize>,
     /// Passwords that may wait for their turn; a request beyond is refused.
