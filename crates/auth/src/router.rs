@@ -66,6 +66,9 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         (_, ["admin", rest @ ..]) => {
             return admin::route(cx, method, rest, body).await.ok_or(Rejection::NotFound);
         }
+        (_, ["sso", ..]) => Err(Error::new(ErrorCode::SamlProviderDisabled, "SAML 2.0 is disabled")),
+        (_, ["passkeys", ..]) => Err(Error::new(ErrorCode::PasskeyDisabled, "Passkeys are disabled")),
+        (_, ["oauth", ..]) => Err(oauth_server_disabled()),
         _ => {
             return Err(match known {
                 Some((_, allow)) => Rejection::MethodNotAllowed { allow },
@@ -74,6 +77,11 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         }
     };
     Ok(result)
+}
+
+/// Of what an OAuth 2.1 server has.
+pub(crate) fn oauth_server_disabled() -> Error {
+    Error::new(ErrorCode::FeatureDisabled, "OAuth server is disabled").with_status(StatusCode::NOT_FOUND)
 }
 
 /// While the disk is nearly full nothing new is taken in; who has an account may still sign in and out.
