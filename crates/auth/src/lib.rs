@@ -13,6 +13,7 @@ mod config;
 mod contact;
 mod cx;
 mod error;
+mod even_time;
 mod hook;
 mod identity;
 mod invite;
