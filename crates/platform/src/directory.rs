@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
 use base::digest::derive_key;
-use base::jwt::{JwtKey, JwtKeys};
 use base::project::{ApiKey, DatabaseTarget};
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
 use deadpool_postgres::Pool;
@@ -24,6 +23,7 @@ use crate::error::Error;
 use crate::platform::StartError;
 use crate::secrets::{self, kind};
 use crate::settings;
+use crate::signing_keys;
 use crate::store;
 use crate::store::directory as rows;
 use crate::store::settings::Sections;
@@ -206,8 +206,21 @@ impl Directory {
         }
         let url_signing_key =
             jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
-        let jwt_keys = jwt_secret.map(|secret| JwtKeys::new(vec![JwtKey::secret(secret.expose().as_bytes())]));
+        let (signing, jwt_keys) = match jwt_secret {
+            Some(secret) => {
+                signing_keys::assemble(&secret, open(kind::SIGNING_KEYS).as_ref()).unwrap_or_else(|error| {
+                    tracing::error!(project.r#ref = %project_ref, cause = %error, "the signing keys are unusable");
+                    Default::default()
+                })
+            }
+            None => Default::default(),
+        };
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
+        let auth_secrets = sealed.keys().filter_map(|kind| {
+            let name = kind.strip_prefix("auth.")?;
+            Some((name.to_owned(), open(kind)?))
+        });
+        let auth = settings::auth(&settings, auth_secrets.collect());
         Some(Project {
             database: DatabaseTarget {
                 host: self.config.admin.host.clone(),
@@ -218,7 +231,9 @@ impl Directory {
             },
             status,
             revision: row.revision,
-            jwt_keys: jwt_keys.unwrap_or_default(),
+            jwt_keys,
+            signing,
+            auth: Arc::new(auth),
             api_keys: loaded.api_keys.remove(&row.id).unwrap_or_default(),
             legacy_keys_enabled: settings::legacy_keys_enabled(&settings),
             data_api: self.config.ceilings.data_api(settings::data_api(&settings)),
