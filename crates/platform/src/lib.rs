@@ -8,6 +8,7 @@
 mod api_keys;
 mod attempts;
 mod audit;
+pub mod backup;
 pub mod baseline;
 pub mod config;
 mod connection;

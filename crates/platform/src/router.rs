@@ -7,6 +7,7 @@ use axum::{Json, Router};
 use http::Method;
 use serde_json::Value;
 
+use crate::backup::routes as backups;
 use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
@@ -358,8 +359,15 @@ fn project_part_routes() -> Vec<Route> {
         .answers(200, "Usage"),
         Route::get(MIGRATIONS, "list_migrations", "Not built yet.", get(migrations_not_built)).answers(501, "Error"),
         Route::post(MIGRATIONS, "apply_migrations", "Not built yet.", post(migrations_not_built)).answers(501, "Error"),
-        Route::get(BACKUPS, "list_backups", "Not built yet.", get(backups_not_built)).answers(501, "Error"),
-        Route::post(BACKUPS, "create_backup", "Not built yet.", post(backups_not_built)).answers(501, "Error"),
+        Route::get(BACKUPS, "list_backups", "The project's backups, newest first.", get(backups::list_backups))
+            .answers(200, "Any"),
+        Route::post(
+            BACKUPS,
+            "create_backup",
+            "Begin a backup; it is listed when it is whole.",
+            post(backups::create_backup),
+        )
+        .answers(202, "Any"),
     ]
 }
 
@@ -387,8 +395,4 @@ async fn get_openapi(State(platform): State<Platform>) -> Json<Value> {
 
 async fn migrations_not_built(_: ProjectCx) -> Error {
     Error::NotBuilt("migrations")
-}
-
-async fn backups_not_built(_: ProjectCx) -> Error {
-    Error::NotBuilt("backups")
 }

@@ -12,11 +12,12 @@ mod diagnose;
 mod lifecycle;
 mod logins;
 mod reconcile;
+pub(crate) mod restored;
 mod spares;
 mod store;
 mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upgrade;
 
 use std::collections::HashMap;
@@ -202,8 +203,12 @@ impl Provisioner {
         Ok(&self.cluster().await?.owner_role)
     }
 
+    pub(crate) fn config(&self) -> &PlatformConfig {
+        &self.0.config
+    }
+
     /// The version of the baseline that new projects have.
-    fn baseline_version(&self) -> i32 {
+    pub(crate) fn baseline_version(&self) -> i32 {
         baseline::version(self.0.files)
     }
 

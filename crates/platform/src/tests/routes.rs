@@ -54,7 +54,7 @@ async fn no_route_lets_in_who_has_no_token_or_somebody_elses() {
         &server,
         &[
             ("GET", &format!("/api/projects/{id}/migrations"), Value::Null, 501, "not_implemented"),
-            ("POST", &format!("/api/projects/{id}/backups"), json!({}), 501, "not_implemented"),
+            ("POST", &format!("/api/projects/{id}/backups"), json!({}), 422, "unsupported"),
         ],
     )
     .await;

@@ -6,6 +6,7 @@ pub(super) mod cluster;
 pub(super) mod database;
 pub(super) mod login;
 pub(super) mod project;
+pub(super) mod restored;
 pub(super) mod role;
 
 use tokio_postgres::error::SqlState;
