@@ -1,6 +1,8 @@
 //! The command line: what there is to type. What each command does is in the modules below.
 
+pub mod backup;
 pub mod client;
+pub mod direct;
 pub mod discovery;
 pub mod doctor;
 pub mod domains;
@@ -8,6 +10,7 @@ pub mod login;
 pub mod output;
 pub mod owner;
 pub mod password;
+pub mod progress;
 pub mod project;
 pub mod status;
 
@@ -52,6 +55,12 @@ pub enum Command {
     /// Make owners, the people who have projects, and give them new passwords
     #[command(subcommand)]
     Owner(OwnerCommand),
+    /// Back up projects and the platform, encrypted; list, verify and remove backups
+    #[command(subcommand, after_help = BACKUP_EXAMPLES)]
+    Backup(BackupCommand),
+    /// Put a project back from a backup
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
     /// Say whether the server runs and is healthy
     Status(ReachArgs),
     /// Look for faults on this machine and name the mend of each
@@ -85,6 +94,92 @@ Examples:
   launchdb project create shop
   launchdb project sql shop \"create table items (id int primary key)\"
   launchdb project settings shop --set '{\"data_api\": {\"max_rows\": 500}}'";
+
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  launchdb backup run --all                     every project and the platform's own database
+  launchdb backup verify                        restore the newest ones into scratch databases and compare
+  gpg --decrypt proj_abc123_20231201_020000.sql.gpg | less
+
+Files are encrypted with BACKUP_ENCRYPTION_KEY (OpenPGP, AES-256) and kept in DATA/backups, or LAUNCHDB_BACKUP_DIR.";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123
+  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy
+
+The project's database is replaced at the very end, in one step; whatever fails before leaves it as it was.";
+
+/// Where the server's data is, for commands that do not go through its API.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DataArgs {
+    /// Data folder of the server [default: ./.launchdb here or above, then /var/lib/launchdb]
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Make backups
+    #[command(group(clap::ArgGroup::new("what").required(true)))]
+    Run {
+        /// Every project and the platform's own database
+        #[arg(long, group = "what")]
+        all: bool,
+        /// The platform's own database: owners, projects, sealed secrets
+        #[arg(long, group = "what")]
+        platform: bool,
+        /// One project
+        #[arg(long, value_name = "ID", group = "what")]
+        project: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the backups there are
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Restore backups into scratch databases and compare every table
+    Verify {
+        /// The backups; without any, the newest of each database
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Remove backups older than BACKUP_RETENTION_DAYS; the newest of each database stays
+    Prune {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Make and verify backups by LAUNCHDB_BACKUP_SCHEDULE until this is ended, where the server does not
+    Schedule {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Id of the project that the backup is of
+    #[arg(value_name = "PROJECT")]
+    pub project: String,
+    /// Make a copy under this id, with keys and passwords of its own, instead of putting the project back
+    #[arg(long, value_name = "NEW")]
+    pub into: Option<String>,
+    /// Leave the project its present keys, settings and domains
+    #[arg(long, conflicts_with = "into")]
+    pub keep_keys: bool,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
 
 #[derive(Debug, Args)]
 pub struct DevArgs {
@@ -375,13 +470,19 @@ mod tests {
             "launchdb owner set-password a@b.org --generate",
             "launchdb login --url https://db.example.org a@b.org",
             "launchdb logout",
+            "launchdb backup run --all",
+            "launchdb backup run --project proj_abc123 --data d",
+            "launchdb backup list --json",
+            "launchdb backup verify a.sql.gpg b.sql.gpg",
+            "launchdb backup prune",
+            "launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy",
             "launchdb mail last",
             "launchdb rest --dump-config /etc/p.conf",
             "launchdb rest -h",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["launchdb", "launchdb project list --url u --data d", "launchdb serve --only nothing"] {
+        for line in ["launchdb", "launchdb backup run", "launchdb project list --url u --data d", "launchdb serve --only nothing"] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

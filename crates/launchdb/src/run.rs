@@ -1,5 +1,6 @@
 //! Running a server: wiring of the services, start, shutdown.
 
+pub mod backups;
 pub mod bind;
 pub mod cli_session;
 pub mod dropin;

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
 use web::{BodyError, Protocol, WireError};
 
+use crate::user_migrations::MigrationFailure;
+
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -72,6 +74,8 @@ pub enum Error {
     Sql(Box<pg::DbError>, usize),
     /// SQL of an owner ran too long; holds the limit in milliseconds.
     SqlTimeout(u64),
+    /// A file of an application's migrations failed.
+    Migration(Box<MigrationFailure>),
     /// Not built yet; holds what.
     NotBuilt(&'static str),
     /// Nothing is written until there is room again.
@@ -122,6 +126,7 @@ impl Error {
             Self::TooManyRequests(_) => (S::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Sql(..) => (S::BAD_REQUEST, "sql_error"),
             Self::SqlTimeout(_) => (S::GATEWAY_TIMEOUT, "sql_timeout"),
+            Self::Migration(_) => (S::BAD_REQUEST, "migration_failed"),
             Self::NotBuilt(_) => (S::NOT_IMPLEMENTED, "not_implemented"),
             Self::DiskNearlyFull => (S::SERVICE_UNAVAILABLE, "disk_nearly_full"),
             Self::ProjectDatabase(_) => (S::SERVICE_UNAVAILABLE, "project_database_unavailable"),
@@ -149,6 +154,7 @@ impl Error {
                 "column": error.column,
                 "constraint": error.constraint,
             }),
+            Self::Migration(failure) => failure.details(),
             _ => Value::Null,
         }
     }
@@ -196,6 +202,7 @@ impl fmt::Display for Error {
             Self::TooManyRequests(_) => "too many requests; try again later",
             Self::Sql(error, _) => &error.message,
             Self::SqlTimeout(limit) => return write!(f, "the SQL was cancelled after {limit} ms"),
+            Self::Migration(failure) => &failure.message,
             Self::NotBuilt(what) => return write!(f, "{what} are not available in this version yet"),
             Self::DiskNearlyFull => "the disk is nearly full: nothing is written until there is room again",
             Self::ProjectDatabase(_) => "the project's database cannot be reached at the moment",

@@ -34,6 +34,7 @@ mod store;
 mod tests;
 mod timestamp;
 mod usage;
+mod user_migrations;
 pub mod watchdog;
 
 pub use config::{Address, PlatformConfig};

@@ -11,8 +11,7 @@ use crate::backup::routes as backups;
 use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
-use crate::request::ProjectCx;
-use crate::{api_keys, audit, connection, domains, owner_password, owners, projects, settings, sql, usage};
+use crate::{api_keys, audit, connection, domains, owner_password, owners, projects, settings, sql, usage, user_migrations};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,8 +356,28 @@ fn project_part_routes() -> Vec<Route> {
             get(usage::get_usage),
         )
         .answers(200, "Usage"),
-        Route::get(MIGRATIONS, "list_migrations", "Not built yet.", get(migrations_not_built)).answers(501, "Error"),
-        Route::post(MIGRATIONS, "apply_migrations", "Not built yet.", post(migrations_not_built)).answers(501, "Error"),
+        Route::get(
+            MIGRATIONS,
+            "list_migrations",
+            "The migrations of the application that were applied, in order.",
+            get(user_migrations::list_migrations),
+        )
+        .answers(200, "Any"),
+        Route::post(
+            MIGRATIONS,
+            "apply_migrations",
+            "Apply migrations that were not yet, in order, each in a transaction of its own.",
+            post(user_migrations::apply_migrations),
+        )
+        .body(
+            const {
+                &[
+                    required("migrations", "array", "Objects of version (digits), name and sql."),
+                    field("dry_run", "boolean", "Apply all of them in one transaction and take it back."),
+                ]
+            },
+        )
+        .answers(200, "Any"),
         Route::get(BACKUPS, "list_backups", "The project's backups, newest first.", get(backups::list_backups))
             .answers(200, "Any"),
         Route::post(
@@ -391,8 +410,4 @@ async fn get_health(State(platform): State<Platform>) -> Response {
 
 async fn get_openapi(State(platform): State<Platform>) -> Json<Value> {
     Json(openapi::document(&routes(), &platform.config().public_url))
-}
-
-async fn migrations_not_built(_: ProjectCx) -> Error {
-    Error::NotBuilt("migrations")
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::routing::{MethodRouter, get};
 use base::ProjectTable;
 use pg::{Budget, PoolConfig, ServicePools};
+use platform::backup::Backups;
 use platform::database::PrepareError;
 use platform::provision::{ProvisionError, Provisioner};
 use platform::watchdog::{Watchdog, WatchdogConfig};
@@ -24,6 +25,7 @@ use web::log_request::RequestLog;
 use web::metrics::HttpMetrics;
 use web::{ApiKeyCheck, ServeConfig, health};
 
+use super::backups;
 use super::bind::{self, Listeners};
 use super::cli_session::CliSession;
 use super::front;
@@ -176,11 +178,23 @@ async fn run_services(
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
     registry.register_collector(Box::new(process));
 
+    let backup_config = backups::backup_config(config, storage)?;
+    let folder = backup_config.folder.clone();
+    registry.register_collector(Box::new(backups::BackupCollector { folder, clock: base::Clock::system() }));
+
     // Loops that end at the shutdown only: one that ends before takes the server with it.
     let mut loops = JoinSet::new();
     loops.spawn(start.log_buffer.clone().run(shutdown.clone()));
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
+    if let Some(platform) = platform.as_ref().filter(|_| start.only != Some(Service::Gateway)) {
+        let key = backup_config.key.clone();
+        let backups = Backups::new(backup_config, platform.provisioner().clone(), shutdown.clone());
+        platform.offer_backups(backups.clone());
+        if let Some(schedule) = backups::scheduled(config, key.as_ref(), backups, shutdown.clone())? {
+            loops.spawn(schedule);
+        }
+    }
     let board = HealthBoard::default();
     let watched = platform.as_ref().filter(|_| start.only != Some(Service::Gateway));
     let disk = watched.map(|platform| {

@@ -53,7 +53,6 @@ async fn no_route_lets_in_who_has_no_token_or_somebody_elses() {
     check(
         &server,
         &[
-            ("GET", &format!("/api/projects/{id}/migrations"), Value::Null, 501, "not_implemented"),
             ("POST", &format!("/api/projects/{id}/backups"), json!({}), 422, "unsupported"),
         ],
     )
