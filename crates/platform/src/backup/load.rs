@@ -53,11 +53,14 @@ impl From<Failed> for BackupError {
     }
 }
 
-/// Loads everything that comes; ends when the sender does. The database is whole only if reading the file ended well, too.
+/// Loads everything that comes; ends when the sender does. Schemas of `extensions` are there already.
+///
+/// The database is whole only if reading the file ended well, too.
 pub(super) async fn load(
     client: &Client,
     mut loadables: mpsc::Receiver<Loadable>,
     roles: &RoleNames,
+    extensions: &[String],
 ) -> Result<(), BackupError> {
     client.batch_execute(store::CLEAR).await?;
     let mut later: Vec<Failed> = Vec::new();
@@ -73,7 +76,7 @@ pub(super) async fn load(
         }
         let Err(failed) = execute(client, text, line).await else { continue };
         match &failed.code {
-            Some(code) if template_part::has_already(&failed.text, code) => {}
+            Some(code) if template_part::has_already(&failed.text, code, extensions) => {}
             // A grant that allows it may stand further down.
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE && later.len() < MOST_LATER => later.push(failed),
             _ => return Err(failed.into()),

@@ -39,6 +39,8 @@ pub(super) struct ProjectPart {
     pub(super) baseline_version: i32,
     /// The role that owns what is in the database.
     pub(super) owner_role: String,
+    /// Oldest first.
+    pub(super) extensions: Vec<String>,
     /// By kind.
     pub(super) secrets: BTreeMap<String, PlainSecret>,
     pub(super) api_keys: Vec<KeptKey>,

@@ -229,6 +229,7 @@ impl Backups {
             owner_email: facts.owner_email,
             baseline_version: facts.baseline_version,
             owner_role: self.0.provisioner.owner_role().await?.to_owned(),
+            extensions: self.0.provisioner.installed_extensions(id).await?,
             secrets: plain,
             api_keys: store::kept_keys(session, id).await?,
             settings: settings_map(session, id).await?.into_iter().collect(),

@@ -154,10 +154,11 @@ impl Backups {
             (part.owner_role.clone(), provisioner.owner_role().await?.to_owned()),
         ];
         let roles = RoleNames(names.into_iter().filter(|(theirs, ours)| theirs != ours).collect());
-        let scratch = provisioner.scratch(id, purpose, part.baseline_version, secrets).await?;
+        let making = provisioner.scratch(id, purpose, part.baseline_version, &part.extensions, secrets);
+        let scratch = making.await?;
         let loading = async {
             let client = provisioner.scratch_session(&scratch).await?;
-            self.load_file(file, &client, &roles, progress).await
+            self.load_file(file, &client, &roles, &part.extensions, progress).await
         };
         let loaded = self.0.shutdown.run_until_cancelled(loading).await;
         match loaded.unwrap_or(Err(BackupError::Cancelled)) {
@@ -174,12 +175,13 @@ impl Backups {
         file: &Path,
         client: &Client,
         roles: &RoleNames,
+        extensions: &[String],
         progress: &Progress,
     ) -> Result<End, BackupError> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let (file, key, progress) = (file.to_owned(), self.key()?, Arc::clone(progress));
         let reading = tokio::task::spawn_blocking(move || read::whole(&file, &key, Some(sender), &progress));
-        let loaded = load::load(client, receiver, roles).await;
+        let loaded = load::load(client, receiver, roles, extensions).await;
         let read = joined(reading.await);
         // A loader that failed stops the reading, so its reason comes first.
         loaded?;

@@ -20,8 +20,9 @@ pub(super) fn is_left_out(statement: &str) -> bool {
     KINDS.iter().any(|kind| statement.starts_with(kind)) || grants_on_catalog
 }
 
-/// Whether a failure only says that the database has the object from its baseline.
-pub(super) fn has_already(statement: &str, code: &SqlState) -> bool {
+/// Whether a failure only says that the database has the object from its baseline, or is a schema of one of `extensions`.
+pub(super) fn has_already(statement: &str, code: &SqlState, extensions: &[String]) -> bool {
+    let is_of_baseline = |statement: &str| is_of_baseline(statement, extensions);
     let object = statement.strip_prefix("CREATE ");
     if *code == SqlState::DUPLICATE_SCHEMA {
         return object.is_some_and(|object| object.starts_with("SCHEMA "));
@@ -36,7 +37,7 @@ pub(super) fn has_already(statement: &str, code: &SqlState) -> bool {
 }
 
 /// Whether the first object that a statement names is in, or is, a schema of the baseline.
-fn is_of_baseline(statement: &str) -> bool {
+fn is_of_baseline(statement: &str, extensions: &[String]) -> bool {
     let owned_by_others = ["ALTER FUNCTION ", "ALTER PROCEDURE ", "ALTER SCHEMA ", "CREATE FUNCTION ", "CREATE TYPE "]
         .iter()
         .chain(&["GRANT ", "REVOKE ", "COMMENT ON FUNCTION ", "COMMENT ON SCHEMA ", "CREATE PROCEDURE "])
@@ -44,7 +45,8 @@ fn is_of_baseline(statement: &str) -> bool {
     let is_grant = statement.starts_with("GRANT ") || statement.starts_with("REVOKE ");
     let named = if is_grant { statement.split(" ON ").nth(1).unwrap_or_default() } else { statement };
     let first = named.split('"').nth(1).unwrap_or_default();
-    owned_by_others && SCHEMAS.contains(&first)
+    let is_schema = SCHEMAS.contains(&first) || extensions.iter().any(|name| name == first);
+    owned_by_others && is_schema
         || statement.starts_with("ALTER DEFAULT PRIVILEGES FOR ROLE \"supabase_")
 }
 
@@ -78,11 +80,12 @@ mod tests {
             ("ALTER SCHEMA \"auth\" OWNER TO \"supabase_admin\"", &denied, true),
             ("ALTER FUNCTION \"storage\".\"x\"() OWNER TO \"supabase_storage_admin\"", &denied, true),
             ("GRANT ALL ON FUNCTION \"auth\".\"uid\"() TO \"postgres\"", &denied, true),
+            ("ALTER SCHEMA \"postgis\" OWNER TO \"supabase_admin\"", &denied, true),
             ("GRANT ALL ON SCHEMA \"auth\" TO \"postgres\"", &denied, true),
             ("ALTER TABLE \"auth\".\"users\" OWNER TO \"x\"", &denied, false),
             ("CREATE TABLE \"auth\".\"users\" ()", &SqlState::DUPLICATE_TABLE, false),
         ] {
-            assert_eq!(has_already(statement, code), expected, "{statement}");
+            assert_eq!(has_already(statement, code, &["postgis".to_owned()]), expected, "{statement}");
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::build::STATE_PROJECT;
 use super::cluster::{self, Cluster};
+use super::extensions::OFFERED;
 use super::store::project::{self, step};
 use super::store::restored as store_restored;
 use super::store::role::Login;
@@ -54,6 +55,8 @@ pub(crate) struct Scratch {
     database: String,
     purpose: Purpose,
     baseline_version: i32,
+    /// What only a superuser installs; others come with the dump.
+    extensions: Vec<String>,
     /// None for a project that is not there.
     status: Option<ProjectStatus>,
     owner_password: Secret<String>,
@@ -71,13 +74,14 @@ pub(crate) struct Belongings<'a> {
 }
 
 impl Provisioner {
-    /// Makes a database for a backup of `baseline_version`. `secrets` are those of a project that is not there, whose
-    /// roles are made with them.
+    /// Makes a database for a backup of `baseline_version`, with those of `extensions` that owners cannot install. `secrets`
+    /// are those of a project that is not there, whose roles are made with them.
     pub(crate) async fn scratch(
         &self,
         id: &ProjectRef,
         purpose: Purpose,
         baseline_version: i32,
+        extensions: &[String],
         secrets: &BTreeMap<String, Secret<String>>,
     ) -> Result<Scratch, ProvisionError> {
         let cluster = self.cluster().await?;
@@ -102,8 +106,10 @@ impl Provisioner {
         let limit = self.0.limits.database;
         store_restored::scratch_create(&admin.client, &database, &comment, limit).await?;
         let owner_password = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await?;
+        let extensions = extensions.iter().filter(|name| OFFERED.contains(&name.as_str())).cloned().collect();
+        let id = id.clone();
         let scratch =
-            Scratch { admin, id: id.clone(), database, purpose, baseline_version, status, owner_password };
+            Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password };
         let made = self.scratch_fill(&scratch, cluster).await;
         match made {
             Ok(()) => Ok(scratch),
@@ -157,6 +163,15 @@ impl Provisioner {
         let files = self.0.files.iter().take_while(|file| file.version <= scratch.baseline_version).count();
         // There is no owner's object in it yet, as in a template.
         baseline::apply(&mut client, None, true, &self.0.files[..files]).await.map_err(ProvisionError::database)?;
+        for name in &scratch.extensions {
+            let tx = client.transaction().await?;
+            let installed = store::extension::extension_install_in_tx(&tx, name).await;
+            installed.map_err(|error| {
+                let what = error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned());
+                ProvisionError::Refused(format!("the extension {name}, which the backup needs, cannot be installed: {what}"))
+            })?;
+            tx.commit().await?;
+        }
         drop(client);
         let admin = &scratch.admin.client;
         store_restored::scratch_open_in_tx(admin, &scratch.database, &scratch.id, &cluster.owner_role).await?;
@@ -321,6 +336,12 @@ impl Provisioner {
             tracing::warn!(project.ref = %id, "what a restore that was cut off had left was put right");
         }
         Ok(())
+    }
+
+    /// Names of the extensions that a project's database has, in the order in which they were installed.
+    pub(crate) async fn installed_extensions(&self, id: &ProjectRef) -> Result<Vec<String>, ProvisionError> {
+        let client = self.connect(&self.admin_target(id.database()), super::ADMIN_OPTIONS).await?;
+        Ok(store_restored::extension_names(&client).await?)
     }
 
     /// Whether a database is being loaded for a project that may not be there yet.

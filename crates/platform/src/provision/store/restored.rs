@@ -97,3 +97,9 @@ pub(in crate::provision) async fn project_insert_restored_in_tx(
         values ($1, $2::text::uuid, $3, 'active', false, $4)";
     db.execute(SQL, &[&id.as_str(), &owner.0, &name, &baseline_version]).await.map(drop)
 }
+
+/// Extensions of the database that the session is in, oldest first.
+pub(in crate::provision) async fn extension_names(db: &impl GenericClient) -> Result<Vec<String>, Error> {
+    let rows = db.query("select extname::text from pg_catalog.pg_extension order by oid", &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
