@@ -7,7 +7,9 @@ pub mod discovery;
 pub mod doctor;
 pub mod domains;
 pub mod extensions;
+pub mod init;
 pub mod login;
+pub mod migrate;
 pub mod output;
 pub mod owner;
 pub mod password;
@@ -56,12 +58,17 @@ pub enum Command {
     /// Make owners, the people who have projects, and give them new passwords
     #[command(subcommand)]
     Owner(OwnerCommand),
+    /// Apply an application's migrations, in order, each in a transaction
+    #[command(subcommand, after_help = migrate::EXAMPLES)]
+    Migrate(migrate::MigrateCommand),
     /// Back up projects and the platform, encrypted; list, verify and remove backups
-    #[command(subcommand, after_help = BACKUP_EXAMPLES)]
-    Backup(BackupCommand),
+    #[command(subcommand, after_help = backup::EXAMPLES)]
+    Backup(backup::BackupCommand),
     /// Put a project back from a backup
-    #[command(after_help = RESTORE_EXAMPLES)]
-    Restore(RestoreArgs),
+    #[command(after_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::RestoreArgs),
+    /// Write a .env with strong secrets for a new server
+    Init(init::InitArgs),
     /// Say whether the server runs and is healthy
     Status(ReachArgs),
     /// Look for faults on this machine and name the mend of each
@@ -95,92 +102,6 @@ Examples:
   launchdb project create shop
   launchdb project sql shop \"create table items (id int primary key)\"
   launchdb project settings shop --set '{\"data_api\": {\"max_rows\": 500}}'";
-
-const BACKUP_EXAMPLES: &str = "\
-Examples:
-  launchdb backup run --all                     every project and the platform's own database
-  launchdb backup verify                        restore the newest ones into scratch databases and compare
-  gpg --decrypt proj_abc123_20231201_020000.sql.gpg | less
-
-Files are encrypted with BACKUP_ENCRYPTION_KEY (OpenPGP, AES-256) and kept in DATA/backups, or LAUNCHDB_BACKUP_DIR.";
-
-const RESTORE_EXAMPLES: &str = "\
-Examples:
-  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123
-  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy
-
-The project's database is replaced at the very end, in one step; whatever fails before leaves it as it was.";
-
-/// Where the server's data is, for commands that do not go through its API.
-#[derive(Clone, Debug, Default, Args)]
-pub struct DataArgs {
-    /// Data folder of the server [default: ./.launchdb here or above, then /var/lib/launchdb]
-    #[arg(long, value_name = "DIR", help_heading = "Server")]
-    pub data: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum BackupCommand {
-    /// Make backups
-    #[command(group(clap::ArgGroup::new("what").required(true)))]
-    Run {
-        /// Every project and the platform's own database
-        #[arg(long, group = "what")]
-        all: bool,
-        /// The platform's own database: owners, projects, sealed secrets
-        #[arg(long, group = "what")]
-        platform: bool,
-        /// One project
-        #[arg(long, value_name = "ID", group = "what")]
-        project: Option<String>,
-        #[command(flatten)]
-        data: DataArgs,
-    },
-    /// List the backups there are
-    List {
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        data: DataArgs,
-    },
-    /// Restore backups into scratch databases and compare every table
-    Verify {
-        /// The backups; without any, the newest of each database
-        #[arg(value_name = "FILE")]
-        files: Vec<PathBuf>,
-        #[command(flatten)]
-        data: DataArgs,
-    },
-    /// Remove backups older than BACKUP_RETENTION_DAYS; the newest of each database stays
-    Prune {
-        #[command(flatten)]
-        data: DataArgs,
-    },
-    /// Make and verify backups by LAUNCHDB_BACKUP_SCHEDULE until this is ended, where the server does not
-    Schedule {
-        #[command(flatten)]
-        data: DataArgs,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct RestoreArgs {
-    /// The backup
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Id of the project that the backup is of
-    #[arg(value_name = "PROJECT")]
-    pub project: String,
-    /// Make a copy under this id, with keys and passwords of its own, instead of putting the project back
-    #[arg(long, value_name = "NEW")]
-    pub into: Option<String>,
-    /// Leave the project its present keys, settings and domains
-    #[arg(long, conflicts_with = "into")]
-    pub keep_keys: bool,
-    #[command(flatten)]
-    pub data: DataArgs,
-}
 
 #[derive(Debug, Args)]
 pub struct DevArgs {
@@ -493,7 +414,11 @@ mod tests {
             "launchdb owner set-password a@b.org --generate",
             "launchdb login --url https://db.example.org a@b.org",
             "launchdb logout",
+            "launchdb init --domain db.example.org --email you@example.org",
             "launchdb backup run --all",
+            "launchdb migrate new add_tasks",
+            "launchdb migrate up --project shop --dir db --dry-run",
+            "launchdb migrate verify --project shop --json",
             "launchdb backup run --project proj_abc123 --data d",
             "launchdb backup list --json",
             "launchdb backup verify a.sql.gpg b.sql.gpg",

@@ -6,6 +6,7 @@
 mod backup;
 mod limits;
 mod names;
+mod pooler;
 pub mod postgrest;
 pub mod reader;
 pub mod secrets;
@@ -26,6 +27,7 @@ pub use self::backup::BackupSettings;
 pub use self::limits::LimitConfig;
 use self::names::{KNOWN_NAMES, is_known_name};
 use self::reader::Reader;
+pub use self::pooler::PoolerSettings;
 pub use self::secrets::GivenSecrets;
 pub use self::service::Service;
 pub use self::source::Source;
@@ -180,6 +182,7 @@ pub struct Config {
     pub mail: Option<MailConfig>,
     pub limits: LimitConfig,
     pub backup: BackupSettings,
+    pub pooler: PoolerSettings,
     pub log: LogConfig,
     pub secrets: GivenSecrets,
     /// Threads of the runtime; none means one for each core.
@@ -222,6 +225,7 @@ impl Config {
             mail: mail(&mut reader),
             limits: LimitConfig::read(&mut reader, invocation, database.connection_budget),
             backup: BackupSettings::read(&mut reader, invocation),
+            pooler: PoolerSettings::read(&mut reader),
             log: log(&mut reader),
             secrets: GivenSecrets::read(&mut reader, must_exist, stored.as_ref()),
             workers: reader
@@ -467,7 +471,7 @@ fn public_url(text: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {
             (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

@@ -63,6 +63,8 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Login(args) => cli::login::log_in(&source, &args),
         Command::Logout(args) => cli::login::log_out(&source, &args),
         Command::Owner(command) => cli::owner::run(&source, command),
+        Command::Init(args) => cli::init::run(&args),
+        Command::Migrate(command) => cli::migrate::run(&source, command),
         Command::Backup(command) => cli::backup::run(&source, command),
         Command::Restore(args) => cli::backup::restore(&source, args),
         Command::Status(reach) => cli::status::run(&source, &reach),

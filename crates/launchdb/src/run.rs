@@ -8,6 +8,7 @@ mod front;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod pooler;
 mod server;
 pub mod signals;
 pub mod starter;

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
 use crate::{
-    api_keys, audit, connection, domains, extensions, owner_password, owners, projects, settings, sql, usage, user_migrations,
+    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, settings, sql, usage, user_migrations,
 };
 
 /// Who may call a route.
@@ -99,6 +99,15 @@ fn owner_routes() -> Vec<Route> {
             .open()
             .answers(200, "Health"),
         Route::get("/api/openapi.json", "get_openapi", "This document.", get(get_openapi)).open().answers(200, "Any"),
+        Route::get(
+            "/api/tls/ask",
+            "ask_tls",
+            "Whether the server's proxy may get a certificate for a host name.",
+            get(certificates::ask_tls),
+        )
+        .open()
+        .query(const { &[required("domain", "string", "The host name.")] })
+        .answers(200, ""),
         Route::post("/api/owners/signup", "signup_owner", "Sign up, where it is allowed.", post(owners::signup_owner))
             .open()
             .body(CREDENTIALS)

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use base::ProjectRef;
+use clap::{Args, Subcommand};
 use platform::Timestamp;
 use platform::backup::{BackupError, BackupFile, Backups, RestoreTarget, Subject};
 use serde_json::{Value, json};
@@ -12,10 +13,95 @@ use tokio_util::task::TaskTracker;
 use super::direct;
 use super::output::{print, table};
 use super::progress::{Bar, size};
-use super::{BackupCommand, DataArgs, RestoreArgs};
 use crate::config::Source;
 use crate::exit::{self, Exit, ResultExt as _};
 use crate::run::signals::Signals;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  launchdb backup run --all                     every project and the platform's own database
+  launchdb backup verify                        restore the newest ones into scratch databases and compare
+  gpg --decrypt proj_abc123_20231201_020000.sql.gpg | less
+
+Files are encrypted with BACKUP_ENCRYPTION_KEY (OpenPGP, AES-256) and kept in DATA/backups, or LAUNCHDB_BACKUP_DIR.";
+
+pub const RESTORE_EXAMPLES: &str = "\
+Examples:
+  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123
+  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy
+
+The project's database is replaced at the very end, in one step; whatever fails before leaves it as it was.";
+
+/// Where the server's data is, for commands that do not go through its API.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DataArgs {
+    /// Data folder of the server [default: ./.launchdb here or above, then /var/lib/launchdb]
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Make backups
+    #[command(group(clap::ArgGroup::new("what").required(true)))]
+    Run {
+        /// Every project and the platform's own database
+        #[arg(long, group = "what")]
+        all: bool,
+        /// The platform's own database: owners, projects, sealed secrets
+        #[arg(long, group = "what")]
+        platform: bool,
+        /// One project
+        #[arg(long, value_name = "ID", group = "what")]
+        project: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the backups there are
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Restore backups into scratch databases and compare every table
+    Verify {
+        /// The backups; without any, the newest of each database
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Remove backups older than BACKUP_RETENTION_DAYS; the newest of each database stays
+    Prune {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Make and verify backups by LAUNCHDB_BACKUP_SCHEDULE until this is ended, where the server does not
+    Schedule {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Id of the project that the backup is of
+    #[arg(value_name = "PROJECT")]
+    pub project: String,
+    /// Make a copy under this id, with keys and passwords of its own, instead of putting the project back
+    #[arg(long, value_name = "NEW")]
+    pub into: Option<String>,
+    /// Leave the project its present keys, settings and domains
+    #[arg(long, conflicts_with = "into")]
+    pub keep_keys: bool,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
 
 /// Runs one command.
 pub fn run(source: &Source, command: BackupCommand) -> Result<(), Exit> {

@@ -29,7 +29,7 @@ pub struct BackupSettings {
 impl BackupSettings {
     pub(crate) fn read(reader: &mut Reader<'_>, invocation: &Invocation) -> Self {
         // One process of a server does it, and a server for trying things out does not.
-        let by_itself = invocation.serve && matches!(invocation.only, None | Some(Service::PlatformApi));
+        let by_itself = invocation.serve && Service::keeps_projects(invocation.only);
         let is_asked_for = reader.text("LAUNCHDB_BACKUP_SCHEDULE").is_some_and(|text| text != "off");
         let mut cron = |name, default: &str, on: bool| match reader.text(name).as_deref() {
             Some("off") => None,

@@ -7,6 +7,8 @@ pub enum Service {
     PlatformApi,
     /// The data API of every project (port 3000).
     Rest,
+    /// The internal service that brings projects up to the present baseline (port 8002).
+    Migrations,
     /// The public entrance with every service behind it (port 8000).
     Gateway,
 }
@@ -16,6 +18,7 @@ impl Service {
         match self {
             Self::PlatformApi => "platform-api",
             Self::Rest => "rest",
+            Self::Migrations => "migrations",
             Self::Gateway => "gateway",
         }
     }
@@ -25,11 +28,17 @@ impl Service {
         matches!(self, Self::Rest)
     }
 
+    /// Whether it keeps projects: upgrades, spares, the watchdog, backups. One process of a server does.
+    pub fn keeps_projects(only: Option<Self>) -> bool {
+        matches!(only, None | Some(Self::PlatformApi))
+    }
+
     /// The port of the specification.
     pub(super) fn default_port(self) -> u16 {
         match self {
             Self::PlatformApi | Self::Gateway => 8000,
             Self::Rest => 3000,
+            Self::Migrations => 8002,
         }
     }
 }

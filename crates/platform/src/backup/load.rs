@@ -28,7 +28,7 @@ pub(super) struct RoleNames(pub(super) Vec<(String, String)>);
 impl RoleNames {
     /// The statement with our names. The dump quotes every name.
     fn translate(&self, statement: String) -> String {
-        const KINDS: [&str; 4] = ["ALTER ", "GRANT ", "REVOKE ", "CREATE POLICY "];
+        const KINDS: [&str; 5] = ["ALTER ", "GRANT ", "REVOKE ", "CREATE POLICY ", "SET SESSION AUTHORIZATION "];
         if self.0.is_empty() || !KINDS.iter().any(|kind| statement.starts_with(kind)) {
             return statement;
         }
@@ -64,12 +64,25 @@ pub(super) async fn load(
 ) -> Result<(), BackupError> {
     client.batch_execute(store::CLEAR).await?;
     let mut later: Vec<Failed> = Vec::new();
+    // Whether statements are those of a role that the dump names, instead of an object's owner.
+    let mut as_another = false;
     while let Some(loadable) = loadables.recv().await {
         let Loadable::Statement { text, line, copies } = loadable else { continue };
-        if template_part::is_left_out(&text) {
+        if template_part::is_left_out(&text) || !as_another && template_part::is_superusers_grant(&text, extensions) {
             continue;
         }
         let text = roles.translate(text);
+        if let Some(role) = text.strip_prefix("SET SESSION AUTHORIZATION ") {
+            as_another = true;
+            // Somebody who is no member of it does as the owner what that role did.
+            let _ = execute(client, store::set_role(role), line).await;
+            continue;
+        }
+        if text == "RESET SESSION AUTHORIZATION" {
+            as_another = false;
+            client.batch_execute(store::RESET_ROLE).await?;
+            continue;
+        }
         if copies {
             copy_in(client, text, line, &mut loadables).await?;
             continue;
@@ -84,7 +97,7 @@ pub(super) async fn load(
     }
     for failed in later {
         // As the login role itself, who is a member of all others.
-        client.batch_execute("set role none").await?;
+        client.batch_execute(store::LOGIN_ROLE).await?;
         execute(client, failed.text, failed.line).await?;
     }
     Ok(store::analyze(client).await?)

@@ -8,6 +8,15 @@ use super::manifest::{KeptDomain, KeptKey};
 /// Empties what a baseline put into a database, as its owner: the dump brings it all.
 pub(super) const CLEAR: &str = include_str!("clear.sql");
 
+/// Back to the role that the owner's sessions begin with, or to the one that logged in.
+pub(super) const RESET_ROLE: &str = "reset role";
+pub(super) const LOGIN_ROLE: &str = "set role none";
+
+/// `role` as a dump writes it, quoted.
+pub(super) fn set_role(role: &str) -> String {
+    format!("set role {role}")
+}
+
 /// What is read of a project's row.
 pub(super) struct ProjectFacts {
     pub(super) name: String,

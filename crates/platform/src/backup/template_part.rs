@@ -7,17 +7,27 @@ const SCHEMAS: [&str; 4] = ["auth", "storage", "realtime", "extensions"];
 
 /// Whether a statement is never run: it tells of what only a superuser makes, and the baseline has made.
 pub(super) fn is_left_out(statement: &str) -> bool {
-    const KINDS: [&str; 6] = [
+    const KINDS: [&str; 4] = [
         "CREATE EVENT TRIGGER ",
         "ALTER EVENT TRIGGER ",
         "COMMENT ON EVENT TRIGGER ",
         "COMMENT ON EXTENSION ",
-        "SET SESSION AUTHORIZATION ",
-        "RESET SESSION AUTHORIZATION",
     ];
-    let grants_on_catalog = (statement.starts_with("GRANT ") || statement.starts_with("REVOKE "))
+    let grants_on_catalog = is_grant(statement)
         && statement.split(" ON ").nth(1).is_some_and(|object| object.contains("\"pg_catalog\"."));
     KINDS.iter().any(|kind| statement.starts_with(kind)) || grants_on_catalog
+}
+
+/// Whether a statement grants, or takes back, on a schema that is the superuser's: what the superuser granted there, the
+/// baseline or the extension did. What the owner granted on it stands under the owner's name in a dump.
+pub(super) fn is_superusers_grant(statement: &str, extensions: &[String]) -> bool {
+    let object = statement.split(" ON SCHEMA ").nth(1).filter(|_| is_grant(statement));
+    let schema = object.and_then(|object| object.split('"').nth(1));
+    schema.is_some_and(|schema| SCHEMAS.contains(&schema) || extensions.iter().any(|name| name == schema))
+}
+
+fn is_grant(statement: &str) -> bool {
+    statement.starts_with("GRANT ") || statement.starts_with("REVOKE ")
 }
 
 /// Whether a failure only says that the database has the object from its baseline, or is a schema of one of `extensions`.
@@ -33,7 +43,9 @@ pub(super) fn has_already(statement: &str, code: &SqlState, extensions: &[String
     if *code == SqlState::DUPLICATE_FUNCTION {
         return is_of_baseline(statement);
     }
-    *code == SqlState::INSUFFICIENT_PRIVILEGE && is_of_baseline(statement)
+    // The second: the owner has a grant option from the superuser, and cannot give it to itself.
+    let denials = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::INVALID_GRANT_OPERATION];
+    denials.contains(code) && is_of_baseline(statement)
 }
 
 /// Whether the first object that a statement names is in, or is, a schema of the baseline.
@@ -42,8 +54,7 @@ fn is_of_baseline(statement: &str, extensions: &[String]) -> bool {
         .iter()
         .chain(&["GRANT ", "REVOKE ", "COMMENT ON FUNCTION ", "COMMENT ON SCHEMA ", "CREATE PROCEDURE "])
         .any(|kind| statement.starts_with(kind));
-    let is_grant = statement.starts_with("GRANT ") || statement.starts_with("REVOKE ");
-    let named = if is_grant { statement.split(" ON ").nth(1).unwrap_or_default() } else { statement };
+    let named = if is_grant(statement) { statement.split(" ON ").nth(1).unwrap_or_default() } else { statement };
     let first = named.split('"').nth(1).unwrap_or_default();
     let is_schema = SCHEMAS.contains(&first) || extensions.iter().any(|name| name == first);
     owned_by_others && is_schema
@@ -70,6 +81,14 @@ mod tests {
         ] {
             assert!(!is_left_out(statement), "{statement}");
         }
+        for (statement, expected) in [
+            ("GRANT USAGE ON SCHEMA \"auth\" TO \"anon\"", true),
+            ("REVOKE ALL ON SCHEMA \"postgis\" FROM PUBLIC", true),
+            ("GRANT USAGE ON SCHEMA \"public\" TO \"anon\"", false),
+            ("GRANT ALL ON TABLE \"auth\".\"users\" TO \"anon\"", false),
+        ] {
+            assert_eq!(is_superusers_grant(statement, &["postgis".to_owned()]), expected, "{statement}");
+        }
         let denied = SqlState::INSUFFICIENT_PRIVILEGE;
         for (statement, code, expected) in [
             ("CREATE SCHEMA \"mine\"", &SqlState::DUPLICATE_SCHEMA, true),
@@ -82,6 +101,7 @@ mod tests {
             ("GRANT ALL ON FUNCTION \"auth\".\"uid\"() TO \"postgres\"", &denied, true),
             ("ALTER SCHEMA \"postgis\" OWNER TO \"supabase_admin\"", &denied, true),
             ("GRANT ALL ON SCHEMA \"auth\" TO \"postgres\"", &denied, true),
+            ("GRANT ALL ON SCHEMA \"auth\" TO \"postgres\"", &SqlState::INVALID_GRANT_OPERATION, true),
             ("ALTER TABLE \"auth\".\"users\" OWNER TO \"x\"", &denied, false),
             ("CREATE TABLE \"auth\".\"users\" ()", &SqlState::DUPLICATE_TABLE, false),
         ] {

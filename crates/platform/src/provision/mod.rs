@@ -19,7 +19,7 @@ mod store;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
-mod upgrade;
+pub(crate) mod upgrade;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;

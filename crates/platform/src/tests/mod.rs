@@ -3,8 +3,10 @@
 mod api_keys;
 mod audit;
 mod bad_input;
+mod certificates;
 mod domains;
 mod extensions;
+mod internal;
 mod owners;
 mod projects;
 mod required_fields;

@@ -39,7 +39,7 @@ pub(crate) struct AppliedMigration {
 
 /// A file that could not be applied; those before it are.
 #[derive(Debug)]
-pub(crate) struct MigrationFailure {
+pub struct MigrationFailure {
     pub(crate) version: String,
     pub(crate) name: String,
     /// Line of the file, from 1.
