@@ -430,7 +430,12 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["launchdb", "launchdb backup run", "launchdb project list --url u --data d", "launchdb serve --only nothing"] {
+        for line in [
+            "launchdb",
+            "launchdb backup run",
+            "launchdb project list --url u --data d",
+            "launchdb serve --only nothing",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -144,10 +144,7 @@ impl StatementScanner {
     }
 
     /// The end of the text: hands out a last statement without a semicolon.
-    pub fn finish<E>(
-        mut self,
-        sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
-    ) -> Result<(), ScanError<E>> {
+    pub fn finish<E>(mut self, sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), ScanError<E>> {
         match self.state {
             State::LineComment | State::Meta => self.feed(b"\n", sink)?,
             State::TextEnd { .. } | State::DollarTag { .. } => self.state = State::Code,
@@ -179,11 +176,7 @@ impl StatementScanner {
         Ok(())
     }
 
-    fn take<E>(
-        &mut self,
-        byte: u8,
-        sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
-    ) -> Result<(), ScanError<E>> {
+    fn take<E>(&mut self, byte: u8, sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), ScanError<E>> {
         match &mut self.state {
             State::Code => return self.take_code(byte, sink),
             State::Text { escapes, escaped } => {
@@ -352,10 +345,7 @@ impl StatementScanner {
         self.push(byte)
     }
 
-    fn end_statement<E>(
-        &mut self,
-        sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
-    ) -> Result<(), ScanError<E>> {
+    fn end_statement<E>(&mut self, sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), ScanError<E>> {
         let text = std::mem::take(&mut self.text);
         let line = self.statement_line;
         let copies = self.words.copies_from_stdin();

@@ -225,7 +225,8 @@ mod tests {
         assert!(text.contains(wanted), "{text}");
         assert!(!text.contains("* ="), "{text}");
         assert!(text.contains("pool_mode = session\n") && !text.contains("max_prepared"), "{text}");
-        let newer = PgbouncerConfig { program: Program { version: (1, 21), ..config.program.clone() }, ..config.clone() };
+        let newer =
+            PgbouncerConfig { program: Program { version: (1, 21), ..config.program.clone() }, ..config.clone() };
         assert!(newer.render(&[]).contains("pool_mode = transaction\nmax_prepared_statements = 200\n"));
         let user = User { name: "proj_abc123".to_owned(), verifier: "SCRAM-SHA-256$4096:x$y:z".to_owned() };
         let lines = "\"launchdb_pooler\" \"SCRAM-SHA-256$4096:a$b:c\"\n\"proj_abc123\" \"SCRAM-SHA-256$4096:x$y:z\"\n";

@@ -40,7 +40,8 @@ pub fn run(args: &InitArgs) -> Result<(), Exit> {
     let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.file);
     let mut file = match opened {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let text = format!("{shown} is there already and stays as it is: without its secrets nothing could be read again");
+            let text =
+                format!("{shown} is there already and stays as it is: without its secrets nothing could be read again");
             return Err(Exit::message(exit::REFUSED, text));
         }
         opened => opened.with_context(|| format!("cannot make {shown}")).exit(exit::FAILURE)?,

@@ -155,10 +155,8 @@ fn up(source: &Source, target: &MigrateTarget, dry_run: bool) -> Result<(), Exit
     // Those that ran are sent along: the server says when one was changed.
     let mut applied = Vec::new();
     for batch in batches(&files, dry_run)? {
-        let migrations: Vec<Value> = batch
-            .iter()
-            .map(|file| json!({ "version": file.version, "name": file.name, "sql": file.sql }))
-            .collect();
+        let migrations: Vec<Value> =
+            batch.iter().map(|file| json!({ "version": file.version, "name": file.name, "sql": file.sql })).collect();
         let body = json!({ "migrations": migrations, "dry_run": dry_run });
         let (status, text) = remote.client.send("POST", &remote.path, Some(&body))?;
         let answer: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -174,13 +172,15 @@ fn up(source: &Source, target: &MigrateTarget, dry_run: bool) -> Result<(), Exit
     if target.reach.json {
         return print(&json!({ "applied": applied, "dry_run": dry_run }).to_string());
     }
-    let rows = applied.iter().map(|row| {
-        vec![cell(&row["version"]), cell(&row["name"]), format!("{} ms", cell(&row["duration_ms"]))]
-    });
+    let rows = applied
+        .iter()
+        .map(|row| vec![cell(&row["version"]), cell(&row["name"]), format!("{} ms", cell(&row["duration_ms"]))]);
     match (applied.len(), dry_run) {
         (0, _) => print("nothing to apply"),
         (_, false) => print(&table(&["applied", "name", "took"], rows)),
-        (_, true) => print(&format!("{}\nnothing was kept: this was a dry run", table(&["would apply", "name", "took"], rows))),
+        (_, true) => {
+            print(&format!("{}\nnothing was kept: this was a dry run", table(&["would apply", "name", "took"], rows)))
+        }
     }
 }
 
@@ -208,7 +208,8 @@ fn failure(files: &[LocalFile], error: &Value) -> Exit {
     let file = files.iter().find(|file| details["version"] == file.version.as_str());
     let place = file.map_or_else(|| cell(&details["version"]), |file| file.path.display().to_string());
     let mut text = format!("{place}:{}: {}", cell(&details["line"]), cell(&error["message"]));
-    for (name, label) in [("sqlstate", "SQLSTATE"), ("detail", "detail"), ("hint", "hint"), ("statement", "statement")] {
+    for (name, label) in [("sqlstate", "SQLSTATE"), ("detail", "detail"), ("hint", "hint"), ("statement", "statement")]
+    {
         if let Some(value) = details[name].as_str().filter(|value| !value.is_empty()) {
             text.push_str(&format!("\n  {label}: {value}"));
         }
@@ -275,7 +276,11 @@ fn verify(source: &Source, target: &MigrateTarget) -> Result<(), Exit> {
     }
     for row in &remote.ledger {
         if !files.iter().any(|file| row["version"] == file.version.as_str()) {
-            wrong.push(format!("{} was applied, and there is no file of it in {}", cell(&row["version"]), target.dir.display()));
+            wrong.push(format!(
+                "{} was applied, and there is no file of it in {}",
+                cell(&row["version"]),
+                target.dir.display()
+            ));
         }
     }
     match wrong.is_empty() {

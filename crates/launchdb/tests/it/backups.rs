@@ -102,7 +102,8 @@ fn works(server: &mut Server, held: &Held) {
     let now = server.cli_json(&["project", "connection", &held.id]);
     let port = url::Url::parse(now["db_uri"].as_str().expect("a text")).expect("a URL").port();
     uri.set_port(port).expect("a port");
-    let query = "select (select count(*) from notes) || ' ' || (select count(*) from auth.users) || ' ' || current_user";
+    let query =
+        "select (select count(*) from notes) || ' ' || (select count(*) from auth.users) || ' ' || current_user";
     let output = Command::new("psql").args(["-At", uri.as_str(), "-c", query]).output().expect("psql runs");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "100 1 postgres", "{output:?}");
 }

@@ -47,7 +47,8 @@ fn https_reaches_everything_and_certificates_are_for_our_names_only() {
     let settings = [("DOMAIN", "launchdb.test"), ("LAUNCHDB_TRUSTED_PROXIES", "127.0.0.1")];
     let mut server = Server::start_with(home.path(), &[], &settings);
     server.cli(&["project", "create", "shop"]);
-    let sql = "create table items (id int primary key); insert into items values (7); grant select, insert on items to anon";
+    let sql =
+        "create table items (id int primary key); insert into items values (7); grant select, insert on items to anon";
     server.cli(&["project", "sql", "shop", sql]);
     server.cli(&["project", "domains", "add", "shop", "api.shop.test"]);
     let connection = server.cli_json(&["project", "connection", "shop"]);

@@ -50,15 +50,12 @@ fn statements_end_where_psql_says_they_do() {
     check("do $$ begin; end $$; x", &["1 do $$ begin; end $$", "1 x"]);
     check("do $a$ $b$ ; $$ ; $a $a$; x", &["1 do $a$ $b$ ; $$ ; $a $a$", "1 x"]);
     check("select $1, a$b$c; x", &["1 select $1, a$b$c", "1 x"]);
-    check("\n-- one;\n/* two; /* three */ ; */ select 1 -- x;\n, 2;", &[
-        "note one;",
-        "3 select 1 -- x;\n, 2",
-    ]);
+    check("\n-- one;\n/* two; /* three */ ; */ select 1 -- x;\n, 2;", &["note one;", "3 select 1 -- x;\n, 2"]);
     check("select 1 - 2 / 3 -1; x", &["1 select 1 - 2 / 3 -1", "1 x"]);
-    check("create rule r as on insert to t do (select 1; select 2); x", &[
-        "1 create rule r as on insert to t do (select 1; select 2)",
-        "1 x",
-    ]);
+    check(
+        "create rule r as on insert to t do (select 1; select 2); x",
+        &["1 create rule r as on insert to t do (select 1; select 2)", "1 x"],
+    );
     let atomic = "create or replace function f() returns int begin atomic select case when true then 1 end; \
                   select 2; end";
     check(&format!("{atomic}; x"), &[&format!("1 {atomic}"), "1 x"]);
@@ -69,23 +66,24 @@ fn statements_end_where_psql_says_they_do() {
 #[test]
 fn copy_data_is_no_sql() {
     let sql = "COPY public.t (a, \"from\") FROM stdin;\n1\tit's;\n\\N\t\\.\n\\.x\n\\.\n\nselect 1;\n";
-    assert_eq!(pieces(sql), [
-        "1 copy COPY public.t (a, \"from\") FROM stdin",
-        "3 rows \"1\\tit's;\\n\\\\N\\t\\\\.\\n\\\\.x\\n\"",
-        "7 select 1",
-    ]);
+    assert_eq!(
+        pieces(sql),
+        [
+            "1 copy COPY public.t (a, \"from\") FROM stdin",
+            "3 rows \"1\\tit's;\\n\\\\N\\t\\\\.\\n\\\\.x\\n\"",
+            "7 select 1",
+        ]
+    );
     assert_eq!(pieces("COPY t FROM stdin;\n\\.\nx;"), ["1 copy COPY t FROM stdin", "0 rows \"\"", "3 x"]);
     assert_eq!(pieces("copy t from 'stdin'; x"), ["1 copy t from 'stdin'", "1 x"]);
 }
 
 #[test]
 fn commands_of_psql_and_notes_are_told() {
-    assert_eq!(pieces("\\restrict abc\n--\n-- Name: x\n--\nselect 1;\n\\unrestrict abc\n"), [
-        "1 meta \\restrict abc",
-        "note Name: x",
-        "5 select 1",
-        "6 meta \\unrestrict abc",
-    ]);
+    assert_eq!(
+        pieces("\\restrict abc\n--\n-- Name: x\n--\nselect 1;\n\\unrestrict abc\n"),
+        ["1 meta \\restrict abc", "note Name: x", "5 select 1", "6 meta \\unrestrict abc",]
+    );
     assert!(matches!(split("\\! true\n"), Err(ScanError::Sink(_))));
 }
 

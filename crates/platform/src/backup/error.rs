@@ -8,7 +8,9 @@ use crate::provision::ProvisionError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("BACKUP_ENCRYPTION_KEY is not set, and nothing is written unencrypted: make one with openssl rand -base64 32")]
+    #[error(
+        "BACKUP_ENCRYPTION_KEY is not set, and nothing is written unencrypted: make one with openssl rand -base64 32"
+    )]
     NoKey,
     #[error("{0}")]
     NoPgDump(procs::client_program::NotFound),

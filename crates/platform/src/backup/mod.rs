@@ -43,7 +43,7 @@ pub use cron::{Cron, InvalidCron};
 pub use error::BackupError;
 pub use file_name::BackupName;
 pub use folder::{BackupFile, BackupFolder};
-pub use restore::{Restored, RestoreTarget};
+pub use restore::{RestoreTarget, Restored};
 pub use schedule::Schedule;
 pub use verify::Verified;
 
@@ -57,8 +57,8 @@ use crate::store::secret::secret_map;
 use crate::store::settings::settings_map;
 
 /// A dump that met a change of the schema is made again, so often.
-const TRIES: usize = 3;
-const PAUSE: Duration = Duration::from_secs(2);
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Where backups go, and with what they are made.
 #[derive(Clone)]
@@ -154,7 +154,10 @@ impl Backups {
     }
 
     /// As [`Backups::run`]; none while another backup is under way.
-    pub(crate) fn try_run(&self, subject: Subject) -> Option<impl Future<Output = Result<BackupFile, BackupError>> + use<>> {
+    pub(crate) fn try_run(
+        &self,
+        subject: Subject,
+    ) -> Option<impl Future<Output = Result<BackupFile, BackupError>> + use<>> {
         let alone = Arc::clone(&self.0.at_work).try_lock_owned().ok()?;
         let backups = self.clone();
         Some(async move { backups.run_alone(alone, &subject, &Progress::default()).await })

@@ -37,7 +37,9 @@ pub(super) fn header(file: &Path, key: &Secret<String>) -> Result<Header, Backup
         },
         _ => Err(Stop::Enough),
     });
-    if let Err(error @ (BackupError::WrongKey { .. } | BackupError::NoBackup { .. } | BackupError::Unreadable { .. })) = result {
+    if let Err(error @ (BackupError::WrongKey { .. } | BackupError::NoBackup { .. } | BackupError::Unreadable { .. })) =
+        result
+    {
         return Err(error);
     }
     let Some(json) = found else {
@@ -79,7 +81,9 @@ pub(super) fn whole(
                 return Ok(());
             }
             Piece::Meta { text, line } => {
-                return Err(Stop::Because(format!("line {line}: {text} is a command of psql, which dumps do not have")));
+                return Err(Stop::Because(format!(
+                    "line {line}: {text} is a command of psql, which dumps do not have"
+                )));
             }
             Piece::Statement { text, line, copies } => Loadable::Statement { text: text.to_owned(), line, copies },
             Piece::CopyData { bytes, .. } => {

@@ -91,10 +91,7 @@ impl Backups {
         let keeps = present.is_some() && target.keep_keys;
         let kept = match &target.into {
             Some(id) => self.fresh(id, part),
-            None => Kept {
-                secrets: plain(part),
-                api_keys: part.api_keys.clone(),
-            },
+            None => Kept { secrets: plain(part), api_keys: part.api_keys.clone() },
         };
         let (scratch, end) = self.load_scratch(file, &id, part, Purpose::Restore, &kept.secrets, progress).await?;
         let file_name = file.file_name().unwrap_or_default().to_string_lossy();

@@ -41,7 +41,8 @@ fn backups(cx: &ProjectCx) -> Result<&Backups, Error> {
 /// Newest first.
 pub(crate) async fn list_backups(cx: ProjectCx) -> Result<Json<Value>, Error> {
     let (folder, id) = (backups(&cx)?.folder().clone(), cx.project_ref.clone());
-    let files = tokio::task::spawn_blocking(move || folder.list()).await.map_err(|error| Error::Internal(error.into()))?;
+    let files =
+        tokio::task::spawn_blocking(move || folder.list()).await.map_err(|error| Error::Internal(error.into()))?;
     let files = files.map_err(|error| Error::Internal(error.into()))?;
     let own = files.into_iter().rev().filter(|file| file.name.database == id.database());
     Ok(Json(json!({ "backups": own.map(BackupView::from).collect::<Vec<_>>() })))

@@ -7,14 +7,10 @@ const SCHEMAS: [&str; 4] = ["auth", "storage", "realtime", "extensions"];
 
 /// Whether a statement is never run: it tells of what only a superuser makes, and the baseline has made.
 pub(super) fn is_left_out(statement: &str) -> bool {
-    const KINDS: [&str; 4] = [
-        "CREATE EVENT TRIGGER ",
-        "ALTER EVENT TRIGGER ",
-        "COMMENT ON EVENT TRIGGER ",
-        "COMMENT ON EXTENSION ",
-    ];
-    let grants_on_catalog = is_grant(statement)
-        && statement.split(" ON ").nth(1).is_some_and(|object| object.contains("\"pg_catalog\"."));
+    const KINDS: [&str; 4] =
+        ["CREATE EVENT TRIGGER ", "ALTER EVENT TRIGGER ", "COMMENT ON EVENT TRIGGER ", "COMMENT ON EXTENSION "];
+    let grants_on_catalog =
+        is_grant(statement) && statement.split(" ON ").nth(1).is_some_and(|object| object.contains("\"pg_catalog\"."));
     KINDS.iter().any(|kind| statement.starts_with(kind)) || grants_on_catalog
 }
 
@@ -57,8 +53,7 @@ fn is_of_baseline(statement: &str, extensions: &[String]) -> bool {
     let named = if is_grant(statement) { statement.split(" ON ").nth(1).unwrap_or_default() } else { statement };
     let first = named.split('"').nth(1).unwrap_or_default();
     let is_schema = SCHEMAS.contains(&first) || extensions.iter().any(|name| name == first);
-    owned_by_others && is_schema
-        || statement.starts_with("ALTER DEFAULT PRIVILEGES FOR ROLE \"supabase_")
+    owned_by_others && is_schema || statement.starts_with("ALTER DEFAULT PRIVILEGES FOR ROLE \"supabase_")
 }
 
 #[cfg(test)]

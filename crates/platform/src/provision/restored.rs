@@ -108,8 +108,7 @@ impl Provisioner {
         let owner_password = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await?;
         let extensions = extensions.iter().filter(|name| OFFERED.contains(&name.as_str())).cloned().collect();
         let id = id.clone();
-        let scratch =
-            Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password };
+        let scratch = Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password };
         let made = self.scratch_fill(&scratch, cluster).await;
         match made {
             Ok(()) => Ok(scratch),
@@ -168,7 +167,9 @@ impl Provisioner {
             let installed = store::extension::extension_install_in_tx(&tx, name).await;
             installed.map_err(|error| {
                 let what = error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned());
-                ProvisionError::Refused(format!("the extension {name}, which the backup needs, cannot be installed: {what}"))
+                ProvisionError::Refused(format!(
+                    "the extension {name}, which the backup needs, cannot be installed: {what}"
+                ))
             })?;
             tx.commit().await?;
         }
@@ -239,13 +240,13 @@ impl Provisioner {
             Some(_) => project::status_lock_in_tx(&tx, id).await?.ok_or(ProvisionError::NotFound)?,
             None => {
                 let (owner, name, version) = (belongings.owner, belongings.name, scratch.baseline_version);
-                store_restored::project_insert_restored_in_tx(&tx, id, owner, name, version).await.map_err(|error| {
-                    match violated(&error) {
+                store_restored::project_insert_restored_in_tx(&tx, id, owner, name, version).await.map_err(
+                    |error| match violated(&error) {
                         Some(project::NAME_KEY) => ProvisionError::NameTaken,
                         Some(project::ID_KEY) => ProvisionError::IdTaken,
                         _ => error.into(),
-                    }
-                })?;
+                    },
+                )?;
                 project::step_insert(&tx, id, step::ROLES).await?;
                 project::step_insert(&tx, id, step::DATABASE).await?;
                 ProjectStatus::Active

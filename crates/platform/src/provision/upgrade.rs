@@ -49,7 +49,8 @@ impl Provisioner {
         let report = |ran: &[(&'static str, Duration)], failed| {
             let took = |name: &str| ran.iter().find(|(ran, _)| *ran == name).map(|(_, took)| *took);
             let files = self.0.files.iter();
-            let files = files.map(|file| UpgradedFile { name: file.name, checksum: file.checksum(), took: took(file.name) });
+            let files =
+                files.map(|file| UpgradedFile { name: file.name, checksum: file.checksum(), took: took(file.name) });
             UpgradeReport { files: files.collect(), took: started.elapsed(), failed }
         };
         match self.upgrade_locked(id).await {

@@ -31,11 +31,8 @@ async fn a_project_of_an_older_baseline_is_upgraded_and_every_file_is_told() {
     admin.execute(older, &[&id]).await.unwrap();
     let answer = run(&server, Some(("X-Internal-API-Key", "the internal key")), json!({ "project_id": id })).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let version: i32 = admin
-        .query_one("select baseline_version from platform.projects where id = $1", &[&id])
-        .await
-        .unwrap()
-        .get(0);
+    let version: i32 =
+        admin.query_one("select baseline_version from platform.projects where id = $1", &[&id]).await.unwrap().get(0);
     assert_eq!(version, crate::baseline::version(FILES));
 
     for (key, body, status, code) in [

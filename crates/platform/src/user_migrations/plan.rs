@@ -91,7 +91,13 @@ fn cut(file: &MigrationFile) -> Result<Vec<Statement>, Box<MigrationFailure>> {
     Ok(statements)
 }
 
-fn refused(file: &MigrationFile, line: u64, statement: &str, message: &str, hint: Option<&str>) -> Box<MigrationFailure> {
+fn refused(
+    file: &MigrationFile,
+    line: u64,
+    statement: &str,
+    message: &str,
+    hint: Option<&str>,
+) -> Box<MigrationFailure> {
     Box::new(MigrationFailure {
         version: file.version.clone(),
         name: file.name.clone(),

@@ -38,8 +38,7 @@ impl Session {
     }
 
     async fn run(&mut self, text: &str, params: Option<&[Option<String>]>) -> Result<ScriptResult, Error> {
-        let script =
-            Script { sql: text, params, read_only: false, most_rows: MOST_ROWS, most_bytes: MOST_BYTES };
+        let script = Script { sql: text, params, read_only: false, most_rows: MOST_ROWS, most_bytes: MOST_BYTES };
         self.0.run(&script).await.map_err(sql::own_error)
     }
 
@@ -97,7 +96,9 @@ impl Session {
                 return Err(failure);
             }
             if !dry_run {
-                self.run("commit", None).await.map_err(|error| failure_of(&pending, pending.statements.len(), error))?;
+                self.run("commit", None)
+                    .await
+                    .map_err(|error| failure_of(&pending, pending.statements.len(), error))?;
             }
             outcome.applied.push((pending.file.version, pending.file.name, started.elapsed()));
         }
@@ -138,7 +139,8 @@ fn failure_of(pending: &Pending, at: usize, error: Error) -> Error {
     Error::Migration(Box::new(MigrationFailure {
         version: pending.file.version.clone(),
         name: pending.file.name.clone(),
-        line: statement.map_or(1, |statement| line_of(statement, position.and_then(|position| u32::try_from(position).ok()))),
+        line: statement
+            .map_or(1, |statement| line_of(statement, position.and_then(|position| u32::try_from(position).ok()))),
         statement: statement.map_or_else(|| "commit".to_owned(), |statement| shown(&statement.text)),
         message,
         sqlstate,

@@ -36,7 +36,8 @@ async fn files_run_once_in_order_and_supabases_ledger_has_them() {
     assert_eq!(rows["rows"], expected);
 
     // What another tool wrote down counts, and has no checksum.
-    let foreign = "insert into supabase_migrations.schema_migrations (version, name) values ('20240103000000', 'theirs')";
+    let foreign =
+        "insert into supabase_migrations.schema_migrations (version, name) values ('20240103000000', 'theirs')";
     server.ok("POST", &sql_path, json!({ "query": foreign })).await;
     let theirs = file("20240103000000", "this is no SQL");
     assert_eq!(server.ok("POST", &path, json!({ "migrations": [theirs] })).await["skipped"], json!(["20240103000000"]));
@@ -54,7 +55,10 @@ async fn a_failure_names_file_line_and_hint_and_leaves_nothing_of_its_file() {
     let answer = server.call("POST", &path, json!({ "migrations": [good, bad] })).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (400, "migration_failed"), "{}", answer.body);
     let details = &answer.body["error"]["details"];
-    assert_eq!((&details["version"], &details["line"], &details["sqlstate"]), (&json!("2"), &json!(4), &json!("42703")));
+    assert_eq!(
+        (&details["version"], &details["line"], &details["sqlstate"]),
+        (&json!("2"), &json!(4), &json!("42703"))
+    );
     assert_eq!(details["applied"], json!(["1"]));
     assert!(details["statement"].as_str().unwrap().starts_with("select n"), "{details}");
     let tables = json!({ "query": "select to_regclass('kept') is not null and to_regclass('gone') is null as ok" });
@@ -81,11 +85,9 @@ async fn two_at_once_do_not_run_a_file_twice() {
     let server = Server::start().await;
     let path = format!("/api/projects/{}/migrations", server.project().await);
     let body = json!({ "migrations": [file("1", "create table once (n int); select pg_sleep(0.3)")] });
-    let both = futures_util::future::join(
-        server.call("POST", &path, body.clone()),
-        server.call("POST", &path, body.clone()),
-    )
-    .await;
+    let both =
+        futures_util::future::join(server.call("POST", &path, body.clone()), server.call("POST", &path, body.clone()))
+            .await;
     let mut statuses = [both.0.status.as_u16(), both.1.status.as_u16()];
     statuses.sort_unstable();
     // The other one came while it ran, or after it.

@@ -63,7 +63,8 @@ fn what_was_encrypted_is_read_again() {
 fn gpg_reads_ours_and_we_read_gpgs() {
     let plain = text();
     assert_eq!(gpg(&["--decrypt"], &encrypt(&plain)), plain);
-    for options in [&[][..], &["--compress-algo", "none"], &["--compress-algo", "zlib", "--s2k-digest-algo", "SHA512"]] {
+    for options in [&[][..], &["--compress-algo", "none"], &["--compress-algo", "zlib", "--s2k-digest-algo", "SHA512"]]
+    {
         let args = [options, &["--symmetric", "--cipher-algo", "AES256"]].concat();
         assert_eq!(decrypt(&gpg(&args, &plain), &key()).unwrap(), plain, "{options:?}");
     }

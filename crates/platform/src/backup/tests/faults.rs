@@ -94,7 +94,11 @@ async fn a_hostile_dump_gets_no_rights() {
         (format!("\\! touch {}", proof.display()), "command of psql"),
         (format!("copy public.kept to program 'touch {}';", proof.display()), "42501"),
         ("do $$ begin execute 'drop database postgres'; end $$;".to_owned(), "25001"),
-        ("create table public.broken (a int check (a > 0));\nCOPY public.broken (a) FROM stdin;\n0\n\\.\n".to_owned(), "23514"),
+        (
+            "create table public.broken (a int check (a > 0));\nCOPY public.broken (a) FROM stdin;\n0\n\\.\n"
+                .to_owned(),
+            "23514",
+        ),
         ("delete from _launchdb.baseline_migrations;".to_owned(), "42501"),
         ("select 'no end".to_owned() + "';\nselect (;", "42601"),
     ] {
@@ -119,8 +123,12 @@ async fn changes_of_the_schema_do_not_break_a_backup() {
             if stop.is_cancelled() {
                 return;
             }
-            let sql = format!("create table t{n} as select * from generate_series(1, 100); drop table if exists t{}", 0.max(n - 3));
+            let sql = format!(
+                "create table t{n} as select * from generate_series(1, 100); drop table if exists t{}",
+                0.max(n - 3)
+            );
             owner.batch_execute(&sql).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     let working = async {
@@ -166,7 +174,10 @@ async fn what_a_killed_restore_left_is_put_right() {
 
     // Of a project that never came to be, roles and database go.
     let absent = ProjectRef::generate();
-    let role = format!("create role {absent} login; comment on role {absent} is '{}'", comment.replace(id.as_str(), absent.as_str()));
+    let role = format!(
+        "create role {absent} login; comment on role {absent} is '{}'",
+        comment.replace(id.as_str(), absent.as_str())
+    );
     world.admin.batch_execute(&role).await.unwrap();
     world.provisioner.reconcile().await.unwrap();
     world.assert_gone(&absent).await;

@@ -10,7 +10,10 @@ async fn application(world: &World) -> ProjectRef {
     let owner = world.owner_session(&id).await;
     owner.batch_execute(APPLICATION).await.unwrap();
     // One table of the login role itself.
-    owner.batch_execute("set role none; create table public.of_login (a int); insert into public.of_login values (7)").await.unwrap();
+    owner
+        .batch_execute("set role none; create table public.of_login (a int); insert into public.of_login values (7)")
+        .await
+        .unwrap();
     id
 }
 
@@ -24,7 +27,10 @@ async fn a_project_comes_back_as_it_was() {
     let anon_key = world.secret(&id, kind::ANON_KEY).await;
 
     let owner = world.owner_session(&id).await;
-    owner.batch_execute("drop table public.tasks cascade; delete from auth.users; create table added (a int)").await.unwrap();
+    owner
+        .batch_execute("drop table public.tasks cascade; delete from auth.users; create table added (a int)")
+        .await
+        .unwrap();
     let settings = "insert into platform.project_settings values ($1, 'data_api', '{\"max_rows\": 5}')";
     world.admin.execute(settings, &[&id.as_str()]).await.unwrap();
     let rotated = "delete from platform.secrets where project_id = $1 and kind = 'anon_key'";
