@@ -1,5 +1,6 @@
 //! Running a server: wiring of the services, start, shutdown.
 
+pub mod backups;
 pub mod bind;
 pub mod cli_session;
 pub mod dropin;
@@ -8,6 +9,7 @@ mod front;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+pub mod pooler;
 mod server;
 pub mod signals;
 pub mod starter;
