@@ -19,6 +19,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) struct Answer<'a> {
     pub(crate) service: ServiceKind,
     pub(crate) project: Option<Arc<Project>>,
+    /// The request came to the project's own domain, which it shares with nobody.
+    pub(crate) own_origin: bool,
     pub(crate) origin: AllowedOrigin,
     pub(crate) id: RequestId,
     metrics: &'a HttpMetrics,
@@ -46,6 +48,7 @@ impl<'a> Answer<'a> {
         Self {
             service: ServiceKind::Gateway,
             project: None,
+            own_origin: false,
             origin: AllowedOrigin::None,
             id,
             metrics,
@@ -81,7 +84,7 @@ impl<'a> Answer<'a> {
         match self.service {
             ServiceKind::Platform | ServiceKind::Gateway => security_headers::platform(headers, self.https),
             ServiceKind::Pages => security_headers::pages(headers, self.https),
-            _ => security_headers::project(headers),
+            _ => security_headers::project(headers, self.own_origin),
         }
         let code = response.extensions().get::<web::error::ErrorCode>().map(|code| code.0.as_str());
         self.record(response.status().as_u16(), code);

@@ -101,6 +101,8 @@ impl Default for GatewayConfig {
 #[derive(Clone, Default)]
 pub struct Services {
     pub rest: Option<HttpService>,
+    pub auth: Option<HttpService>,
+    pub storage: Option<HttpService>,
     pub platform: Option<HttpService>,
     pub pages: Option<HttpService>,
 }
@@ -209,8 +211,9 @@ impl Gateway {
                 _ => Err(Rejection::MethodNotAllowed { allow: "GET" }),
             };
         }
-        if let Target::Project { service, .. } = target {
-            answer.service = service;
+        if let Target::Project { service, project, .. } = &target {
+            answer.service = *service;
+            answer.own_origin = matches!(project, Locator::Domain(_));
             // Until the project's own origins are known: a browser should see a refusal as what it is.
             answer.origin = cors::any_origin(request.headers());
         }
@@ -312,6 +315,10 @@ impl Gateway {
         };
         let service = match kind {
             ServiceKind::Rest => self.services.rest.as_ref().ok_or(Rejection::NotHere { service: kind.name() })?,
+            ServiceKind::Auth => self.services.auth.as_ref().ok_or(Rejection::NotBuilt { service: kind.name() })?,
+            ServiceKind::Storage => {
+                self.services.storage.as_ref().ok_or(Rejection::NotBuilt { service: kind.name() })?
+            }
             _ => return Err(Rejection::NotBuilt { service: kind.name() }),
         };
         let (parts, body) = request.into_parts();

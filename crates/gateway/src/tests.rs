@@ -63,6 +63,7 @@ fn fixture(limits: impl FnOnce(&mut LimitSettings)) -> Fixture {
     let table = Arc::new(ProjectTable::new());
     let (mut a, opaque) = project("proj_aaa", SECRET_A, ProjectStatus::Active);
     limits(&mut a.limits);
+    a.custom_domains = vec!["shop.example".into()];
     let (b, _) = project("proj_bbb", SECRET_B, ProjectStatus::Active);
     let (suspended, _) = project("proj_sss", SECRET_A, ProjectStatus::Suspended);
     let (deleted, _) = project("proj_ddd", SECRET_A, ProjectStatus::Deleted);
@@ -78,12 +79,18 @@ fn fixture(limits: impl FnOnce(&mut LimitSettings)) -> Fixture {
                 Ok(body) => Response::new(Body::from(body)),
                 Err(error) => Rejection::from(error).respond(Protocol::Rest),
             },
+            "/cookie" => Response::builder().header("set-cookie", "a=b; Path=/").body(Body::empty()).unwrap(),
             "/large" => Response::new(Body::from("x".repeat(100_000))),
             _ => Response::new(Body::from(text)),
         }
     });
     let own = |name: &'static str| HttpService::from_fn(move |_| std::future::ready(Response::new(Body::from(name))));
-    let services = Services { rest: Some(rest), platform: Some(own("platform")), pages: Some(own("pages")) };
+    let services = Services {
+        rest: Some(rest),
+        platform: Some(own("platform")),
+        pages: Some(own("pages")),
+        ..Services::default()
+    };
     let config = GatewayConfig { domain: Some("base.example".into()), ..GatewayConfig::default() };
     let (keys, metrics) = (Arc::new(ApiKeyCheck::new()), HttpMetrics::default());
     let health = web::health::always_healthy();
@@ -168,6 +175,22 @@ async fn who_may_go_where() {
     check("http://base.example/health", &[], 200, "ok").await;
     check("http://base.example/nowhere", &[], 404, "Nothing is served").await;
     check("http://base.example/p/proj_aaa/rest/v1/panic", &[("apikey", &anon)], 500, "The request failed").await;
+}
+
+#[tokio::test]
+async fn a_project_sets_cookies_on_its_own_domain_only() {
+    let Fixture { gateway, .. } = fixture(|_| {});
+    let anon = sign_hs256(SECRET_A, &json!({"role": "anon"}));
+    let check = async |base: &str, expected: usize| {
+        let uri = format!("http://{base}/cookie");
+        let (response, _) = ask(&gateway, "GET", &uri, &[("apikey", &anon)], "").await;
+        let cookies = response.headers().get_all("set-cookie").iter().count();
+        assert_eq!((response.status().as_u16(), cookies), (200, expected), "{base}");
+    };
+    check("base.example/p/proj_aaa/rest/v1", 0).await;
+    check("base.example/db/proj_aaa", 0).await;
+    check("proj-aaa.base.example/rest/v1", 0).await;
+    check("shop.example/rest/v1", 1).await;
 }
 
 #[tokio::test]

@@ -4,9 +4,11 @@
 //! `LAUNCHDB_`.
 
 mod limits;
+mod names;
 pub mod postgrest;
 pub mod reader;
 pub mod secrets;
+mod service;
 pub mod source;
 pub mod strength;
 
@@ -20,8 +22,10 @@ use base::project::DatabaseTarget;
 use procs::unprivileged::RunAs;
 
 pub use self::limits::LimitConfig;
+use self::names::{KNOWN_NAMES, is_known_name};
 use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
+pub use self::service::Service;
 pub use self::source::Source;
 use crate::secrets_file;
 
@@ -58,35 +62,6 @@ impl fmt::Display for InvalidConfig {
 }
 
 impl std::error::Error for InvalidConfig {}
-
-/// One service started alone (`serve --only`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Service {
-    /// The control plane: `/api/*` (port 8000).
-    PlatformApi,
-    /// The data API of every project (port 3000).
-    Rest,
-    /// The public entrance with every service behind it (port 8000).
-    Gateway,
-}
-
-impl Service {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::PlatformApi => "platform-api",
-            Self::Rest => "rest",
-            Self::Gateway => "gateway",
-        }
-    }
-
-    /// The port of the specification.
-    fn default_port(self) -> u16 {
-        match self {
-            Self::PlatformApi | Self::Gateway => 8000,
-            Self::Rest => 3000,
-        }
-    }
-}
 
 /// What the command line says; it wins over the source.
 #[derive(Clone, Debug, Default)]
@@ -161,6 +136,8 @@ pub struct PlatformConfig {
     /// Bytes that the sessions of one project may take of an embedded cluster's memory; 0 is off, none leaves it to the
     /// machine's size.
     pub project_memory: Option<u64>,
+    /// Bytes that a project's database may have on an embedded cluster's disk; 0 is off, none leaves it to the disk's size.
+    pub project_quota: Option<u64>,
 }
 
 /// The mail server that projects use when they set none.
@@ -206,81 +183,6 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Things that are allowed and yet deserve a word.
     pub warnings: Vec<Problem>,
-}
-
-/// Every name that means something to LaunchDB or to a service of the specification.
-const KNOWN_NAMES: &[&str] = &[
-    "ACCESS_TOKEN_TTL",
-    "ACME_EMAIL",
-    "BACKUP_ENCRYPTION_KEY",
-    "BACKUP_RETENTION_DAYS",
-    "CORS_ORIGIN",
-    "DATABASE_URL",
-    "DOMAIN",
-    "INTERNAL_API_KEY",
-    "LAUNCHDB_ADMIN_DATABASE_URL",
-    "LAUNCHDB_ADMIN_PORT",
-    "LAUNCHDB_ANSWER_MEMORY_MB",
-    "LAUNCHDB_BIND",
-    "LAUNCHDB_BODY_MEMORY_MB",
-    "LAUNCHDB_DATA",
-    "LAUNCHDB_DATABASE_PUBLIC_ADDRESS",
-    "LAUNCHDB_DB_CONNECTIONS",
-    "LAUNCHDB_DB_IDLE_SECONDS",
-    "LAUNCHDB_DISK_RESERVE_MB",
-    "LAUNCHDB_PROJECT_MEMORY_MB",
-    "LAUNCHDB_DRAIN_SECONDS",
-    "LAUNCHDB_LOG_FORMAT",
-    "LAUNCHDB_MASTER_KEY",
-    "LAUNCHDB_MAX_BODY_BYTES",
-    "LAUNCHDB_MAX_CONNECTIONS",
-    "LAUNCHDB_MAX_CONNECTIONS_PER_IP",
-    "LAUNCHDB_MAX_IN_FLIGHT",
-    "LAUNCHDB_OWNER_EMAIL",
-    "LAUNCHDB_OWNER_PASSWORD",
-    "LAUNCHDB_PLATFORM_DB_PASSWORD",
-    "LAUNCHDB_POOLER_PUBLIC_ADDRESS",
-    "LAUNCHDB_PORT",
-    "LAUNCHDB_POSTGRES_BIN",
-    "LAUNCHDB_POSTGRES_PORT",
-    "LAUNCHDB_PROJECT_BODY_MB",
-    "LAUNCHDB_PROJECT_DB_POOL",
-    "LAUNCHDB_PROJECT_STATEMENT_SECONDS",
-    "LAUNCHDB_PUBLIC_URL",
-    "LAUNCHDB_RATE_LIMIT_BURST",
-    "LAUNCHDB_RATE_LIMIT_PER_SECOND",
-    "LAUNCHDB_RETENTION_DAYS",
-    "LAUNCHDB_SIGNUP",
-    "LAUNCHDB_SPARES",
-    "LAUNCHDB_STATUS_PORT",
-    "LAUNCHDB_TOKEN",
-    "LAUNCHDB_TRUSTED_PROXIES",
-    "LAUNCHDB_URL",
-    "LAUNCHDB_WORKERS",
-    "LOG_LEVEL",
-    "MAX_FILE_SIZE_MB",
-    "NO_COLOR",
-    "PLATFORM_DB_DSN",
-    "PLATFORM_JWT_SECRET",
-    "PORT",
-    "POSTGRES_SUPERUSER",
-    "POSTGRES_SUPERUSER_PASSWORD",
-    "POSTGREST_ADMIN_KEY",
-    "REFRESH_TOKEN_TTL",
-    "RSYNC_DEST",
-    "RSYNC_SSH_KEY_PATH",
-    "RUST_LOG",
-    "SIGNED_URL_TTL",
-    "SMTP_FROM",
-    "SMTP_HOST",
-    "SMTP_PASSWORD",
-    "SMTP_PORT",
-    "SMTP_USER",
-    "STORAGE_PATH",
-];
-
-fn is_known_name(name: &str) -> bool {
-    KNOWN_NAMES.contains(&name) || name.starts_with("LAUNCHDB_")
 }
 
 /// Name of the data folder inside a working folder.
@@ -478,6 +380,10 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
         reader.parsed_opt("LAUNCHDB_PROJECT_MEMORY_MB", "a number of megabytes from 128; 0 is off", |n| {
             *n == 0 || (128..=1 << 20).contains(n)
         });
+    let project_quota: Option<u64> =
+        reader.parsed_opt("LAUNCHDB_PROJECT_QUOTA_MB", "a number of megabytes from 64; 0 is off", |n| {
+            *n == 0 || (64..=1 << 30).contains(n)
+        });
     let owner_password = reader.text("LAUNCHDB_OWNER_PASSWORD");
     if let Some(password) = &owner_password
         && let Some(weakness) = strength::weakness(password, 10)
@@ -494,6 +400,7 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
         retention: Duration::from_secs(days * 24 * 60 * 60),
         disk_reserve: 1024 * 1024 * disk_reserve,
         project_memory: project_memory.map(|megabytes| 1024 * 1024 * megabytes),
+        project_quota: project_quota.map(|megabytes| 1024 * 1024 * megabytes),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod migrate;
 pub mod pool;
 pub mod query;
+mod service_pools;
 mod uri;
 
 pub use budget::Budget;
@@ -25,6 +26,7 @@ pub use exchange::{Exchange, Streams};
 pub use listen::Listener;
 pub use pool::{OpenTransaction, Pool, PoolConfig};
 pub use query::{Query, Row, Rows};
+pub use service_pools::ServicePools;
 pub use uri::LibpqDefaults;
 
 #[cfg(test)]

@@ -193,7 +193,7 @@ impl Pool {
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Flush).await?;
         match self.0.outcome(exchange, reply) {
-            Ok(rows) => Ok((rows, OpenTransaction { lease })),
+            Ok(rows) => Ok((rows, OpenTransaction { lease, scope: exchange.scope.clone(), failed: false })),
             Err(error) => {
                 lease.abort().await;
                 Err(error)
@@ -225,6 +225,11 @@ impl Pool {
         let now = self.0.age_at(Instant::now());
         self.0.renewed.store(now, Ordering::Relaxed);
         self.0.close_expired();
+    }
+
+    /// Whether the other one is a clone of this.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Connections that are open and have nothing to do.
@@ -455,7 +460,11 @@ impl PoolInner {
                 reply.result.as_ref().is_ok_and(|results| results.last().is_some_and(|rows| rows.long.is_some()));
             self.remember(&main.sql, if long { reply.elapsed.max(SHORT * 8) } else { reply.elapsed });
         }
-        reply.result.map_err(|error| match error {
+        self.result(reply.result)
+    }
+
+    fn result(&self, result: Result<Vec<Rows>, UnitError>) -> Result<Vec<Rows>, Error> {
+        result.map_err(|error| match error {
             UnitError::Db(cause) if cause.code == SCHEMA_MOVED => Error::SchemaMoved,
             UnitError::Db(cause) if is_farewell(&cause) => Error::Lost,
             UnitError::Db(cause) => Error::Db(cause),

@@ -126,6 +126,43 @@ async fn an_open_transaction_is_committed_or_rolled_back() {
 }
 
 #[tokio::test]
+async fn a_transaction_takes_statements_until_one_fails() {
+    let fixture = Fixture::new().await;
+    fixture.database.execute("grant all on t to pg_monitor").await;
+    let pool = fixture.pool(one(1));
+    let claims = Claims { role: "pg_monitor", jwt_claims: "{}", ..Claims::default() };
+    let insert = |id: &str| query("insert into t values ($1, 'new') returning id", &[id]);
+
+    let (rows, mut transaction) = pool.transaction(&claims, vec![insert("2")]).await.unwrap();
+    assert_eq!(rows[0].rows[0].int(0), Some(2));
+    let user = transaction.query(&query("select current_user::text", &[])).await.unwrap();
+    assert_eq!(user.rows[0].text(0), Some("pg_monitor"));
+    for id in ["3", "4"] {
+        transaction.query(&insert(id)).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+    assert_eq!(number(&pool, "select sum(id)::int8 from t").await.unwrap(), Some(10));
+
+    for end in ["commit", "rollback", "drop"] {
+        let (_, mut transaction) = pool.transaction(&claims, vec![]).await.unwrap();
+        transaction.query(&insert("5")).await.unwrap();
+        let duplicate = transaction.query(&insert("2")).await.unwrap_err();
+        assert!(matches!(&duplicate, Error::Db(cause) if cause.code == "23505"), "{duplicate}");
+        let after = transaction.query(&insert("6")).await.unwrap_err();
+        assert!(matches!(after, Error::Protocol(_)), "{after}");
+        match end {
+            "commit" => assert!(transaction.commit().await.is_err()),
+            "rollback" => transaction.rollback().await.unwrap(),
+            _ => drop(transaction),
+        }
+        assert_eq!(number(&pool, "select sum(id)::int8 from t").await.unwrap(), Some(10), "after {end}");
+    }
+    let rows = pool.execute(&claims, vec![insert("7"), query("select count(*) from t", &[])]).await.unwrap();
+    assert_eq!((rows[0].rows[0].int(0), rows[1].rows[0].int(0)), (Some(7), Some(5)));
+    assert_eq!(fixture.budget.used(), 1);
+}
+
+#[tokio::test]
 async fn what_stored_code_leaves_in_a_session_is_undone() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));

@@ -7,12 +7,46 @@ const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox");
 
 /// For every answer under a project's base: what a project serves shares an origin with the dashboard, so that its HTML
 /// must not run. A service's own policy stays when it is a sandbox too.
-pub fn project(headers: &mut HeaderMap) {
+///
+/// A project's functions name headers of their own. What a browser applies to more than the answer (cookies, caches, service
+/// workers, other addresses of the server) stays only where the origin is the project's own, on its custom domain:
+/// `own_origin`. A subdomain is not, because cookies reach the domain above it.
+pub fn project(headers: &mut HeaderMap, own_origin: bool) {
+    if !own_origin && headers.keys().any(concerns_origin) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| concerns_origin(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     let own = headers.get(header::CONTENT_SECURITY_POLICY);
     if !own.is_some_and(|policy| is_bare_sandbox(policy.as_bytes())) {
         headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
     }
+}
+
+/// Headers with which an answer speaks for its whole origin, or site.
+fn concerns_origin(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "set-cookie"
+            | "clear-site-data"
+            | "service-worker-allowed"
+            | "strict-transport-security"
+            | "alt-svc"
+            | "access-control-allow-credentials"
+            | "access-control-allow-private-network"
+            | "accept-ch"
+            | "critical-ch"
+            | "nel"
+            | "report-to"
+            | "reporting-endpoints"
+            | "public-key-pins"
+            | "expect-ct"
+            | "origin-agent-cluster"
+            | "supports-loading-mode"
+            | "refresh"
+    )
 }
 
 /// Whether a policy has a `sandbox` directive that gives nothing back (`allow-scripts`, `allow-same-origin`, ...).
@@ -66,7 +100,7 @@ mod tests {
             if let Some(own) = own {
                 headers.insert(header::CONTENT_SECURITY_POLICY, own.parse().unwrap());
             }
-            project(&mut headers);
+            project(&mut headers, false);
             assert_eq!(headers["content-security-policy"], expected);
             assert_eq!(headers["x-content-type-options"], "nosniff");
         };
@@ -74,5 +108,26 @@ mod tests {
         check(Some("default-src 'none'; sandbox"), "default-src 'none'; sandbox");
         check(Some("default-src *"), "sandbox");
         check(Some("sandbox allow-scripts allow-same-origin"), "sandbox");
+    }
+
+    #[test]
+    fn what_concerns_the_origin_stays_on_the_projects_own() {
+        let check = |name: &'static str, stays: bool| {
+            for own_origin in [true, false] {
+                let mut headers = HeaderMap::new();
+                for value in ["a", "b"] {
+                    headers.append(name, HeaderValue::from_static(value));
+                }
+                project(&mut headers, own_origin);
+                let left = headers.get_all(name).iter().count();
+                assert_eq!(left, if own_origin || stays { 2 } else { 0 }, "{name}, own origin: {own_origin}");
+            }
+        };
+        for name in ["set-cookie", "clear-site-data", "service-worker-allowed", "alt-svc", "refresh"] {
+            check(name, false);
+        }
+        for name in ["location", "cache-control", "content-language", "x-total-count"] {
+            check(name, true);
+        }
     }
 }

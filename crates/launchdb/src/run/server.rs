@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::{MethodRouter, get};
 use base::ProjectTable;
-use pg::Budget;
+use pg::{Budget, PoolConfig, ServicePools};
 use platform::database::PrepareError;
 use platform::provision::{ProvisionError, Provisioner};
 use platform::watchdog::{Watchdog, WatchdogConfig};
@@ -42,6 +42,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the first answer waits for the server to be prepared for projects, and between two tries.
 const PREPARE_PATIENCE: Duration = Duration::from_millis(500);
 const PREPARE_RETRY: Duration = Duration::from_secs(2);
+/// Most connections of a project for the services beside the data API.
+const SERVICE_CONNECTIONS: usize = 6;
 /// How long the control plane's own tasks may take to end. With the drain before it and PostgreSQL's end behind it this
 /// stays below the 10 s that Docker gives.
 const TASKS_DEADLINE: Duration = Duration::from_secs(2);
@@ -125,6 +127,8 @@ pub(super) struct Services {
     pub(super) platform: Option<Platform>,
     pub(super) directory: Directory,
     pub(super) engine: Arc<Engine>,
+    /// Connections of the services beside the data API.
+    pub(super) pools: Arc<ServicePools>,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
     /// Remembers verified keys, and when opaque ones were used last.
@@ -143,7 +147,7 @@ async fn run_services(
     let platform_config = storage.platform_config(config, &urls.public)?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let (platform, directory) = if start.only == Some(Service::Rest) {
+    let (platform, directory) = if start.only.is_some_and(Service::serves_projects_only) {
         let directory = Directory::start(&platform_config, projects.clone(), &tasks, shutdown.clone());
         (None, directory.await.map_err(start_refused)?)
     } else {
@@ -165,6 +169,8 @@ async fn run_services(
         public_url: Some(urls.public.clone()),
         write_gate: write_gate.clone(),
     });
+    let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, ..PoolConfig::default() };
+    let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
@@ -181,6 +187,7 @@ async fn run_services(
         let watchdog = WatchdogConfig {
             service_sessions: i64::from(config.database.connection_budget),
             disk: storage.disk(config),
+            quota_bytes: storage.quota(config),
             memory: storage.memory(config),
             ..WatchdogConfig::default()
         };
@@ -205,14 +212,22 @@ async fn run_services(
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 
-    let services =
-        Services { platform: platform.clone(), directory, engine, projects, board, keys: Arc::new(ApiKeyCheck::new()) };
+    let services = Services {
+        platform: platform.clone(),
+        directory,
+        engine,
+        pools,
+        projects,
+        board,
+        keys: Arc::new(ApiKeyCheck::new()),
+    };
     let result =
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
 
     shutdown.cancel();
     // Without any project every pool is given up, and with it the connections whose tasks are awaited below.
     services.engine.forget_inactive(&ProjectTable::new());
+    services.pools.forget_inactive(&ProjectTable::new());
     tasks.close();
     let end = async {
         if let Some(platform) = platform {
@@ -375,6 +390,7 @@ async fn until_signal(
             _ = serving.join_next() => return Err(Exit::message(exit::FAILURE, "a listener ended unexpectedly")),
             _ = housekeeping.tick() => {
                 services.engine.forget_inactive(&services.projects);
+                services.pools.forget_inactive(&services.projects);
                 let uses = services.keys.take_last_uses();
                 if !uses.is_empty()
                     && let Err(error) = services.directory.record_api_key_uses(&uses).await

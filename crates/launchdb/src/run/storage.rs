@@ -86,6 +86,13 @@ impl Storage {
         Some(MemoryConfig::new(cluster.memory(), bytes))
     }
 
+    /// Bytes that a project's database may have.
+    pub fn quota(&self, config: &Config) -> Option<i64> {
+        let folder = self.data_path().filter(|_| self.cluster.is_some())?;
+        let disk = rustix::fs::statvfs(folder).ok().map(|stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+        project_quota(config.platform.project_quota, disk)
+    }
+
     /// What the control plane has to know.
     pub fn platform_config(&self, config: &Config, public_url: &str) -> Result<PlatformConfig, Exit> {
         let (database, admin, own_address) = match (&self.cluster, &config.database.url) {
@@ -169,6 +176,16 @@ fn project_memory(given: Option<u64>, machine: Option<u64>) -> Option<u64> {
     }
 }
 
+/// A quarter of the disk, unless given: a project that fills it would make all others read-only.
+fn project_quota(given: Option<u64>, disk: Option<u64>) -> Option<i64> {
+    let bytes = match given {
+        Some(0) => return None,
+        Some(given) => given,
+        None => (disk? / 4).max(1024 * MIB),
+    };
+    Some(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
 /// Bytes that one backend may have of them: the statement that wants more fails, before the project has to lose a session.
 fn backend_memory(project: u64) -> u64 {
     (project / 2).clamp(64 * MIB, 512 * MIB)
@@ -215,6 +232,15 @@ mod tests {
         check(None, 65_536, 4096, 512);
         check(Some(128 * MIB), 2048, 128, 64);
         assert_eq!(project_memory(Some(0), Some(1)), None);
+        for (given, disk, quota) in [
+            (None, Some(100 * 1024 * MIB), Some(25 * 1024 * MIB)),
+            (None, Some(MIB), Some(1024 * MIB)),
+            (None, None, None),
+            (Some(64 * MIB), Some(MIB), Some(64 * MIB)),
+            (Some(0), Some(MIB), None),
+        ] {
+            assert_eq!(project_quota(given, disk), quota.map(|bytes| bytes.cast_signed()), "{given:?} {disk:?}");
+        }
         assert_eq!(project_memory(None, None), Some(512 * MIB));
     }
 }

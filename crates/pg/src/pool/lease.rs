@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Idle, PoolInner, lock};
-use crate::driver::{Connection, Ending, UnitError, UnitReply};
+use crate::driver::{Connection, Ending, LongRows, NewUnit, UnitError, UnitReply};
 use crate::error::Error;
 use crate::exchange::Exchange;
+use crate::query::{Query, Rows};
 
 /// How long an abandoned connection may take to become usable again before it is closed.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -138,11 +139,42 @@ impl Lease {
 /// A transaction whose statements have run and whose end is not decided. Dropping it rolls back.
 pub struct OpenTransaction {
     pub(super) lease: Lease,
+    /// What prepared statements depend on, see [`Exchange::scope`].
+    pub(super) scope: Arc<str>,
+    /// A statement failed: nothing can be done any more but to roll back.
+    pub(super) failed: bool,
 }
 
 impl OpenTransaction {
+    /// Runs one more statement. After an error the transaction is lost: every further statement and the commit fail.
+    pub async fn query(&mut self, query: &Query) -> Result<Rows, Error> {
+        if self.failed {
+            return Err(Error::Protocol("a statement in a transaction that failed"));
+        }
+        // Also when this is given up half-way.
+        self.failed = true;
+        let new = NewUnit {
+            scope: &self.scope,
+            queries: &[query],
+            quiet: 0,
+            ending: Ending::Flush,
+            long_rows: LongRows::Keep,
+        };
+        let connection = self.lease.connection.as_ref().ok_or(Error::Lost)?;
+        self.lease.in_flight = Some(connection.submit(&new)?);
+        let reply = self.lease.reply().await?;
+        // The server says how things stand only behind a Sync.
+        self.lease.transaction = true;
+        let rows = self.lease.pool.result(reply.result)?.pop().unwrap_or_default();
+        self.failed = false;
+        Ok(rows)
+    }
+
     /// Commits; a deferred constraint may still fail.
     pub async fn commit(mut self) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::Protocol("a commit of a transaction that failed"));
+        }
         let reply = self.lease.finish("commit").await?;
         match reply.result {
             Ok(_) => Ok(()),
@@ -153,6 +185,11 @@ impl OpenTransaction {
 
     /// Undoes everything.
     pub async fn rollback(mut self) -> Result<(), Error> {
+        if self.failed {
+            // The server skips everything up to a Sync.
+            self.lease.abort().await;
+            return Ok(());
+        }
         self.lease.finish("rollback").await.map(drop)
     }
 }

@@ -52,6 +52,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const QUEUE_HOLDERS_AT_ONCE: usize = 4;
 /// Temporary bytes of a project while the disk is nearly full: reading can fill it, too.
 const TEMPORARY_BYTES_WHEN_LOW: i64 = 64 << 20;
+/// For each database so long passes at least between two looks at their sizes.
+const MEASURE_EACH: Duration = Duration::from_millis(200);
 
 /// Watches until it is told to stop.
 pub struct Watchdog {
@@ -348,7 +350,10 @@ impl Watchdog {
     /// Finds the databases that are larger than allowed and grow.
     async fn measure_databases(&mut self, client: &Client) -> Result<(), ProvisionError> {
         let Some(quota) = self.config.quota_bytes else { return Ok(()) };
-        if self.measured.is_some_and(|measured| measured.elapsed() < self.config.quota_interval) {
+        // PostgreSQL looks at every file of every database: with many of them, less often.
+        let databases = u32::try_from(self.sizes.len()).unwrap_or(u32::MAX);
+        let interval = self.config.quota_interval.max(MEASURE_EACH * databases);
+        if self.measured.is_some_and(|measured| measured.elapsed() < interval) {
             return Ok(());
         }
         let sizes = store::database_sizes(client, &self.config).await?;

@@ -1,0 +1,35 @@
+//! The services that can be started alone.
+
+/// One service started alone (`serve --only`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Service {
+    /// The control plane: `/api/*` (port 8000).
+    PlatformApi,
+    /// The data API of every project (port 3000).
+    Rest,
+    /// The public entrance with every service behind it (port 8000).
+    Gateway,
+}
+
+impl Service {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PlatformApi => "platform-api",
+            Self::Rest => "rest",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Whether it only serves projects, and leaves the control plane to another process.
+    pub fn serves_projects_only(self) -> bool {
+        matches!(self, Self::Rest)
+    }
+
+    /// The port of the specification.
+    pub(super) fn default_port(self) -> u16 {
+        match self {
+            Self::PlatformApi | Self::Gateway => 8000,
+            Self::Rest => 3000,
+        }
+    }
+}
