@@ -7,11 +7,13 @@
 
 mod scratch_cluster;
 mod scratch_dir;
+mod smtp_server;
 mod test_cluster;
 mod wait;
 mod watcher;
 
 pub use scratch_dir::ScratchDir;
+pub use smtp_server::{ReceivedMail, SmtpOptions, SmtpServer, SmtpTls};
 pub use test_cluster::{TestCluster, TestDatabase, connect};
 pub use wait::{eventually, eventually_within};
 
