@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
-use base::jwt::{JwtKey, JwtKeys};
 use base::project::{ApiKey, DatabaseTarget};
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
 use deadpool_postgres::Pool;
@@ -23,6 +22,7 @@ use crate::error::Error;
 use crate::platform::StartError;
 use crate::secrets::{self, kind};
 use crate::settings;
+use crate::signing_keys;
 use crate::store;
 use crate::store::directory as rows;
 use crate::store::settings::Sections;
@@ -193,8 +193,21 @@ impl Directory {
             tracing::error!(project.r#ref = %project_ref, "a project without secrets is left out");
             return None;
         }
-        let jwt_keys = jwt_secret.map(|secret| JwtKeys::new(vec![JwtKey::secret(secret.expose().as_bytes())]));
+        let (signing, jwt_keys) = match jwt_secret {
+            Some(secret) => {
+                signing_keys::assemble(&secret, open(kind::SIGNING_KEYS).as_ref()).unwrap_or_else(|error| {
+                    tracing::error!(project.r#ref = %project_ref, cause = %error, "the signing keys are unusable");
+                    Default::default()
+                })
+            }
+            None => Default::default(),
+        };
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
+        let auth_secrets = sealed.keys().filter_map(|kind| {
+            let name = kind.strip_prefix("auth.")?;
+            Some((name.to_owned(), open(kind)?))
+        });
+        let auth = settings::auth(&settings, auth_secrets.collect());
         Some(Project {
             database: DatabaseTarget {
                 host: self.config.admin.host.clone(),
@@ -205,7 +218,9 @@ impl Directory {
             },
             status,
             revision: row.revision,
-            jwt_keys: jwt_keys.unwrap_or_default(),
+            jwt_keys,
+            signing,
+            auth: Arc::new(auth),
             api_keys: loaded.api_keys.remove(&row.id).unwrap_or_default(),
             legacy_keys_enabled: settings::legacy_keys_enabled(&settings),
             data_api: self.config.ceilings.data_api(settings::data_api(&settings)),
