@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use base::Clock;
+use mailer::Mailer;
 use pg::ServicePools;
 use tokio_util::task::TaskTracker;
 use web::HttpService;
@@ -20,6 +21,12 @@ pub struct AuthConfig {
     pub clock: Clock,
     /// Background work of requests; it ends at shutdown.
     pub tasks: TaskTracker,
+    /// The way out to hooks, providers and captcha services of projects.
+    pub outbound: outbound::Client,
+    /// Sends what requests put into the queues.
+    pub mailer: Mailer,
+    /// Where captchas are checked in place of the services' own addresses; for a service that speaks like them.
+    pub captcha_verifier: Option<String>,
     /// Passwords that are hashed at once; none is half of the processors.
     pub password_workers: Option<usize>,
     /// Passwords that may wait for their turn; a request beyond is refused.

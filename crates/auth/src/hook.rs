@@ -1,4 +1,6 @@
-//! Hooks: what a project wants to decide itself, as a function of its database.
+//! Hooks: what a project wants to decide itself, as a function of its database or at an address on the web.
+
+pub(crate) mod https;
 
 use base::auth_settings::HookSettings;
 use http::StatusCode;
@@ -22,7 +24,10 @@ pub(crate) async fn run(
 ) -> Result<Value, Error> {
     let failed = |what: String| Error::new(ErrorCode::UnexpectedFailure, what);
     let Some(path) = hook.uri.strip_prefix(FUNCTIONS) else {
-        return Err(failed(format!("The {name} hook is at an address that this version cannot call")));
+        let config = &cx.shared.config;
+        let project = cx.project.project_ref.as_str();
+        let output = https::call(&config.outbound, &config.clock, project, name, hook, event).await?;
+        return refusal(&output).map_or(Ok(output), Err);
     };
     let Some((schema, function)) = path
         .split_once('/')
@@ -44,7 +49,7 @@ pub(crate) async fn run(
 }
 
 /// What a hook says when it refuses: `{"error": {"http_code": 403, "message": "..."}}`.
-fn refusal(output: &Value) -> Option<Error> {
+pub(crate) fn refusal(output: &Value) -> Option<Error> {
     let error = output.get("error").filter(|error| error.is_object())?;
     let message = error["message"].as_str().filter(|text| !text.is_empty()).unwrap_or("The hook refused the request");
     let status = error["http_code"].as_u64().and_then(|code| u16::try_from(code).ok());

@@ -1,6 +1,8 @@
 //! Mails to users: each carries a link and a code, and is written to the queue in the transaction that it is about, so that
 //! no crash loses one. A worker renders and sends them.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::cx::Cx;
@@ -188,5 +190,6 @@ async fn enqueue(cx: &Cx, tx: &mut Tx, user: &User, letter: &Letter<'_>) -> Resu
         return hook::run(cx, Some(tx), "send_email", own, &event).await.map(drop);
     }
     let new = NewMail { user_id: Some(user.id), kind: letter.template, recipient: letter.recipient, data: &data };
+    cx.mail_waits.store(true, Ordering::Relaxed);
     store::mail_insert_in_tx(tx, &new, cx.now).await
 }

@@ -1,5 +1,7 @@
 //! From method and path to an operation.
 
+use std::sync::atomic::Ordering;
+
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
@@ -27,6 +29,9 @@ pub(crate) async fn handle(auth: Auth, request: Request) -> Response {
         Err(error) => return error.respond(cx.protocol),
     };
     let result = Box::pin(route(&cx, &parts.method, parts.uri.path(), &body)).await;
+    if cx.mail_waits.load(Ordering::Relaxed) {
+        auth.0.config.mailer.notify(&cx.project.project_ref);
+    }
     let mut response = match result {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.respond(cx.protocol),

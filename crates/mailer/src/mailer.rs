@@ -177,7 +177,7 @@ impl Inner {
     /// Renders a mail with the project's template. One that cannot be used does not keep users out: the built-in one goes
     /// in its place, and the log says why.
     pub(crate) fn rendered(&self, project: &Project, mail: &Mail) -> Result<Rendered, SendError> {
-        let variables = variables::of_mail(project, &self.config.public_url, mail);
+        let variables = variables::of_mail(project, mail);
         match message::render(&mail.kind, &own_template(project, &mail.kind), &variables) {
             Ok(rendered) => Ok(rendered),
             Err(error) => {

@@ -24,7 +24,10 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("gateway", &["web", "base"]),
     (
         "launchdb",
-        &["base", "pg", "web", "procs", "rest", "auth", "storage", "realtime", "platform", "gateway", "outbound", "mailer"],
+        &[
+            "base", "pg", "web", "procs", "rest", "auth", "storage", "realtime", "platform", "gateway", "outbound",
+            "mailer",
+        ],
     ),
     ("test-support", &["base", "procs"]),
     ("rest-fuzz", &["rest", "base"]),

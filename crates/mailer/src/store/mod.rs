@@ -29,7 +29,7 @@ pub struct Mail {
     /// The template's name.
     pub kind: String,
     pub recipient: String,
-    /// What the request put there: `user`, `token`, `token_hash`, `redirect_to`, `email_action_type`, ...
+    /// What the request put there: `user`, `email_data` (as send-mail hooks see them), `confirmation_url`, `new_email`.
     pub data: Map<String, Value>,
     /// This attempt included.
     pub attempts: i64,
