@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use web::HttpService;
 
 use crate::password::PasswordHasher;
+use crate::provider::Documents;
 use crate::rate_limit::RateLimiter;
 use crate::router;
 
@@ -42,13 +43,15 @@ pub(crate) struct Shared {
     pub(crate) config: AuthConfig,
     pub(crate) passwords: PasswordHasher,
     pub(crate) limiter: RateLimiter,
+    /// What providers publish of themselves.
+    pub(crate) documents: Documents,
 }
 
 impl Auth {
     pub fn new(config: AuthConfig) -> Self {
         let passwords = PasswordHasher::new(config.password_workers, config.password_queue);
         let limiter = RateLimiter::new(config.clock.instant());
-        Self(Arc::new(Shared { config, passwords, limiter }))
+        Self(Arc::new(Shared { config, passwords, limiter, documents: Documents::default() }))
     }
 
     /// Answers requests that carry `Arc<Project>` and [`base::Caller`] in their extensions and a path below the

@@ -5,25 +5,32 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+mod account;
 mod admin;
 mod audit;
 mod authenticate;
+mod authorize;
+mod callback;
 mod captcha;
 mod config;
 mod contact;
 mod cx;
 mod error;
 mod hook;
+mod identities;
 mod identity;
 mod invite;
 mod logout;
 mod magic_link;
 mod mail;
+mod mfa;
 mod one_time_token;
 mod otp;
 mod password;
 mod password_strength;
+mod phone;
 mod pkce;
+mod provider;
 mod rate_limit;
 mod reauthenticate;
 mod recover;
@@ -35,6 +42,7 @@ mod router;
 mod session;
 mod settings;
 mod signup;
+mod sms;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,8 @@ use crate::cx::Cx;
 use crate::error::Error;
 use crate::rate_limit::Limit;
 use crate::{
-    admin, captcha, invite, logout, magic_link, otp, reauthenticate, recover, request, resend, settings, signup, token,
-    user, verify, well_known,
+    admin, authorize, callback, captcha, identities, invite, logout, magic_link, mfa, otp, reauthenticate, recover,
+    request, resend, settings, signup, token, user, verify, well_known,
 };
 
 /// Answers one request.
@@ -64,7 +64,15 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         ("GET", ["reauthenticate"]) => reauthenticate::reauthenticate(cx).await,
         ("GET", ["user"]) => user::get_user(cx).await,
         ("PUT", ["user"]) => user::update_user(cx, body).await,
+        ("GET", ["authorize"]) => authorize::authorize(cx).await,
+        ("GET" | "POST", ["callback"]) => callback::callback(cx, method, body).await,
+        ("GET", ["user", "identities", "authorize"]) => authorize::authorize_link(cx).await,
+        ("DELETE", ["user", "identities", id]) => identities::unlink(cx, id).await,
         ("POST", ["invite"]) => invite::invite(cx, body).await,
+        (_, ["factors", rest @ ..]) => match mfa::route(cx, method, rest, body).await {
+            Some(result) => result,
+            None => return Err(Rejection::NotFound),
+        },
         (_, ["admin", rest @ ..]) => {
             return admin::route(cx, method, rest, body).await.ok_or(Rejection::NotFound);
         }
@@ -79,7 +87,9 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
 }
 
 /// Routes by their first segment, with the methods that they answer to.
-const KNOWN: [(&str, &str); 13] = [
+const KNOWN: [(&str, &str); 15] = [
+    ("authorize", "GET"),
+    ("callback", "GET, POST"),
     ("health", "GET"),
     ("settings", "GET"),
     ("signup", "POST"),
