@@ -3,6 +3,7 @@
 mod audit_log;
 mod factors;
 mod generate_link;
+mod mails;
 mod page;
 mod users;
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
+use crate::router::oauth_server_disabled;
 
 /// What is below `/admin`; none when there is no such route.
 pub(crate) async fn route(cx: &Cx, method: &Method, path: &[&str], body: &Bytes) -> Option<Result<Response, Error>> {
@@ -30,10 +32,21 @@ pub(crate) async fn route(cx: &Cx, method: &Method, path: &[&str], body: &Bytes)
         ("PUT", ["users", id, "factors", factor]) => factors::update_factor(cx, id, factor, body).await,
         ("DELETE", ["users", id, "factors", factor]) => factors::delete_factor(cx, id, factor).await,
         ("POST", ["generate_link"]) => generate_link::generate_link(cx, body).await,
+        ("POST", ["mail", "preview"]) => mails::preview(cx, body),
+        ("POST", ["mail", "test"]) => mails::send_test(cx, body).await,
         ("GET", ["audit"]) => audit_log::list_entries(cx).await,
+        (_, ["oauth", ..]) => Err(oauth_server_disabled()),
+        (_, ["sso", ..]) => Err(Error::new(ErrorCode::SamlProviderDisabled, "SAML 2.0 is disabled")),
+        (_, ["custom-providers", ..]) => Err(custom_providers_disabled()),
+        (_, ["users", _, "passkeys", ..]) => Err(Error::new(ErrorCode::PasskeyDisabled, "Passkeys are disabled")),
         _ => return None,
     };
     Some(result)
+}
+
+/// Providers are settings of the project here.
+fn custom_providers_disabled() -> Error {
+    Error::new(ErrorCode::FeatureDisabled, "Custom providers are disabled").with_status(StatusCode::NOT_FOUND)
 }
 
 /// An id of a path.

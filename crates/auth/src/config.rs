@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use base::Clock;
+use base::{Clock, WriteGate};
 use mailer::Mailer;
 use pg::ServicePools;
 use tokio_util::task::TaskTracker;
@@ -22,6 +22,8 @@ pub struct AuthConfig {
     pub clock: Clock,
     /// Background work of requests; it ends at shutdown.
     pub tasks: TaskTracker,
+    /// Closed while the disk is nearly full: nothing new is taken in then.
+    pub write_gate: WriteGate,
     /// The way out to hooks, providers and captcha services of projects.
     pub outbound: outbound::Client,
     /// Sends what requests put into the queues.

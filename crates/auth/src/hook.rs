@@ -49,11 +49,31 @@ pub(crate) async fn run(
 }
 
 /// What a hook says when it refuses: `{"error": {"http_code": 403, "message": "..."}}`.
-pub(crate) fn refusal(output: &Value) -> Option<Error> {
+fn refusal(output: &Value) -> Option<Error> {
     let error = output.get("error").filter(|error| error.is_object())?;
     let message = error["message"].as_str().filter(|text| !text.is_empty()).unwrap_or("The hook refused the request");
     let status = error["http_code"].as_u64().and_then(|code| u16::try_from(code).ok());
     let status = status.and_then(|code| StatusCode::from_u16(code).ok()).filter(|code| code.as_u16() >= 400);
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Some(Error::new(ErrorCode::UnexpectedFailure, message.to_owned()).with_status(status))
+}
+
+/// What the worker of mails calls for projects whose mails a hook on the web sends.
+pub fn send_email_hook(outbound: outbound::Client, clock: base::Clock) -> mailer::SendHook {
+    std::sync::Arc::new(move |project, mail| {
+        let (outbound, clock) = (outbound.clone(), clock.clone());
+        Box::pin(async move {
+            let gone = || mailer::SendError::Retry("the send-mail hook is switched off".to_owned());
+            let hook = project.auth.hook("send_email").ok_or_else(gone)?;
+            let event = serde_json::json!({ "user": mail.data.get("user"), "email_data": mail.data.get("email_data") });
+            let id = project.project_ref.as_str();
+            let output = https::call(&outbound, &clock, id, "send_email", hook, &event)
+                .await
+                .map_err(|error| mailer::SendError::Retry(error.message().to_owned()))?;
+            match refusal(&output) {
+                Some(error) => Err(mailer::SendError::Refused(error.message().to_owned())),
+                None => Ok(()),
+            }
+        })
+    })
 }

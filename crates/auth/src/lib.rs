@@ -50,7 +50,9 @@ mod timestamp;
 mod token;
 mod user;
 mod verify;
+mod webauthn;
 mod well_known;
 
 pub use config::{Auth, AuthConfig};
 pub use error::{Error, ErrorCode};
+pub use hook::send_email_hook;

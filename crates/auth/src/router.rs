@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use web::{Protocol, Rejection};
 
 use crate::config::Auth;
 use crate::cx::Cx;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::rate_limit::Limit;
 use crate::{
     admin, authorize, callback, captcha, identities, invite, logout, magic_link, mfa, otp, reauthenticate, recover,
@@ -47,6 +47,9 @@ pub(crate) async fn handle(auth: Auth, request: Request) -> Response {
 /// The operation of a route; a rejection where there is none.
 async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Result<Response, Error>, Rejection> {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    if let Err(error) = check_room(cx, method, &segments) {
+        return Ok(Err(error));
+    }
     let known = KNOWN.iter().find(|(known, _)| *known == segments.first().copied().unwrap_or_default());
     let result = match (method.as_str(), segments.as_slice()) {
         ("GET" | "HEAD", ["health"]) => well_known::health(),
@@ -76,6 +79,9 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         (_, ["admin", rest @ ..]) => {
             return admin::route(cx, method, rest, body).await.ok_or(Rejection::NotFound);
         }
+        (_, ["sso", ..]) => Err(Error::new(ErrorCode::SamlProviderDisabled, "SAML 2.0 is disabled")),
+        (_, ["passkeys", ..]) => Err(Error::new(ErrorCode::PasskeyDisabled, "Passkeys are disabled")),
+        (_, ["oauth", ..]) => Err(oauth_server_disabled()),
         _ => {
             return Err(match known {
                 Some((_, allow)) => Rejection::MethodNotAllowed { allow },
@@ -84,6 +90,25 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         }
     };
     Ok(result)
+}
+
+/// Of what an OAuth 2.1 server has.
+pub(crate) fn oauth_server_disabled() -> Error {
+    Error::new(ErrorCode::FeatureDisabled, "OAuth server is disabled").with_status(StatusCode::NOT_FOUND)
+}
+
+/// While the disk is nearly full nothing new is taken in; who has an account may still sign in and out.
+fn check_room(cx: &Cx, method: &Method, segments: &[&str]) -> Result<(), Error> {
+    let adds = match segments {
+        ["signup" | "otp" | "magiclink" | "recover" | "resend" | "invite" | "user" | "factors", ..] => true,
+        ["admin", ..] => method != Method::DELETE,
+        _ => false,
+    };
+    if !adds || method == Method::GET || cx.shared.config.write_gate.check().is_ok() {
+        return Ok(());
+    }
+    let error = Error::new(ErrorCode::UnexpectedFailure, "The server's disk is nearly full; nothing can be stored");
+    Err(error.with_status(StatusCode::SERVICE_UNAVAILABLE))
 }
 
 /// Routes by their first segment, with the methods that they answer to.

@@ -22,6 +22,7 @@ pub(crate) mod method {
     pub(crate) const INVITE: &str = "invite";
     pub(crate) const MAGIC_LINK: &str = "magiclink";
     pub(crate) const MFA_PHONE: &str = "mfa/phone";
+    pub(crate) const MFA_WEBAUTHN: &str = "mfa/webauthn";
     pub(crate) const OAUTH: &str = "oauth";
     pub(crate) const OTP: &str = "otp";
     pub(crate) const PASSWORD: &str = "password";

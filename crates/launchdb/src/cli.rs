@@ -4,6 +4,7 @@ pub mod client;
 pub mod discovery;
 pub mod doctor;
 pub mod domains;
+pub mod extensions;
 pub mod login;
 pub mod output;
 pub mod owner;
@@ -198,6 +199,27 @@ pub enum ProjectCommand {
     /// Custom domains of a project
     #[command(subcommand)]
     Domains(DomainsCommand),
+    /// PostgreSQL extensions of a project
+    #[command(subcommand)]
+    Extensions(ExtensionsCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExtensionsCommand {
+    /// List what the server has
+    List(OneProject),
+    /// Install one that PostgreSQL lets no owner install, such as vector or postgis
+    Install {
+        #[command(flatten)]
+        project: OneProject,
+        name: String,
+    },
+    /// Remove one that nothing uses
+    Remove {
+        #[command(flatten)]
+        project: OneProject,
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -369,6 +391,7 @@ mod tests {
             "launchdb project delete shop --yes",
             "launchdb project domains add shop api.example.org --json",
             "launchdb project domains waiting",
+            "launchdb project extensions install shop vector",
             "launchdb project domains approve proj_abc123 api.example.org",
             "launchdb owner create a@b.org --generate",
             "launchdb owner create a@b.org --admin",

@@ -7,6 +7,7 @@ mod front;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+mod outward;
 mod server;
 pub mod signals;
 pub mod starter;

@@ -15,6 +15,7 @@ pub mod database;
 mod directory;
 mod domains;
 mod error;
+mod extensions;
 mod first_owner;
 mod openapi;
 mod owner_password;

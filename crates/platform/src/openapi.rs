@@ -202,6 +202,11 @@ fn schemas() -> Value {
             ("domain", "string"), ("project_id", "string"), ("owner_email", "string?"), ("created_at", "string"),
         ]),
         "WaitingDomains": object(&[("domains", "#WaitingDomain[]")]),
+        "Extension": object(&[
+            ("name", "string"), ("install", "string"), ("version", "string?"), ("installed_version", "string?"),
+            ("schema", "string?"), ("comment", "string?"),
+        ]),
+        "Extensions": object(&[("extensions", "#Extension[]")]),
         "Usage": object(&[("database", "object")]),
     })
 }

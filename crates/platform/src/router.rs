@@ -12,7 +12,8 @@ use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
 use crate::request::ProjectCx;
 use crate::{
-    api_keys, audit, connection, domains, owner_password, owners, projects, settings, signing_keys, sql, usage,
+    api_keys, audit, connection, domains, extensions, owner_password, owners, projects, settings, signing_keys, sql,
+    usage,
 };
 
 /// Who may call a route.
@@ -252,6 +253,7 @@ fn project_part_routes() -> Vec<Route> {
     const KEYS: &str = "/api/projects/{id}/keys";
     const SETTINGS: &str = "/api/projects/{id}/settings";
     const SIGNING_KEYS: &str = "/api/projects/{id}/signing-keys";
+    const EXTENSIONS: &str = "/api/projects/{id}/extensions";
     const DOMAINS: &str = "/api/projects/{id}/domains";
     const MIGRATIONS: &str = "/api/projects/{id}/migrations";
     const BACKUPS: &str = "/api/projects/{id}/backups";
@@ -336,6 +338,29 @@ fn project_part_routes() -> Vec<Route> {
             delete(domains::delete_domain),
         )
         .answers(200, "Domain"),
+        Route::get(
+            EXTENSIONS,
+            "list_extensions",
+            "Extensions of the database: those the owner installs by SQL, and those installed here.",
+            get(extensions::list_extensions),
+        )
+        .answers(200, "Extensions"),
+        Route::post(
+            EXTENSIONS,
+            "install_extension",
+            "Install an extension that PostgreSQL lets no owner install, such as vector or postgis.",
+            post(extensions::install_extension),
+        )
+        .body(const { &[required("name", "string", "One that the list shows with install: api.")] })
+        .answers(201, "Extension"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/extensions/{extension}",
+            "remove_extension",
+            "Remove an extension that nothing uses.",
+            delete(extensions::remove_extension),
+        )
+        .answers(204, ""),
         Route::get(SETTINGS, "get_settings", "All settings; secrets are masked.", get(settings::get_settings))
             .answers(200, "Settings"),
         Route::new(

@@ -1,4 +1,5 @@
-//! `/health`: 200 when the process can serve, 503 with the failing parts named when it cannot.
+//! `/health`: 200 when the process can serve, 503 with the failing parts named when it cannot. What only limits it (no writes
+//! while the disk is nearly full) is told with 200: a load balancer would stop the reads, too.
 
 use std::sync::Arc;
 
@@ -13,15 +14,21 @@ pub struct HealthPart {
     pub name: &'static str,
     /// What is wrong, in words that anybody may read; none when nothing is.
     pub problem: Option<String>,
+    /// The process serves in spite of the problem.
+    pub serves: bool,
 }
 
 impl HealthPart {
     pub fn ok(name: &'static str) -> Self {
-        Self { name, problem: None }
+        Self { name, problem: None, serves: true }
     }
 
     pub fn failing(name: &'static str, problem: impl Into<String>) -> Self {
-        Self { name, problem: Some(problem.into()) }
+        Self { name, problem: Some(problem.into()), serves: false }
+    }
+
+    pub fn limited(name: &'static str, problem: impl Into<String>) -> Self {
+        Self { name, problem: Some(problem.into()), serves: true }
     }
 }
 
@@ -36,16 +43,22 @@ pub fn always_healthy() -> HealthSource {
 
 /// Renders the parts.
 pub fn respond(parts: &[HealthPart]) -> Response {
-    let failing: Vec<&str> = parts.iter().filter(|p| p.problem.is_some()).map(|p| p.name).collect();
-    let healthy = failing.is_empty();
+    let failing: Vec<&str> = parts.iter().filter(|p| !p.serves).map(|p| p.name).collect();
+    let serves = failing.is_empty();
+    let limited = parts.iter().any(|part| part.problem.is_some());
+    let status = match (serves, limited) {
+        (false, _) => "unavailable",
+        (true, true) => "limited",
+        (true, false) => "ok",
+    };
     let states: Map<String, Value> =
         parts.iter().map(|part| (part.name.to_owned(), part.problem.as_deref().unwrap_or("ok").into())).collect();
-    let mut body = json!({"status": if healthy { "ok" } else { "unavailable" }, "parts": states});
-    if !healthy {
+    let mut body = json!({"status": status, "parts": states});
+    if !serves {
         body["failing"] = failing.into();
     }
     let mut response = Response::new(Body::from(body.to_string()));
-    if !healthy {
+    if !serves {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
@@ -65,5 +78,7 @@ mod tests {
         assert_eq!(respond(&good).status(), StatusCode::OK);
         let bad = [HealthPart::ok("platform"), HealthPart::failing("postgres", "no connection")];
         assert_eq!(respond(&bad).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let limited = [HealthPart::ok("platform"), HealthPart::limited("disk", "nearly full")];
+        assert_eq!(respond(&limited).status(), StatusCode::OK);
     }
 }

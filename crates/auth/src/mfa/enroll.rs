@@ -50,6 +50,7 @@ pub(super) async fn enroll(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
         "totp" => return disabled(ErrorCode::MfaTotpEnrollNotEnabled, "TOTP"),
         "phone" if settings.mfa_phone_enroll_enabled => Some(contact::phone(params.phone.as_deref())?),
         "phone" => return disabled(ErrorCode::MfaPhoneEnrollNotEnabled, "Phone"),
+        "webauthn" if settings.mfa_web_authn_enroll_enabled => None,
         "webauthn" => return disabled(ErrorCode::MfaWebauthnEnrollNotEnabled, "WebAuthn"),
         _ => return Err(Error::invalid("factor_type needs to be totp, phone or webauthn")),
     };
@@ -60,13 +61,14 @@ pub(super) async fn enroll(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
         return Err(error.with_status(http::StatusCode::FORBIDDEN));
     }
     check_others(cx, &mut tx, &user, name, phone.as_deref()).await?;
-    let secret = phone.is_none().then(totp::generate_secret);
+    let kind = params.factor_type.as_deref().unwrap_or_default();
+    let secret = (kind == "totp").then(totp::generate_secret);
     let id = session::new_id();
     let new = NewFactor {
         id,
         user_id: user.id,
         friendly_name: name,
-        factor_type: if phone.is_some() { "phone" } else { "totp" },
+        factor_type: kind,
         secret: secret.as_deref(),
         phone: phone.as_deref(),
     };
@@ -78,7 +80,8 @@ pub(super) async fn enroll(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
     tx.commit().await?;
     match (secret, phone) {
         (Some(secret), _) => answer_totp(cx, &user, id, name, issuer, &secret),
-        (None, phone) => response::ok(&json!({ "id": id, "type": "phone", "friendly_name": name, "phone": phone })),
+        (None, Some(phone)) => response::ok(&json!({ "id": id, "type": kind, "friendly_name": name, "phone": phone })),
+        (None, None) => response::ok(&json!({ "id": id, "type": kind, "friendly_name": name })),
     }
 }
 

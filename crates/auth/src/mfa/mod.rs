@@ -7,6 +7,10 @@ mod qr_code;
 mod totp;
 mod unenroll;
 mod verify;
+mod webauthn;
+
+#[cfg(test)]
+pub(crate) use totp::code_at;
 
 use axum::response::Response;
 use bytes::Bytes;
@@ -63,6 +67,7 @@ fn require_enabled(cx: &Cx, factor: &Factor) -> Result<(), Error> {
         "totp" => disabled(ErrorCode::MfaTotpVerifyNotEnabled, "TOTP"),
         "phone" if settings.mfa_phone_verify_enabled => Ok(()),
         "phone" => disabled(ErrorCode::MfaPhoneVerifyNotEnabled, "Phone"),
+        _ if settings.mfa_web_authn_verify_enabled => Ok(()),
         _ => disabled(ErrorCode::MfaWebauthnVerifyNotEnabled, "WebAuthn"),
     }
 }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{CHALLENGE_EXPIRES, locked, phone, require_enabled, signed_in, totp};
+use super::webauthn::Proof;
+use super::{CHALLENGE_EXPIRES, locked, phone, require_enabled, signed_in, totp, webauthn};
 use crate::audit::{self, Action};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
@@ -25,6 +26,7 @@ use crate::user::{Factor, User};
 struct VerifyParams {
     challenge_id: Option<String>,
     code: Option<String>,
+    webauthn: Option<Proof>,
 }
 
 /// What became of a code.
@@ -40,7 +42,9 @@ pub(super) async fn verify(cx: &Cx, id: &str, body: &Bytes) -> Result<Response, 
     // However many sessions and challenges there are, a code of six digits withstands this.
     cx.limit_subject(Limit::FactorVerify, id)?;
     let code = request::text("code", params.code.as_ref())?.map(str::trim);
-    let code = code.ok_or_else(|| Error::invalid("Code needs to be non-empty"))?;
+    if code.is_none() && params.webauthn.is_none() {
+        return Err(Error::invalid("Code needs to be non-empty"));
+    }
     let challenge_id = params.challenge_id.as_deref().and_then(|id| Uuid::parse_str(id).ok());
     let mut tx = Tx::begin(&cx.pool).await?;
     let (user, factor) = locked(&mut tx, user, id).await?;
@@ -52,7 +56,10 @@ pub(super) async fn verify(cx: &Cx, id: &str, body: &Bytes) -> Result<Response, 
     let not_found = || Error::new(ErrorCode::MfaFactorNotFound, "MFA factor with the provided challenge ID not found");
     let challenge = challenge.ok_or_else(not_found)?;
     check_challenge(cx, &challenge)?;
-    let verdict = judge(cx, &mut tx, &factor, &challenge, code).await?;
+    let verdict = match factor.factor_type.as_str() {
+        "webauthn" => by_key(&mut tx, &factor, &challenge, params.webauthn.as_ref()).await?,
+        _ => judge(cx, &mut tx, &factor, &challenge, code.unwrap_or_default()).await?,
+    };
     let valid = matches!(verdict, Verdict::Right(_));
     if let Some(refusal) = ask_hook(cx, &mut tx, &user, &factor, valid).await? {
         tx.commit().await?;
@@ -61,6 +68,7 @@ pub(super) async fn verify(cx: &Cx, id: &str, body: &Bytes) -> Result<Response, 
     let Verdict::Right(remembered) = verdict else {
         let what = match factor.factor_type.as_str() {
             "totp" => "Invalid TOTP code entered",
+            "webauthn" => "Invalid WebAuthn credential",
             _ => "Invalid MFA Phone code entered",
         };
         return Err(Error::new(ErrorCode::MfaVerificationFailed, what));
@@ -73,6 +81,7 @@ pub(super) async fn verify(cx: &Cx, id: &str, body: &Bytes) -> Result<Response, 
     }
     let used = match factor.factor_type.as_str() {
         "totp" => method::TOTP,
+        "webauthn" => method::MFA_WEBAUTHN,
         _ => method::MFA_PHONE,
     };
     let view = session::raise(cx, &mut tx, user.id, session.id, factor.id, used).await?;
@@ -96,6 +105,11 @@ fn check_challenge(cx: &Cx, challenge: &Challenge) -> Result<(), Error> {
         return Err(Error::new(ErrorCode::MfaIpAddressMismatch, "Challenge and verify IP addresses mismatch."));
     }
     Ok(())
+}
+
+async fn by_key(tx: &mut Tx, factor: &Factor, challenge: &Challenge, proof: Option<&Proof>) -> Result<Verdict, Error> {
+    let proved = webauthn::is_proved(tx, factor, challenge.web_authn_session_data.as_ref(), proof).await?;
+    Ok(if proved { Verdict::Right(None) } else { Verdict::Wrong })
 }
 
 async fn judge(cx: &Cx, tx: &mut Tx, factor: &Factor, challenge: &Challenge, code: &str) -> Result<Verdict, Error> {

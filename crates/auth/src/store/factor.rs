@@ -2,6 +2,7 @@
 //! because codes are computed from them.
 
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Tx, first_json};
@@ -90,17 +91,22 @@ pub(crate) struct Challenge {
     pub(crate) ip_address: String,
     /// Of a phone: the MAC of the code that was sent. Of an authenticator, once met: the time step whose code it was.
     pub(crate) otp_code: Option<String>,
+    /// The ceremony of WebAuthn that waits for an answer.
+    pub(crate) web_authn_session_data: Option<Value>,
+}
+
+/// A challenge to insert.
+pub(crate) struct NewChallenge<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) factor_id: Uuid,
+    pub(crate) ip: &'a str,
+    pub(crate) otp_code: Option<&'a str>,
+    /// Of WebAuthn.
+    pub(crate) ceremony: Option<&'a Value>,
 }
 
 /// Inserts a challenge; those of yesterday are removed on the way.
-pub(crate) async fn challenge_insert_in_tx(
-    tx: &mut Tx,
-    id: Uuid,
-    factor_id: Uuid,
-    ip: &str,
-    otp_code: Option<&str>,
-    now: Timestamp,
-) -> Result<(), Error> {
+pub(crate) async fn challenge_insert_in_tx(tx: &mut Tx, new: &NewChallenge<'_>, now: Timestamp) -> Result<(), Error> {
     // The time of the last challenge is unique among all factors.
     const SQL: &str = "with old as (
             delete from auth.mfa_challenges
@@ -109,9 +115,11 @@ pub(crate) async fn challenge_insert_in_tx(
             update auth.mfa_factors
             set last_challenged_at = $5::timestamptz + random() * interval '1 millisecond' where id = $2::uuid
         )
-        insert into auth.mfa_challenges (id, factor_id, created_at, ip_address, otp_code)
-        values ($1::uuid, $2::uuid, $5::timestamptz, $3::inet, $4)";
-    tx.query(SQL, [id.into(), factor_id.into(), ip.into(), otp_code.into(), now.into()]).await.map(drop)
+        insert into auth.mfa_challenges (id, factor_id, created_at, ip_address, otp_code, web_authn_session_data)
+        values ($1::uuid, $2::uuid, $5::timestamptz, $3::inet, $4, $6::jsonb)";
+    let params =
+        [new.id.into(), new.factor_id.into(), new.ip.into(), new.otp_code.into(), now.into(), new.ceremony.into()];
+    tx.query(SQL, params).await.map(drop)
 }
 
 /// Locks a challenge of a factor.
@@ -128,7 +136,8 @@ pub(crate) async fn challenge_met_in_tx(
     remembered: Option<&str>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    const SQL: &str = "update auth.mfa_challenges set verified_at = $3::timestamptz, otp_code = $2 where id = $1::uuid";
+    const SQL: &str = "update auth.mfa_challenges set verified_at = $3::timestamptz, otp_code = $2,
+        web_authn_session_data = null where id = $1::uuid";
     tx.query(SQL, [id.into(), remembered.into(), now.into()]).await.map(drop)
 }
 
@@ -137,4 +146,16 @@ pub(crate) async fn totp_last_step_in_tx(tx: &mut Tx, factor_id: Uuid) -> Result
     const SQL: &str = "select max(otp_code::bigint) from auth.mfa_challenges
         where factor_id = $1::uuid and verified_at is not null and otp_code ~ '^[0-9]{1,18}$'";
     Ok(tx.query(SQL, [factor_id.into()]).await?.first().and_then(|row| row.int(0)))
+}
+
+/// The credential of WebAuthn that a factor has.
+pub(crate) async fn factor_credential_in_tx(tx: &mut Tx, id: Uuid) -> Result<Option<Value>, Error> {
+    const SQL: &str = "select web_authn_credential::text from auth.mfa_factors
+        where id = $1::uuid and web_authn_credential is not null";
+    first_json(&tx.query(SQL, [id.into()]).await?)
+}
+
+pub(crate) async fn factor_credential_put_in_tx(tx: &mut Tx, id: Uuid, credential: &Value) -> Result<(), Error> {
+    const SQL: &str = "update auth.mfa_factors set web_authn_credential = $2::jsonb where id = $1::uuid";
+    tx.query(SQL, [id.into(), credential.into()]).await.map(drop)
 }

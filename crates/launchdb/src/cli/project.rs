@@ -37,6 +37,7 @@ pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
         }
         ProjectCommand::Keys(command) => keys(source, command),
         ProjectCommand::Domains(command) => super::domains::run(source, command),
+        ProjectCommand::Extensions(command) => super::extensions::run(source, command),
     }
 }
 

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use auth::{Auth, AuthConfig};
 use axum::Router;
 use axum::routing::{MethodRouter, get};
-use base::ProjectTable;
+use base::{Clock, ProjectTable};
 use pg::{Budget, PoolConfig, ServicePools};
 use platform::database::PrepareError;
 use platform::provision::{ProvisionError, Provisioner};
@@ -29,6 +30,7 @@ use super::cli_session::CliSession;
 use super::front;
 use super::health::HealthBoard;
 use super::metrics::ProcessCollector;
+use super::outward;
 use super::signals::Signals;
 use super::starter;
 use super::status_page::{self, StatusView};
@@ -49,6 +51,9 @@ const SERVICE_CONNECTIONS: usize = 6;
 const TASKS_DEADLINE: Duration = Duration::from_secs(2);
 /// What an end at once leaves for PostgreSQL, and for taking the command line's way in away.
 const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// Passwords of users that may wait for their turn: a second or two of hashing.
+const PASSWORD_QUEUE: usize = 64;
 
 /// What a start is asked for.
 pub(super) struct Start {
@@ -127,6 +132,7 @@ pub(super) struct Services {
     pub(super) platform: Option<Platform>,
     pub(super) directory: Directory,
     pub(super) engine: Arc<Engine>,
+    pub(super) auth: Auth,
     /// Connections of the services beside the data API.
     pub(super) pools: Arc<ServicePools>,
     pub(super) projects: Arc<ProjectTable>,
@@ -171,6 +177,28 @@ async fn run_services(
     });
     let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, ..PoolConfig::default() };
     let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
+    let outbound = outward::client(config)?;
+    let mailer = outward::mailer(
+        config,
+        storage.data_path(),
+        !start.serve,
+        &urls.public,
+        outbound.clone(),
+        pools.clone(),
+        projects.clone(),
+    );
+    let auth = Auth::new(AuthConfig {
+        public_url: urls.public.clone(),
+        pools: pools.clone(),
+        clock: Clock::system(),
+        tasks: tasks.clone(),
+        write_gate: write_gate.clone(),
+        outbound,
+        mailer: mailer.clone(),
+        captcha_verifier: None,
+        password_workers: None,
+        password_queue: PASSWORD_QUEUE,
+    });
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
@@ -181,6 +209,10 @@ async fn run_services(
     loops.spawn(start.log_buffer.clone().run(shutdown.clone()));
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
+    // Whoever answers for the auth service sends its mails.
+    if start.only.is_none_or(|only| matches!(only, Service::Auth | Service::Gateway)) {
+        loops.spawn(mailer.run(shutdown.clone()));
+    }
     let board = HealthBoard::default();
     let watched = platform.as_ref().filter(|_| start.only != Some(Service::Gateway));
     let disk = watched.map(|platform| {
@@ -216,6 +248,7 @@ async fn run_services(
         platform: platform.clone(),
         directory,
         engine,
+        auth,
         pools,
         projects,
         board,

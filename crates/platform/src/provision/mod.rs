@@ -9,6 +9,7 @@
 mod build;
 mod cluster;
 mod diagnose;
+mod extensions;
 mod lifecycle;
 mod logins;
 mod reconcile;
@@ -39,6 +40,7 @@ use crate::database;
 use cluster::Cluster;
 pub use cluster::PrepareReport;
 pub use diagnose::{Diagnosis, diagnose};
+pub(crate) use extensions::OFFERED as OFFERED_EXTENSIONS;
 pub use reconcile::ReconcileReport;
 
 /// A project to be made.
@@ -68,6 +70,9 @@ pub enum ProvisionError {
     /// PostgreSQL failed or cannot be reached; trying again may help.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What was asked for cannot be done in this project; the text says why.
+    #[error("{0}")]
+    Refused(String),
     /// The server is not one that projects can safely be made on; the text says what to change.
     #[error("{0}")]
     Unsupported(String),

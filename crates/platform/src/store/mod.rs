@@ -9,6 +9,7 @@ pub(crate) mod audit;
 pub(crate) mod bootstrap;
 pub(crate) mod directory;
 pub(crate) mod domain;
+pub(crate) mod extension;
 pub(crate) mod owner;
 pub(crate) mod project;
 pub(crate) mod secret;

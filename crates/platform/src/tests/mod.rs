@@ -4,6 +4,7 @@ mod api_keys;
 mod audit;
 mod bad_input;
 mod domains;
+mod extensions;
 mod owners;
 mod projects;
 mod required_fields;

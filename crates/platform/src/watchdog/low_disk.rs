@@ -211,7 +211,7 @@ pub(crate) fn health_part(writes_allowed: bool) -> HealthPart {
     if writes_allowed {
         HealthPart::ok(HEALTH_PART)
     } else {
-        HealthPart::failing(HEALTH_PART, WritesRefused.to_string())
+        HealthPart::limited(HEALTH_PART, WritesRefused.to_string())
     }
 }
 
@@ -322,7 +322,7 @@ mod tests {
             assert_eq!((self.gate.is_open(), self.guard.writes_allowed()), (open, open), "{free:?}");
             assert_eq!(self.folder.path().join(BALLAST).exists(), ballast, "{free:?}");
             let problem = (!open).then(|| "disk nearly full: writes are refused".to_owned());
-            assert_eq!(self.guard.health(), HealthPart { name: "disk", problem });
+            assert_eq!(self.guard.health(), HealthPart { name: "disk", problem, serves: true });
         }
     }
 

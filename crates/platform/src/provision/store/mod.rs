@@ -4,6 +4,7 @@
 
 pub(super) mod cluster;
 pub(super) mod database;
+pub(super) mod extension;
 pub(super) mod login;
 pub(super) mod project;
 pub(super) mod role;

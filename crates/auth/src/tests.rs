@@ -1,1 +1,0 @@
-//! Tests of the service over its requests, each with a database of its own.
