@@ -16,6 +16,7 @@ mod config;
 mod contact;
 mod cx;
 mod error;
+mod even_time;
 mod hook;
 mod identities;
 mod identity;

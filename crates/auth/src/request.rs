@@ -28,10 +28,14 @@ pub(crate) async fn body(headers: &http::HeaderMap, body: axum::body::Body) -> R
 
 /// A body's parameters. What is no JSON object of the right types is `bad_json`.
 pub(crate) fn params<T: DeserializeOwned>(body: &Bytes) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| {
-        let message = format!("Could not parse request body as JSON: {error}");
-        Error::new(ErrorCode::BadJson, message)
-    })
+    let bad = |what: &dyn std::fmt::Display| {
+        Error::new(ErrorCode::BadJson, format!("Could not parse request body as JSON: {what}"))
+    };
+    // A list would be taken for the fields in their order.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(bad(&"expected an object"));
+    }
+    serde_json::from_slice(body).map_err(|error| bad(&error))
 }
 
 /// A text parameter; a missing, null or empty one is none. NUL characters, which PostgreSQL cannot store, are refused.

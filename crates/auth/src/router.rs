@@ -11,6 +11,7 @@ use web::{Protocol, Rejection};
 use crate::config::Auth;
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
+use crate::even_time::even;
 use crate::rate_limit::Limit;
 use crate::{
     admin, authorize, callback, captcha, identities, invite, logout, magic_link, mfa, otp, reauthenticate, recover,
@@ -58,10 +59,12 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         ("GET" | "HEAD", ["settings"]) => settings::get_settings(cx),
         ("POST", ["signup"]) => guarded(cx, None, body, signup::sign_up(cx, body)).await,
         ("POST", ["token"]) => guarded_token(cx, body).await,
-        ("POST", ["recover"]) => guarded(cx, Some(Limit::Otp), body, recover::recover(cx, body)).await,
-        ("POST", ["resend"]) => guarded(cx, Some(Limit::Otp), body, resend::resend(cx, body)).await,
-        ("POST", ["magiclink"]) => guarded(cx, Some(Limit::Otp), body, magic_link::send_magic_link(cx, body)).await,
-        ("POST", ["otp"]) => guarded(cx, Some(Limit::Otp), body, otp::send_otp(cx, body)).await,
+        ("POST", ["recover"]) => even(guarded(cx, Some(Limit::Otp), body, recover::recover(cx, body))).await,
+        ("POST", ["resend"]) => even(guarded(cx, Some(Limit::Otp), body, resend::resend(cx, body))).await,
+        ("POST", ["magiclink"]) => {
+            even(guarded(cx, Some(Limit::Otp), body, magic_link::send_magic_link(cx, body))).await
+        }
+        ("POST", ["otp"]) => even(guarded(cx, Some(Limit::Otp), body, otp::send_otp(cx, body))).await,
         ("GET" | "POST", ["verify"]) => verify::verify(cx, method, body).await,
         ("POST", ["logout"]) => logout::logout(cx).await,
         ("GET", ["reauthenticate"]) => reauthenticate::reauthenticate(cx).await,

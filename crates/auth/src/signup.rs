@@ -12,6 +12,7 @@ use crate::audit::{self, Action};
 use crate::contact;
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
+use crate::even_time::even;
 use crate::hook;
 use crate::identity::{self, email_data};
 use crate::mail;
@@ -72,7 +73,10 @@ pub(crate) async fn sign_up(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
     let hash = cx.shared.passwords.hash(Secret::new(password)).await?;
     let data = params.data.unwrap_or_default();
     let wanted = Wanted { email: &email, password_hash: Some(&hash), data: &data, challenge };
-    match request_account(cx, &wanted).await? {
+    let account = request_account(cx, &wanted);
+    // Where users confirm, nothing tells whether the address is known; elsewhere the answer says so.
+    let outcome = if settings.mailer_autoconfirm { account.await? } else { even(account).await? };
+    match outcome {
         Outcome::Exists if settings.mailer_autoconfirm => {
             Err(Error::new(ErrorCode::UserAlreadyExists, "User already registered"))
         }

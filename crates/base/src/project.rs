@@ -12,7 +12,7 @@ use crate::auth_settings::AuthSettings;
 use crate::ids::ProjectRef;
 use crate::jwt::JwtKeys;
 use crate::secret::Secret;
-use crate::settings::{DataApiSettings, LimitSettings};
+use crate::settings::{DataApiSettings, LimitSettings, StorageSettings};
 use crate::signing::SigningKeys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct Project {
     pub data_api: DataApiSettings,
     pub auth: Arc<AuthSettings>,
     pub limits: LimitSettings,
+    pub storage: StorageSettings,
+    /// Signs the links to objects; derived from the JWT secret, so that links die with its rotation.
+    pub url_signing_key: Secret<Vec<u8>>,
     pub custom_domains: Vec<String>,
 }
 

@@ -134,6 +134,6 @@ mod tests {
     fn a_hostile_pattern_ends() {
         let pattern = "**a".repeat(60);
         assert!(!matches(&pattern, &"a".repeat(59)));
-        assert!(!matches(&"**a**b".repeat(40), &"ab".repeat(2000)));
+        assert!(!matches(&format!("{}c", "**a**b".repeat(40)), &"ab".repeat(2000)));
     }
 }

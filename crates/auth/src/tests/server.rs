@@ -8,7 +8,7 @@ use axum::extract::Request;
 use base::auth_settings::HookSettings;
 use base::jwt::{JwtKey, JwtKeys};
 use base::project::DatabaseTarget;
-use base::settings::{DataApiSettings, LimitSettings};
+use base::settings::{DataApiSettings, LimitSettings, StorageSettings};
 use base::signing::SigningKeys;
 use base::{AuthSettings, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate, jwt};
 use http::HeaderMap;
@@ -204,6 +204,8 @@ impl Server {
             data_api: DataApiSettings::default(),
             auth: Arc::new(settings),
             limits: LimitSettings::default(),
+            storage: StorageSettings::default(),
+            url_signing_key: Secret::new(Vec::new()),
             custom_domains: Vec::new(),
         };
         let clock = Clock::system();

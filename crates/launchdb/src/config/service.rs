@@ -7,6 +7,8 @@ pub enum Service {
     PlatformApi,
     /// The data API of every project (port 3000).
     Rest,
+    /// Buckets and files of every project (port 8003).
+    Storage,
     /// The auth service of every project (port 8001).
     Auth,
     /// The public entrance with every service behind it (port 8000).
@@ -18,6 +20,7 @@ impl Service {
         match self {
             Self::PlatformApi => "platform-api",
             Self::Rest => "rest",
+            Self::Storage => "storage",
             Self::Auth => "auth",
             Self::Gateway => "gateway",
         }
@@ -25,7 +28,7 @@ impl Service {
 
     /// Whether it only serves projects, and leaves the control plane to another process.
     pub fn serves_projects_only(self) -> bool {
-        matches!(self, Self::Rest | Self::Auth)
+        matches!(self, Self::Rest | Self::Auth | Self::Storage)
     }
 
     /// The port of the specification.
@@ -33,6 +36,7 @@ impl Service {
         match self {
             Self::PlatformApi | Self::Gateway => 8000,
             Self::Rest => 3000,
+            Self::Storage => 8003,
             Self::Auth => 8001,
         }
     }

@@ -56,6 +56,7 @@ pub(super) fn front(
         auth: here(Service::Auth).then(|| services.auth.service()),
         platform: platform.map(|platform| platform.router().into()),
         pages: Some(page.into()),
+        storage: here(Service::Storage).then(|| services.files.service()),
         ..gateway::Services::default()
     };
     Ok(Gateway::new(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use auth::{Auth, AuthConfig};
 use axum::Router;
 use axum::routing::{MethodRouter, get};
-use base::{Clock, ProjectTable};
+use base::{Clock, ProjectRef, ProjectTable};
 use pg::{Budget, PoolConfig, ServicePools};
 use platform::database::PrepareError;
 use platform::provision::{ProvisionError, Provisioner};
@@ -27,6 +27,7 @@ use web::{ApiKeyCheck, ServeConfig, health};
 
 use super::bind::{self, Listeners};
 use super::cli_session::CliSession;
+use super::files;
 use super::front;
 use super::health::HealthBoard;
 use super::metrics::ProcessCollector;
@@ -135,6 +136,7 @@ pub(super) struct Services {
     pub(super) auth: Auth,
     /// Connections of the services beside the data API.
     pub(super) pools: Arc<ServicePools>,
+    pub(super) files: ::storage::Storage,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
     /// Remembers verified keys, and when opaque ones were used last.
@@ -187,6 +189,7 @@ async fn run_services(
         pools.clone(),
         projects.clone(),
     );
+    let files = files::open(config, storage.data_path(), &urls.public, &pools, &write_gate, &tasks)?;
     let auth = Auth::new(AuthConfig {
         public_url: urls.public.clone(),
         pools: pools.clone(),
@@ -212,6 +215,14 @@ async fn run_services(
     // Whoever answers for the auth service sends its mails.
     if start.only.is_none_or(|only| matches!(only, Service::Auth | Service::Gateway)) {
         loops.spawn(mailer.run(shutdown.clone()));
+    }
+    if start.only.is_none_or(|only| only == Service::Storage) {
+        let asked = directory.clone();
+        let purged = move |projects: Vec<ProjectRef>| {
+            let directory = asked.clone();
+            async move { directory.purged(&projects).await }
+        };
+        loops.spawn(files.clone().maintain(projects.clone(), purged, shutdown.clone()));
     }
     let board = HealthBoard::default();
     let watched = platform.as_ref().filter(|_| start.only != Some(Service::Gateway));
@@ -250,6 +261,7 @@ async fn run_services(
         engine,
         auth,
         pools,
+        files,
         projects,
         board,
         keys: Arc::new(ApiKeyCheck::new()),

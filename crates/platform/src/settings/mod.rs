@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use axum::Json;
 use base::sealed::SealContext;
-use base::settings::{DataApiSettings, LimitSettings};
+use base::settings::{DataApiSettings, LimitSettings, StorageSettings};
 use base::{AuthSettings, Secret};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -61,6 +61,11 @@ pub(crate) fn data_api(stored: &Sections) -> DataApiSettings {
 /// The limits as the gateway reads them.
 pub(crate) fn limits(stored: &Sections) -> LimitSettings {
     typed("limits", stored)
+}
+
+/// The settings of the storage service.
+pub(crate) fn storage(stored: &Sections) -> StorageSettings {
+    typed("storage", stored)
 }
 
 /// The auth settings as its service reads them; `secrets` by the names of their settings.
