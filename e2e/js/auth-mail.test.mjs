@@ -32,7 +32,7 @@ async function mailTo(recipient) {
       seen.add(name);
       const text = rest.join("\n");
       const link = text.match(/https?:\/\/\S+\/auth\/v1\/verify\?[^\s"<>)\]]+/)?.[0].replaceAll("&amp;", "&");
-      return { text, link, code: text.match(/\b\d{6}\b(?!\S*@)/)?.[0], subject: text.match(/^Subject: (.*)$/m)?.[1].trim() };
+      return { text, link, code: text.match(/code:\s*(?:<strong>|\*+)?(\d{6})/)?.[1], subject: text.match(/^Subject: (.*)$/m)?.[1].trim() };
     }
     await sleep(50);
   }
