@@ -142,6 +142,8 @@ pub struct PlatformConfig {
     /// Bytes that the sessions of one project may take of an embedded cluster's memory; 0 is off, none leaves it to the
     /// machine's size.
     pub project_memory: Option<u64>,
+    /// Whether hooks, providers and mail servers of projects may be at private addresses and without TLS.
+    pub private_targets_allowed: bool,
     /// Bytes that a project's database may have on an embedded cluster's disk; 0 is off, none leaves it to the disk's size.
     pub project_quota: Option<u64>,
 }
@@ -407,6 +409,7 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
         spares: reader.parsed("LAUNCHDB_SPARES", 3, "a number up to 100", |n| *n <= 100),
         retention: Duration::from_secs(days * 24 * 60 * 60),
         disk_reserve: 1024 * 1024 * disk_reserve,
+        private_targets_allowed: reader.parsed("LAUNCHDB_ALLOW_PRIVATE_TARGETS", false, "true or false", |_| true),
         project_memory: project_memory.map(|megabytes| 1024 * 1024 * megabytes),
         project_quota: project_quota.map(|megabytes| 1024 * 1024 * megabytes),
     }

@@ -9,6 +9,7 @@ mod front;
 pub mod health;
 pub mod logging;
 pub mod metrics;
+mod outward;
 pub mod pooler;
 mod server;
 pub mod signals;

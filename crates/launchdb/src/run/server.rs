@@ -34,6 +34,7 @@ use super::files;
 use super::front;
 use super::health::HealthBoard;
 use super::metrics::ProcessCollector;
+use super::outward;
 use super::pooler;
 use super::signals::Signals;
 use super::starter;
@@ -186,6 +187,16 @@ async fn run_services(
     });
     let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, ..PoolConfig::default() };
     let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
+    let outbound = outward::client(config)?;
+    let mailer = outward::mailer(
+        config,
+        storage.data_path(),
+        !start.serve,
+        &urls.public,
+        outbound.clone(),
+        pools.clone(),
+        projects.clone(),
+    );
     let files = files::open(config, storage.data_path(), &urls.public, &pools, &write_gate, &tasks)?;
     let auth = Auth::new(AuthConfig {
         public_url: urls.public.clone(),
@@ -193,6 +204,9 @@ async fn run_services(
         clock: Clock::system(),
         tasks: tasks.clone(),
         write_gate: write_gate.clone(),
+        outbound,
+        mailer: mailer.clone(),
+        captcha_verifier: None,
         password_workers: None,
         password_queue: PASSWORD_QUEUE,
     });
@@ -210,6 +224,10 @@ async fn run_services(
     loops.spawn(start.log_buffer.clone().run(shutdown.clone()));
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
+    // Whoever answers for the auth service sends its mails.
+    if start.only.is_none_or(|only| matches!(only, Service::Auth | Service::Gateway)) {
+        loops.spawn(mailer.run(shutdown.clone()));
+    }
     if start.only.is_none_or(|only| only == Service::Storage) {
         let asked = directory.clone();
         let purged = move |projects: Vec<ProjectRef>| {
