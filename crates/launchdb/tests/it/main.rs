@@ -5,6 +5,7 @@ mod crash;
 mod crowd;
 mod data_api_settings;
 mod dropin;
+mod files_crash;
 mod prepared_statements;
 mod refusals;
 mod schema_changes;
