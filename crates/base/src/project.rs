@@ -11,7 +11,7 @@ use crate::api_key::{ApiKeyHash, ApiKeyKind};
 use crate::ids::ProjectRef;
 use crate::jwt::JwtKeys;
 use crate::secret::Secret;
-use crate::settings::{DataApiSettings, LimitSettings};
+use crate::settings::{DataApiSettings, LimitSettings, StorageSettings};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,6 +77,9 @@ pub struct Project {
     pub legacy_keys_enabled: bool,
     pub data_api: DataApiSettings,
     pub limits: LimitSettings,
+    pub storage: StorageSettings,
+    /// Signs the links to objects; derived from the JWT secret, so that links die with its rotation.
+    pub url_signing_key: Secret<Vec<u8>>,
     pub custom_domains: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ use axum::response::Response;
 use base::api_key::{self, ApiKeyKind};
 use base::jwt::{JwtKey, JwtKeys, sign_hs256};
 use base::project::{ApiKey, DatabaseTarget};
-use base::settings::{DataApiSettings, LimitSettings, StatementTimeouts};
+use base::settings::{DataApiSettings, LimitSettings, StatementTimeouts, StorageSettings};
 use base::{Caller, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, RoleName, Secret};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -49,6 +49,8 @@ fn project(id: &str, secret: &[u8], status: ProjectStatus) -> (Project, Secret<S
         legacy_keys_enabled: true,
         data_api: DataApiSettings::default(),
         limits: LimitSettings { max_body_bytes: 100, ..LimitSettings::default() },
+        storage: StorageSettings::default(),
+        url_signing_key: Secret::new(Vec::new()),
         custom_domains: vec![],
     };
     (project, opaque)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
+use base::digest::derive_key;
 use base::jwt::{JwtKey, JwtKeys};
 use base::project::{ApiKey, DatabaseTarget};
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
@@ -28,6 +29,8 @@ use crate::store::directory as rows;
 use crate::store::settings::Sections;
 use crate::watchdog;
 
+/// What the key of links to objects is derived for.
+const URL_SIGNING: &[u8] = b"launchdb storage: signed URLs";
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -193,6 +196,7 @@ impl Directory {
             tracing::error!(project.r#ref = %project_ref, "a project without secrets is left out");
             return None;
         }
+        let url_signing_key = jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
         let jwt_keys = jwt_secret.map(|secret| JwtKeys::new(vec![JwtKey::secret(secret.expose().as_bytes())]));
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
         Some(Project {
@@ -210,6 +214,8 @@ impl Directory {
             legacy_keys_enabled: settings::legacy_keys_enabled(&settings),
             data_api: self.config.ceilings.data_api(settings::data_api(&settings)),
             limits: self.config.ceilings.limits(settings::limits(&settings)),
+            storage: self.config.ceilings.storage(settings::storage(&settings)),
+            url_signing_key: Secret::new(url_signing_key.unwrap_or_default()),
             custom_domains: loaded.domains.remove(&row.id).unwrap_or_default(),
             project_ref,
         })

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use axum::Json;
 use base::sealed::SealContext;
-use base::settings::{DataApiSettings, LimitSettings};
+use base::settings::{DataApiSettings, LimitSettings, StorageSettings};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -60,6 +60,11 @@ pub(crate) fn data_api(stored: &Sections) -> DataApiSettings {
 /// The limits as the gateway reads them.
 pub(crate) fn limits(stored: &Sections) -> LimitSettings {
     typed("limits", stored)
+}
+
+/// The settings of the storage service.
+pub(crate) fn storage(stored: &Sections) -> StorageSettings {
+    typed("storage", stored)
 }
 
 fn flag(stored: &Sections, name: &str) -> bool {

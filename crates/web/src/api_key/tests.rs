@@ -29,6 +29,8 @@ fn project(publishable: &str, secret: &str) -> Project {
             ..Default::default()
         },
         limits: Default::default(),
+        storage: base::settings::StorageSettings::default(),
+        url_signing_key: Secret::new(Vec::new()),
         custom_domains: Vec::new(),
     }
 }
