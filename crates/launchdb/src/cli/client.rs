@@ -125,7 +125,7 @@ fn refusal(status: u16, json: &Value, text: &str) -> Exit {
         }
         Value::String(details) if !details.is_empty() => message.push_str(&format!("\n  {details}")),
         Value::Object(details) => {
-            for (name, detail) in details {
+            for (name, detail) in details.iter().filter(|(_, detail)| !detail.is_null()) {
                 message.push_str(&format!("\n  {name}: {}", super::output::cell(detail)));
             }
         }
@@ -159,6 +159,8 @@ mod tests {
         let exit = refusal(400, &body, "");
         assert_eq!(exit.code, exit::REFUSED);
         assert_eq!(exit.error.to_string(), "bad settings\n  max_rows: too big\n  x");
+        let sql = json!({"error": {"message": "no such table", "details": {"sqlstate": "42P01", "hint": null}}});
+        assert_eq!(refusal(400, &sql, "").error.to_string(), "no such table\n  sqlstate: 42P01");
         for (status, code) in
             [(401, exit::NOT_ALLOWED), (404, exit::NOT_FOUND), (409, exit::REFUSED), (503, exit::FAILURE)]
         {
