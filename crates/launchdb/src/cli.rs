@@ -10,6 +10,7 @@ pub mod output;
 pub mod owner;
 pub mod password;
 pub mod project;
+pub mod s3_keys;
 pub mod status;
 
 use std::net::IpAddr;
@@ -196,6 +197,9 @@ pub enum ProjectCommand {
     /// Keys of a project
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Access keys of a project for the S3 protocol
+    #[command(subcommand)]
+    S3Keys(S3KeysCommand),
     /// Custom domains of a project
     #[command(subcommand)]
     Domains(DomainsCommand),
@@ -219,6 +223,26 @@ pub enum ExtensionsCommand {
         #[command(flatten)]
         project: OneProject,
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum S3KeysCommand {
+    /// List the access keys; their secrets are not shown again
+    List(OneProject),
+    /// Make an access key and print it with its secret, once; it acts as service_role
+    Create {
+        #[command(flatten)]
+        project: OneProject,
+        /// A name for people
+        name: String,
+    },
+    /// Delete an access key
+    Delete {
+        #[command(flatten)]
+        project: OneProject,
+        /// The key's number in the list
+        key: i64,
     },
 }
 

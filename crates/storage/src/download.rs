@@ -147,7 +147,7 @@ pub(crate) async fn readable(cx: &Cx, at: &ObjectPath, object: Object) -> Result
     Ok(Readable { object, content, location })
 }
 
-async fn respond(cx: &Cx, found: &Readable, expires: Option<i64>) -> Result<Response, Error> {
+pub(crate) async fn respond(cx: &Cx, found: &Readable, expires: Option<i64>) -> Result<Response, Error> {
     let (content, modified) = (&found.content, found.object.modified.unwrap_or_default());
     let request = &cx.parts.headers;
     let mut response = Response::new(Body::empty());
@@ -217,7 +217,7 @@ fn describe(response: &mut Response, found: &Readable, expires: Option<i64>, dow
 }
 
 /// The type a content is sent with, and whether a browser may open it: what it would run as a page never is one.
-fn served_type(mime: &str) -> (Cow<'_, str>, bool) {
+pub(crate) fn served_type(mime: &str) -> (Cow<'_, str>, bool) {
     let essence = crate::mime::essence(mime);
     if essence.contains("text/html") {
         // As upstream does.

@@ -12,6 +12,7 @@ use web::limits::BodyError;
 use web::{Protocol, WireError};
 
 use crate::backend::BackendError;
+use crate::s3::PayloadError;
 
 /// Everything a client can be told, and the private cause behind it.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +101,9 @@ pub enum Error {
     /// The request's body is not what its form says it is.
     #[error("malformed body: {0}")]
     MalformedBody(&'static str),
+    /// The content is not what its S3 client signed or announced.
+    #[error("content")]
+    Payload(#[source] PayloadError),
     /// PostgreSQL said no.
     #[error("database: {public}")]
     Database { status: u16, code: &'static str, public: Cow<'static, str>, cause: pg::Error },
@@ -190,6 +194,7 @@ impl Error {
                 entry(400, "InvalidRequest", "The request body ended before it was complete")
             }
             Self::MalformedBody(what) => entry(400, "InvalidRequest", *what),
+            Self::Payload(_) => entry(400, "InvalidRequest", "The content is not what was announced"),
             Self::Database { status, code, public, .. } => entry(*status, code, public.clone()),
             Self::Backend(BackendError::Full(_)) => {
                 entry(503, "SlowDown", "The server's disk is full: uploads are refused")
@@ -218,6 +223,40 @@ impl Error {
         let mut response = web::respond(&Shaped { error: self, shape: Shape::Tus });
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
+    }
+
+    /// Headers of an error, whatever its shape.
+    pub(crate) fn headers(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            Error::DiskFull | Error::Backend(BackendError::Full(_)) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+            }
+            Error::TooManyUploads | Error::Body(BodyError::NoRoom) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Error::InvalidRange { size } => {
+                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
+            // The rest of the body is not read, so the connection cannot be used again.
+            Error::TooLarge { .. } | Error::QuotaExceeded(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+    }
+
+    /// What really happened; never shown to a client.
+    pub(crate) fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Database { cause, .. } => Some(cause),
+            Self::Backend(cause) => Some(cause),
+            Self::Body(cause) => Some(cause),
+            Self::Internal(_) | Self::FileMissing => Some(self),
+            _ => None,
+        }
     }
 }
 
@@ -279,35 +318,11 @@ impl WireError for Shaped<'_> {
     }
 
     fn headers(&self, headers: &mut HeaderMap) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        match self.error {
-            Error::DiskFull | Error::Backend(BackendError::Full(_)) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-            }
-            Error::TooManyUploads | Error::Body(BodyError::NoRoom) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            Error::InvalidRange { size } => {
-                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
-                    headers.insert(header::CONTENT_RANGE, value);
-                }
-            }
-            // The rest of the body is not read, so the connection cannot be used again.
-            Error::TooLarge { .. } | Error::QuotaExceeded(_) => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
-        }
+        self.error.headers(headers);
     }
 
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
-        match self.error {
-            Error::Database { cause, .. } => Some(cause),
-            Error::Backend(cause) => Some(cause),
-            Error::Body(cause) => Some(cause),
-            Error::Internal(_) | Error::FileMissing => Some(self.error),
-            _ => None,
-        }
+        self.error.cause()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Files of every project, compatible with supabase/storage: buckets and objects over REST, resumable uploads (TUS), signed
-//! links. One service for all projects.
+//! Files of every project, compatible with supabase/storage: buckets and objects over REST, resumable uploads (TUS), the
+//! S3 protocol, signed links. One service for all projects.
 //!
 //! A request is parsed ([`route`]), decided by the project's own policies (each statement runs as the caller, see
 //! [`database`]), and acted out on a [`backend`], which keeps contents under versions that never change. Rows say which
@@ -28,6 +28,7 @@ pub mod reconcile;
 mod remove;
 mod request;
 mod route;
+mod s3;
 mod sign;
 mod store;
 mod sweep;
@@ -41,7 +42,7 @@ use axum::response::Response;
 use base::{Clock, WriteGate};
 use pg::ServicePools;
 use tokio_util::task::TaskTracker;
-use web::HttpService;
+use web::{ApiKeyCheck, HttpService};
 
 use crate::backend::{SharedBackend, Staging};
 use crate::disk::DiskGuard;
@@ -76,6 +77,8 @@ pub struct StorageConfig {
     /// Uploads under way at once, of all projects and of one.
     pub max_uploads: usize,
     pub max_uploads_per_project: usize,
+    /// Verifies the session tokens of S3 clients.
+    pub keys: Arc<ApiKeyCheck>,
     /// Knows the tasks that outlive a request.
     pub tasks: TaskTracker,
     pub clock: Clock,
@@ -132,6 +135,9 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
     if route == Route::Options {
         return tus::options();
     }
+    if route == Route::S3 {
+        return s3::handle(cx, body).await;
+    }
     let answer = Box::pin(answer(&cx, route, body)).await;
     answer.unwrap_or_else(|error| error.respond())
 }
@@ -162,7 +168,6 @@ async fn answer(cx: &Cx, route: Route, body: axum::body::Body) -> Result<Respons
         Route::Render { access: Access::Public | Access::Caller | Access::Signed, .. } => {
             Err(Error::NotBuilt("Image transformation"))
         }
-        Route::S3 => Err(Error::NotBuilt("The S3 protocol")),
-        Route::Options | Route::Resumable { .. } => Err(Error::Internal("a route that is answered elsewhere")),
+        Route::S3 | Route::Options | Route::Resumable { .. } => Err(Error::Internal("a route that is answered elsewhere")),
     }
 }

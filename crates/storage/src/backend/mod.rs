@@ -4,7 +4,7 @@
 //! Whatever the backend, a content is first received into a [`StagedFile`] on the local disk, so that its size and
 //! checksum are known and nothing half-received ever gets a place.
 
-mod file_body;
+pub(crate) mod file_body;
 pub mod fs;
 pub mod layout;
 mod staged_file;

@@ -237,6 +237,24 @@ impl StagedFile {
         Ok(())
     }
 
+    /// Keeps what was received at `path` on the same disk, where it outlives a crash; the folder is made when it is missing.
+    pub(crate) async fn keep(self, path: PathBuf) -> Result<(), BackendError> {
+        let mut unsynced = self.into_unsynced().await?;
+        blocking(move || {
+            let kept = unsynced.complete().and_then(|()| {
+                let folder = path.parent().ok_or(io::ErrorKind::InvalidInput).map_err(io::Error::from)?;
+                std::fs::create_dir_all(folder)?;
+                std::fs::rename(&unsynced.path, &path)?;
+                Ok(File::open(folder)?.sync_all()?)
+            });
+            if kept.is_err() {
+                let _ = std::fs::remove_file(&unsynced.path);
+            }
+            kept
+        })
+        .await
+    }
+
     /// The file with everything in it on the disk, for the thread that gives it its place. The file is the caller's from now
     /// on.
     pub(crate) async fn into_unsynced(mut self) -> Result<Unsynced, BackendError> {

@@ -25,7 +25,7 @@ const MOST_TRAILERS: usize = 16;
 
 /// What is wrong with a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ChunkError {
+pub enum ChunkError {
     #[error("the body is not in aws-chunked encoding: {0}")]
     Malformed(&'static str),
     #[error("the body ended before it was complete")]

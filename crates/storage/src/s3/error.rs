@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use web::WireError;
 
 use super::chunked::ChunkError;
+use super::payload::PayloadError;
 use super::xml;
 use crate::error::Error;
 
@@ -52,13 +53,8 @@ pub(crate) enum S3Error {
     #[error("the length is missing")]
     MissingContentLength,
     /// The body is not what its length, its encoding or the client says.
-    #[error("incomplete body")]
-    IncompleteBody,
-    #[error("the SHA-256 of the body is another")]
-    ContentSha256Mismatch,
-    /// A checksum that the client sent along does not fit; holds its header.
-    #[error("checksum mismatch: {0}")]
-    BadDigest(String),
+    #[error("payload: {0}")]
+    Payload(PayloadError),
     #[error("invalid digest")]
     InvalidDigest,
     #[error("a part that is not there, or another")]
@@ -80,17 +76,11 @@ impl From<Error> for S3Error {
             Error::NoSuchUpload => Self::NoSuchUpload,
             Error::InvalidBucketName => Self::InvalidBucketName,
             Error::MethodNotAllowed => Self::MethodNotAllowed,
+            Error::Payload(PayloadError::Chunk(ChunkError::Malformed(what))) => Self::InvalidRequest(what),
+            Error::Payload(PayloadError::Chunk(ChunkError::Signature)) => Self::SignatureDoesNotMatch,
+            Error::Payload(PayloadError::Chunk(ChunkError::Incomplete)) => Self::Payload(PayloadError::Incomplete),
+            Error::Payload(error) => Self::Payload(error),
             other => Self::Storage(other),
-        }
-    }
-}
-
-impl From<ChunkError> for S3Error {
-    fn from(error: ChunkError) -> Self {
-        match error {
-            ChunkError::Malformed(what) => Self::InvalidRequest(what),
-            ChunkError::Incomplete => Self::IncompleteBody,
-            ChunkError::Signature => Self::SignatureDoesNotMatch,
         }
     }
 }
@@ -162,18 +152,16 @@ impl S3Error {
             Self::MissingContentLength => {
                 entry(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
             }
-            Self::IncompleteBody => entry(
-                400,
-                "IncompleteBody",
-                "You did not provide the number of bytes specified by the Content-Length HTTP header.",
-            ),
-            Self::ContentSha256Mismatch => entry(
+            Self::Payload(PayloadError::Sha256) => entry(
                 400,
                 "XAmzContentSHA256Mismatch",
                 "The provided 'x-amz-content-sha256' header does not match what was computed.",
             ),
-            Self::BadDigest(name) => {
+            Self::Payload(PayloadError::Digest(name)) => {
                 entry(400, "BadDigest", format!("The {name} that you specified did not match what we received."))
+            }
+            Self::Payload(PayloadError::Incomplete | PayloadError::Chunk(_)) => {
+                entry(400, "IncompleteBody", "You did not provide the number of bytes that you announced.")
             }
             Self::InvalidDigest => {
                 entry(400, "InvalidDigest", "The Content-MD5 or checksum value that you specified is not valid.")

@@ -11,7 +11,7 @@ use md5::Digest as _;
 use ring::digest::{Context, SHA256};
 
 use super::checksum::{Algorithm, Running};
-use super::chunked::Decoder;
+use super::chunked::{ChunkError, Decoder};
 use super::error::S3Error;
 use super::sigv4::{ChunkChain, is_lower_hex};
 use crate::body::next_piece;
@@ -20,6 +20,26 @@ use crate::error::Error;
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// Largest body that is read as a whole, in bytes: the list of a thousand keys of the greatest length, escaped.
 pub(crate) const LONGEST_XML: u64 = 8 * 1024 * 1024;
+
+/// How a content is not what was announced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    #[error("{0}")]
+    Chunk(ChunkError),
+    #[error("the content is shorter or longer than announced")]
+    Incomplete,
+    #[error("the SHA-256 is another")]
+    Sha256,
+    /// Another digest; holds the name of its header.
+    #[error("the {0} is another")]
+    Digest(String),
+}
+
+impl From<PayloadError> for Error {
+    fn from(error: PayloadError) -> Self {
+        Self::Payload(error)
+    }
+}
 
 /// A checksum as the client announced it and as it is.
 struct Compared {
@@ -103,14 +123,14 @@ impl Payload {
     }
 
     /// The next piece of the content; none at its end, when everything about it was found to be right.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, S3Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         loop {
             if self.ended {
                 return Ok(None);
             }
             let piece = match &mut self.decoder {
                 None => next_piece(&mut self.body).await?,
-                Some(decoder) => match decoder.next(&mut self.wire)? {
+                Some(decoder) => match decoder.next(&mut self.wire).map_err(PayloadError::Chunk)? {
                     Some(piece) => Some(piece),
                     None => match next_piece(&mut self.body).await? {
                         Some(wire) => {
@@ -130,7 +150,7 @@ impl Payload {
             }
             self.received += piece.len() as u64;
             if self.length.is_some_and(|length| self.received > length) {
-                return Err(S3Error::IncompleteBody);
+                return Err(PayloadError::Incomplete.into());
             }
             if let Some((_, context)) = &mut self.sha256 {
                 context.update(&piece);
@@ -163,28 +183,29 @@ impl Payload {
         Ok(content)
     }
 
-    fn end(&mut self) -> Result<(), S3Error> {
-        let trailers = self.decoder.take().map(Decoder::finish).transpose()?.unwrap_or_default();
+    fn end(&mut self) -> Result<(), PayloadError> {
+        let trailers = self.decoder.take().map(Decoder::finish).transpose();
+        let trailers = trailers.map_err(PayloadError::Chunk)?.unwrap_or_default();
         if self.length.is_some_and(|length| self.received != length) {
-            return Err(S3Error::IncompleteBody);
+            return Err(PayloadError::Incomplete);
         }
         if let Some((expected, context)) = self.sha256.take()
             && to_hex(context.finish().as_ref()) != expected
         {
-            return Err(S3Error::ContentSha256Mismatch);
+            return Err(PayloadError::Sha256);
         }
         if let Some((expected, md5)) = self.md5.take()
             && md5.finalize()[..] != expected[..]
         {
-            return Err(S3Error::BadDigest("Content-MD5".to_owned()));
+            return Err(PayloadError::Digest("Content-MD5".to_owned()));
         }
         if let Some(checksum) = &mut self.checksum {
             let header = checksum.algorithm.header();
             let in_trailer = trailers.into_iter().find(|(name, _)| *name == header).map(|(_, value)| value);
             // What was announced for the end has to come.
-            let expected = checksum.expected.take().or(in_trailer).ok_or(S3Error::IncompleteBody)?;
+            let expected = checksum.expected.take().or(in_trailer).ok_or(PayloadError::Incomplete)?;
             if checksum.running.clone().finish() != expected {
-                return Err(S3Error::BadDigest(header));
+                return Err(PayloadError::Digest(header));
             }
             checksum.expected = Some(expected);
         }

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use base::digest::sha256_hex;
-use base::random::to_hex;
 use http::{HeaderMap, HeaderName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use ring::hmac;
@@ -262,7 +261,7 @@ impl SigningKey {
 
     #[cfg(test)]
     pub(crate) fn sign(&self, text: &str) -> String {
-        to_hex(hmac::sign(&self.0, text.as_bytes()).as_ref())
+        base::random::to_hex(hmac::sign(&self.0, text.as_bytes()).as_ref())
     }
 }
 

@@ -12,20 +12,13 @@ use crate::error::Error;
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
-/// An answer: its root element with the namespace, around some content.
-#[derive(Serialize)]
-struct Root<'a, T> {
-    #[serde(rename = "@xmlns")]
-    namespace: &'static str,
-    #[serde(flatten)]
-    content: &'a T,
-}
-
 /// Renders an answer whose root element is called `root`.
 pub(crate) fn answer<T: Serialize>(root: &str, content: &T) -> Result<Response, S3Error> {
-    let mut text = DECLARATION.to_owned();
-    let rendered = quick_xml::se::to_string_with_root(root, &Root { namespace: NAMESPACE, content });
-    text.push_str(&rendered.map_err(|_| Error::Internal("an answer that is no XML"))?);
+    let rendered = quick_xml::se::to_string_with_root(root, content);
+    let rendered = rendered.map_err(|_| Error::Internal("an answer that is no XML"))?;
+    // The root element begins the text; it is the only one with an attribute.
+    let rest = rendered.strip_prefix('<').and_then(|text| text.strip_prefix(root)).unwrap_or_default();
+    let text = format!("{DECLARATION}<{root} xmlns=\"{NAMESPACE}\"{rest}");
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     Ok(response)
