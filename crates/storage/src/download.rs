@@ -191,7 +191,7 @@ fn asked(request: &HeaderMap, content: &Content, modified: i64) -> Asked {
 }
 
 /// The headers that say what the content is.
-fn describe(response: &mut Response, found: &Readable, expires: Option<i64>, download: Option<&str>) {
+pub(crate) fn describe(response: &mut Response, found: &Readable, expires: Option<i64>, download: Option<&str>) {
     let content = &found.content;
     let (mime, opens) = served_type(&content.mime_type);
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));

@@ -57,6 +57,12 @@ pub enum Error {
     /// The project's quota; holds it, in bytes.
     #[error("the project's {0} bytes are used up")]
     QuotaExceeded(u64),
+    /// A content that is no image, or none that may be transformed; says why.
+    #[error("image: {0}")]
+    InvalidImage(&'static str),
+    /// Too much of something at once; says of what.
+    #[error("busy: {0}")]
+    Busy(&'static str),
     #[error("too many uploads at once")]
     TooManyUploads,
     #[error("the disk is nearly full")]
@@ -161,6 +167,8 @@ impl Error {
             Self::QuotaExceeded(limit) => {
                 entry(413, "Payload too large", format!("The project's storage quota of {limit} bytes is used up"))
             }
+            Self::InvalidImage(what) => entry(422, "InvalidImage", *what),
+            Self::Busy(what) => entry(503, "SlowDown", *what),
             Self::TooManyUploads => entry(429, "SlowDown", "Too many uploads are in progress, try again later"),
             Self::DiskFull => entry(503, "SlowDown", "The server's disk is nearly full: uploads are refused"),
             Self::AccessDenied(message) => entry(403, "Unauthorized", message.clone()),
@@ -232,7 +240,7 @@ impl Error {
             Error::DiskFull | Error::Backend(BackendError::Full(_)) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
             }
-            Error::TooManyUploads | Error::Body(BodyError::NoRoom) => {
+            Error::TooManyUploads | Error::Busy(_) | Error::Body(BodyError::NoRoom) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Error::InvalidRange { size } => {

@@ -21,11 +21,13 @@ mod download;
 mod error;
 mod key;
 mod list;
+pub mod migrate;
 mod mime;
 mod quota;
 mod range;
 pub mod reconcile;
 mod remove;
+mod render;
 mod request;
 mod route;
 mod s3;
@@ -50,7 +52,9 @@ pub use crate::error::Error;
 pub use crate::key::{BucketId, ObjectKey, Version};
 use crate::quota::{Quotas, UploadSlots};
 use crate::request::Cx;
-use crate::route::{Access, Route};
+pub use crate::render::RenderLimits;
+use crate::render::Renderer;
+use crate::route::Route;
 use crate::sweep::Sweeper;
 use crate::tus::UploadLocks;
 
@@ -79,6 +83,8 @@ pub struct StorageConfig {
     pub max_uploads_per_project: usize,
     /// Verifies the session tokens of S3 clients.
     pub keys: Arc<ApiKeyCheck>,
+    /// What transforming images may cost.
+    pub render: RenderLimits,
     /// Knows the tasks that outlive a request.
     pub tasks: TaskTracker,
     pub clock: Clock,
@@ -98,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) uploads: UploadSlots,
     pub(crate) sweeper: Sweeper,
     pub(crate) resumable: UploadLocks,
+    pub(crate) renderer: Renderer,
 }
 
 impl Storage {
@@ -108,6 +115,7 @@ impl Storage {
             uploads: UploadSlots::new(config.max_uploads, config.max_uploads_per_project),
             sweeper: Sweeper::default(),
             resumable: UploadLocks::default(),
+            renderer: Renderer::new(config.render),
             config,
         };
         Self { shared: Arc::new(shared) }
@@ -165,9 +173,7 @@ async fn answer(cx: &Cx, route: Route, body: axum::body::Body) -> Result<Respons
         Route::SignMany(bucket) => sign::sign_urls(cx, &bucket, body).await,
         Route::SignUpload(at) => sign::sign_upload_url(cx, &at).await,
         Route::PurgeCache => remove::purge_cache(cx),
-        Route::Render { access: Access::Public | Access::Caller | Access::Signed, .. } => {
-            Err(Error::NotBuilt("Image transformation"))
-        }
+        Route::Render { at, access } => render::render_image(cx, at, access).await,
         Route::S3 | Route::Options | Route::Resumable { .. } => Err(Error::Internal("a route that is answered elsewhere")),
     }
 }
