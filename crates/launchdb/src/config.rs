@@ -3,6 +3,7 @@
 //! No other module of the project reads the environment. The names are those of the specification; ours start with
 //! `LAUNCHDB_`.
 
+pub mod files;
 mod limits;
 mod names;
 pub mod postgrest;
@@ -21,6 +22,7 @@ use base::Secret;
 use base::project::DatabaseTarget;
 use procs::unprivileged::RunAs;
 
+pub use self::files::FilesConfig;
 pub use self::limits::LimitConfig;
 use self::names::{KNOWN_NAMES, is_known_name};
 use self::reader::Reader;
@@ -177,6 +179,7 @@ pub struct Config {
     pub platform: PlatformConfig,
     pub mail: Option<MailConfig>,
     pub limits: LimitConfig,
+    pub files: FilesConfig,
     pub log: LogConfig,
     pub secrets: GivenSecrets,
     /// Threads of the runtime; none means one for each core.
@@ -218,6 +221,7 @@ impl Config {
             platform: platform(&mut reader),
             mail: mail(&mut reader),
             limits: LimitConfig::read(&mut reader, invocation, database.connection_budget),
+            files: FilesConfig::read(&mut reader),
             log: log(&mut reader),
             secrets: GivenSecrets::read(&mut reader, must_exist, stored.as_ref()),
             workers: reader
@@ -229,8 +233,6 @@ impl Config {
         // Of services that are yet to come: checked now, so that a bad value is not found months later.
         let positive = |n: &u64| *n > 0;
         for (name, unit) in [
-            ("MAX_FILE_SIZE_MB", "a number of megabytes above 0"),
-            ("SIGNED_URL_TTL", "a number of seconds above 0"),
             ("ACCESS_TOKEN_TTL", "a number of seconds above 0"),
             ("REFRESH_TOKEN_TTL", "a number of seconds above 0"),
             ("BACKUP_RETENTION_DAYS", "a number of days above 0"),

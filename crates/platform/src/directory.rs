@@ -114,6 +114,14 @@ impl Directory {
         Some(watchdog::health_part(allowed))
     }
 
+    /// Those of some projects that are gone for good: what is kept of them elsewhere can go too. A project that the platform
+    /// database merely does not know is none of them.
+    pub async fn purged(&self, projects: &[ProjectRef]) -> Result<Vec<ProjectRef>, Error> {
+        let ids: Vec<&str> = projects.iter().map(ProjectRef::as_str).collect();
+        let purged = store::audit::projects_purged(&**self.pool.get().await?, &ids).await?;
+        Ok(purged.iter().filter_map(|id| ProjectRef::parse(id).ok()).collect())
+    }
+
     /// As [`crate::Platform::record_api_key_uses`], for a process without a control plane.
     pub async fn record_api_key_uses(&self, uses: &[(i64, i64)]) -> Result<(), Error> {
         if uses.is_empty() {
@@ -202,7 +210,8 @@ impl Directory {
             tracing::error!(project.r#ref = %project_ref, "a project without secrets is left out");
             return None;
         }
-        let url_signing_key = jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
+        let url_signing_key =
+            jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
         let s3 = S3Keys {
             anon_key: open(kind::ANON_KEY),
             access_keys: self.s3_access_keys(&project_ref, loaded.s3_keys.remove(&row.id).unwrap_or_default()),

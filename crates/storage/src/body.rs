@@ -45,7 +45,8 @@ enum Content {
 
 struct Form {
     multipart: Multipart<'static>,
-    file: Field<'static>,
+    /// None once it was read to its end.
+    file: Option<Field<'static>>,
 }
 
 impl Upload {
@@ -57,7 +58,9 @@ impl Upload {
     /// Reads what comes before the content.
     pub(crate) async fn open(cx: &Cx, body: Body) -> Result<Self, Error> {
         let content_type = match cx.parts.headers.get(header::CONTENT_TYPE) {
-            Some(value) => value.to_str().map_err(|_| Error::InvalidMimeType("in the Content-Type header".to_owned()))?,
+            Some(value) => {
+                value.to_str().map_err(|_| Error::InvalidMimeType("in the Content-Type header".to_owned()))?
+            }
             None => "",
         };
         let body_length = cx
@@ -77,8 +80,8 @@ impl Upload {
     }
 
     async fn open_form(content_type: &str, body: Body, body_length: Option<u64>) -> Result<Self, Error> {
-        let boundary = multer::parse_boundary(content_type)
-            .map_err(|_| Error::MalformedBody("The form has no boundary"))?;
+        let boundary =
+            multer::parse_boundary(content_type).map_err(|_| Error::MalformedBody("The form has no boundary"))?;
         let mut multipart = Multipart::new(Pieces { body, rest: false }, boundary);
         let (mut cache_control, mut mime_type, mut user_metadata) = (None, None, None);
         for _ in 0..MOST_FIELDS {
@@ -95,7 +98,7 @@ impl Upload {
                     user_metadata,
                     length: None,
                     body_length,
-                    content: Content::Form(Form { multipart, file: field }),
+                    content: Content::Form(Form { multipart, file: Some(field) }),
                 });
             }
             let text = short_text(field).await?;
@@ -130,14 +133,17 @@ impl Upload {
         match &mut self.content {
             Content::Raw(body) => next_piece(body).await,
             Content::Signed(payload) => payload.next().await,
-            Content::Form(form) => match form.file.chunk().await.map_err(form_error)? {
-                Some(piece) => Ok(Some(piece)),
-                None => {
-                    // Only the closing boundary tells that nothing is missing.
-                    while form.multipart.next_field().await.map_err(form_error)?.is_some() {}
-                    Ok(None)
+            Content::Form(form) => {
+                if let Some(file) = &mut form.file
+                    && let Some(piece) = file.chunk().await.map_err(form_error)?
+                {
+                    return Ok(Some(piece));
                 }
-            },
+                // Only the closing boundary tells that nothing is missing.
+                form.file = None;
+                while form.multipart.next_field().await.map_err(form_error)?.is_some() {}
+                Ok(None)
+            }
         }
     }
 }

@@ -85,7 +85,11 @@ fn file_size(value: &Value) -> Result<u64, Error> {
     };
     let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !digits.starts_with('.');
     let number: f64 = digits.parse().ok().filter(|_| plain).ok_or_else(refused)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a saturating cast of what is not negative")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a saturating cast of what is not negative"
+    )]
     Ok((number * factor) as u64)
 }
 
@@ -210,7 +214,8 @@ mod tests {
         check(json!("20GB"), Some(20_000_000_000));
         check(json!("30kb"), Some(30_000));
         check(json!("3b"), Some(3));
-        for bad in [json!(-1), json!(1.5), json!("x"), json!(""), json!("MB"), json!("-1MB"), json!("1e9"), json!([1])] {
+        for bad in [json!(-1), json!(1.5), json!("x"), json!(""), json!("MB"), json!("-1MB"), json!("1e9"), json!([1])]
+        {
             check(bad, None);
         }
     }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, header};
 
 /// What a condition makes of a request for a content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Send,
     /// 304: what the client has is still good.
     NotModified,
@@ -15,7 +15,7 @@ pub enum Outcome {
 }
 
 /// Compares a request's conditions with a content's entity tag (with its quotes) and its time, in Unix seconds.
-pub fn outcome(request: &HeaderMap, etag: &str, modified: i64) -> Outcome {
+pub(crate) fn outcome(request: &HeaderMap, etag: &str, modified: i64) -> Outcome {
     let text = |name: HeaderName| request.get(name).and_then(|value| value.to_str().ok());
     if let Some(tags) = text(header::IF_MATCH) {
         if !names(tags, etag, false) {
@@ -39,7 +39,7 @@ pub fn outcome(request: &HeaderMap, etag: &str, modified: i64) -> Outcome {
 }
 
 /// Whether `Range` counts: with `If-Range` only when the content is still the one the client has a part of.
-pub fn range_counts(request: &HeaderMap, etag: &str, modified: i64) -> bool {
+pub(crate) fn range_counts(request: &HeaderMap, etag: &str, modified: i64) -> bool {
     match request.get(header::IF_RANGE).map(|value| value.to_str()) {
         None => true,
         Some(Ok(tag)) if tag.starts_with('"') => tag == etag,
@@ -63,7 +63,7 @@ fn seconds(date: &str) -> Option<i64> {
 }
 
 /// Unix seconds as an HTTP date.
-pub fn http_date(unix_seconds: i64) -> String {
+pub(crate) fn http_date(unix_seconds: i64) -> String {
     let since = Duration::from_secs(u64::try_from(unix_seconds).unwrap_or(0).min(253_402_300_799));
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since)
 }

@@ -105,12 +105,8 @@ impl Database {
         queries: Vec<Query>,
     ) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         let settings = borrowed(&session.settings);
-        let claims = Claims {
-            role: &session.role,
-            jwt_claims: &session.claims,
-            settings: &settings,
-            ..Claims::default()
-        };
+        let claims =
+            Claims { role: &session.role, jwt_claims: &session.claims, settings: &settings, ..Claims::default() };
         Ok(self.pool.transaction(&claims, queries).await?)
     }
 

@@ -17,8 +17,8 @@ use crate::range::{self, Asked};
 use crate::request::{Cx, json as json_answer, set};
 use crate::route::{Access, ObjectPath};
 use crate::sign;
-use crate::store::object::{self, Object};
 use crate::store;
+use crate::store::object::{self, Object};
 
 /// How often an object is looked up when its content is replaced just then.
 const MOST_TRIES: usize = 4;
@@ -90,12 +90,7 @@ pub(crate) async fn object_info(cx: &Cx, at: ObjectPath, access: Access) -> Resu
 }
 
 /// The object, by the right that the route gives.
-pub(crate) async fn find(
-    cx: &Cx,
-    at: &ObjectPath,
-    access: Access,
-    operation: &'static str,
-) -> Result<Readable, Error> {
+pub(crate) async fn find(cx: &Cx, at: &ObjectPath, access: Access, operation: &'static str) -> Result<Readable, Error> {
     let rows = cx.database.look_up(object::object_find_with_bucket(&at.bucket, &at.key)).await?;
     let row = rows.rows.first().ok_or(Error::NoSuchBucket)?;
     let public = row.bool(0).unwrap_or_default();
@@ -129,12 +124,8 @@ pub(crate) async fn find_as_caller(
 pub(crate) async fn readable(cx: &Cx, at: &ObjectPath, object: Object) -> Result<Readable, Error> {
     // A row that SQL made has no content.
     let version = object.version.as_deref().and_then(Version::parse).ok_or(Error::NoSuchKey)?;
-    let location = Location {
-        project: cx.project.project_ref.clone(),
-        bucket: at.bucket.clone(),
-        key: at.key.clone(),
-        version,
-    };
+    let location =
+        Location { project: cx.project.project_ref.clone(), bucket: at.bucket.clone(), key: at.key.clone(), version };
     let content = match Content::read(object.metadata.as_ref(), location.version.as_str()) {
         Some(content) => content,
         // Rows of other origin may not know.

@@ -142,9 +142,7 @@ impl Error {
             Self::NoSuchBucket => entry(404, "Bucket not found", "Bucket not found"),
             Self::NoSuchKey | Self::FileMissing => entry(404, "not_found", "Object not found"),
             Self::NoSuchUpload => entry(404, "NoSuchUpload", "Upload not found"),
-            Self::NoSuchRoute { method, path } => {
-                entry(404, "Not Found", format!("Route {method}:{path} not found"))
-            }
+            Self::NoSuchRoute { method, path } => entry(404, "Not Found", format!("Route {method}:{path} not found")),
             Self::MethodNotAllowed => entry(405, "Method Not Allowed", "Method not allowed"),
             Self::NotBuilt(what) => entry(501, "NotSupported", format!("{what} is not supported by this server")),
             Self::FeatureNotEnabled(what) => {
@@ -187,9 +185,7 @@ impl Error {
             Self::ExpiredToken => entry(400, "InvalidJWT", "\"exp\" claim timestamp check failed"),
             Self::OffsetConflict { .. } => entry(409, "TusError", "Upload-Offset conflict"),
             Self::TusVersion => entry(412, "TusError", "Tus-Resumable Required"),
-            Self::TusContentType => {
-                entry(415, "TusError", "Content-Type must be application/offset+octet-stream")
-            }
+            Self::TusContentType => entry(415, "TusError", "Content-Type must be application/offset+octet-stream"),
             Self::UploadExpired => entry(410, "TusError", "The file for this url no longer exists"),
             Self::Body(BodyError::TooLarge { .. }) => {
                 entry(413, "Payload too large", "The object exceeded the maximum allowed size")
@@ -217,7 +213,9 @@ impl Error {
         StatusCode::from_u16(self.entry().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    pub(crate) fn message(&self) -> Cow<'static, str> {
+
+    #[cfg(test)]
+    pub(crate) fn public_message(&self) -> Cow<'static, str> {
         self.entry().message
     }
 
@@ -380,19 +378,17 @@ impl From<pg::Error> for Error {
             }
             "55P03" => return Self::Locked,
             "57014" => (544, "DatabaseTimeout", "The connection to the database timed out".into()),
-            "25006" => (
-                503,
-                "DatabaseReadOnly",
-                "The database is currently in read-only mode. Please try again later.".into(),
-            ),
+            "25006" => {
+                (503, "DatabaseReadOnly", "The database is currently in read-only mode. Please try again later.".into())
+            }
             "53100" => return Self::DiskFull,
             "22P02" => (400, "InvalidParameter", db.message.clone().into()),
-            "42P17" => (503, "DatabaseInvalidObjectDefinition", "The database schema is invalid or incompatible.".into()),
-            "42703" | "42P01" | "42883" => (
-                503,
-                "DatabaseSchemaMismatch",
-                "There is a database schema mismatch in a trigger or RLS policy".into(),
-            ),
+            "42P17" => {
+                (503, "DatabaseInvalidObjectDefinition", "The database schema is invalid or incompatible.".into())
+            }
+            "42703" | "42P01" | "42883" => {
+                (503, "DatabaseSchemaMismatch", "There is a database schema mismatch in a trigger or RLS policy".into())
+            }
             // What a trigger or policy of the project raises is meant for its clients.
             "P0001" => (400, "DatabaseError", db.message.clone().into()),
             code => (500, "DatabaseError", format!("database error, code: {code}").into()),

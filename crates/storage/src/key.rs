@@ -9,9 +9,9 @@ use std::sync::Arc;
 use base::random;
 
 /// Longest key of an object, in bytes, as in S3.
-pub const LONGEST_KEY: usize = 1024;
+pub(crate) const LONGEST_KEY: usize = 1024;
 /// Longest name of a bucket, in bytes.
-pub const LONGEST_BUCKET: usize = 100;
+pub(crate) const LONGEST_BUCKET: usize = 100;
 /// Longest version, in bytes. Ours are UUIDs; a row may hold what somebody else wrote.
 const LONGEST_VERSION: usize = 64;
 
@@ -103,7 +103,7 @@ impl Version {
 }
 
 /// A random UUID (RFC 9562, version 4) as text.
-pub fn random_uuid() -> String {
+pub(crate) fn random_uuid() -> String {
     let mut bytes = random::bytes::<16>();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -112,7 +112,7 @@ pub fn random_uuid() -> String {
 }
 
 /// Whether a text is a UUID in its usual form, of any version.
-pub fn is_uuid(text: &str) -> bool {
+pub(crate) fn is_uuid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',

@@ -21,6 +21,7 @@ mod download;
 mod error;
 mod key;
 mod list;
+mod maintain;
 pub mod migrate;
 mod mime;
 mod quota;
@@ -36,6 +37,7 @@ mod store;
 mod sweep;
 mod tus;
 mod upload;
+mod verify;
 
 use std::sync::Arc;
 
@@ -174,6 +176,7 @@ async fn answer(cx: &Cx, route: Route, body: axum::body::Body) -> Result<Respons
         Route::SignUpload(at) => sign::sign_upload_url(cx, &at).await,
         Route::PurgeCache => remove::purge_cache(cx),
         Route::Render { at, access } => render::render_image(cx, at, access).await,
+        Route::Verify => verify::verify(cx, body).await,
         Route::S3 | Route::Options | Route::Resumable { .. } => Err(Error::Internal("a route that is answered elsewhere")),
     }
 }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::error::Error;
 use crate::key::{BucketId, LONGEST_KEY};
 use crate::request::{Cx, json as json_answer, json_bytes, read_json};
-use crate::store::object::{self, Paging, Search};
 use crate::store;
+use crate::store::object::{self, Paging, Search};
 
 const DEFAULT_LIMIT: u64 = 100;
 /// Entries of one listing.
@@ -38,7 +38,9 @@ fn one_of(value: Option<String>, allowed: &[&str], name: &str) -> Result<String,
     match value.filter(|value| !value.is_empty()) {
         None => Ok(allowed.first().copied().unwrap_or_default().to_owned()),
         Some(value) if allowed.contains(&&*value) => Ok(value),
-        Some(_) => Err(Error::InvalidRequest(format!("body/sortBy/{name} must be equal to one of the allowed values").into())),
+        Some(_) => {
+            Err(Error::InvalidRequest(format!("body/sortBy/{name} must be equal to one of the allowed values").into()))
+        }
     }
 }
 

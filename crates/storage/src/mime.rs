@@ -29,7 +29,8 @@ pub(crate) fn check_allowed(mime: &str, allowed: &[String]) -> Result<(), Error>
 /// Whether a list can be a bucket's (upstream's pattern: `type/subtype`, perhaps with a charset, or `*`).
 pub(crate) fn check_list(list: &[String]) -> Result<(), Error> {
     let token = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.' | b'*' | b'_'))
+        !text.is_empty()
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.' | b'*' | b'_'))
     };
     for mime in list {
         let own = mime.split(';').next().unwrap_or_default().trim();
@@ -45,7 +46,11 @@ pub(crate) fn check_list(list: &[String]) -> Result<(), Error> {
 /// Whether a type can be stored and sent as a header.
 pub(crate) fn check_storable(mime: &str) -> Result<(), Error> {
     let fits = mime.len() <= LONGEST && mime.bytes().all(|b| (b' '..0x7f).contains(&b));
-    if fits { Ok(()) } else { Err(Error::InvalidMimeType(mime.chars().filter(char::is_ascii_graphic).take(100).collect())) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::InvalidMimeType(mime.chars().filter(char::is_ascii_graphic).take(100).collect()))
+    }
 }
 
 /// How many bytes [`check_content`] looks at.

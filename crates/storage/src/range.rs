@@ -2,7 +2,7 @@
 
 /// What part of a content is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// All of it: there is no range, or one that may be ignored (another unit, several ranges, nonsense).
     Whole,
     /// From the first byte to before the last one.
@@ -12,7 +12,7 @@ pub enum Asked {
 }
 
 /// What `header` asks for of a content of `size` bytes.
-pub fn asked(header: &str, size: u64) -> Asked {
+pub(crate) fn asked(header: &str, size: u64) -> Asked {
     let Some(range) = header.trim().strip_prefix("bytes=") else { return Asked::Whole };
     let Some((first, last)) = range.split_once('-') else { return Asked::Whole };
     let (first, last) = (first.trim(), last.trim());
@@ -59,9 +59,18 @@ mod tests {
         check("bytes=100-", Asked::Unsatisfiable);
         check("bytes=99999999999999999999999-", Asked::Unsatisfiable);
         check("bytes=-0", Asked::Unsatisfiable);
-        for ignored in
-            ["", "bytes", "bytes=", "bytes=-", "bytes=5", "bytes=9-5", "bytes=a-b", "bytes=0-1,5-6", "items=0-1", "bytes=+1-2"]
-        {
+        for ignored in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=5",
+            "bytes=9-5",
+            "bytes=a-b",
+            "bytes=0-1,5-6",
+            "items=0-1",
+            "bytes=+1-2",
+        ] {
             check(ignored, Asked::Whole);
         }
         assert_eq!(asked("bytes=0-", 0), Asked::Unsatisfiable);

@@ -17,9 +17,9 @@ use crate::backend::{BackendError, Found, Location, blocking};
 use crate::database::Database;
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey, Version};
-use crate::store::removal::{self, Recorded};
 use crate::s3;
 use crate::store;
+use crate::store::removal::{self, Recorded};
 use crate::tus;
 
 /// Rows of one page.

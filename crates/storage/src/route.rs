@@ -35,10 +35,19 @@ pub(crate) enum Route {
     DeleteBucket(BucketId),
     EmptyBucket(BucketId),
     /// `update`: PUT, which overwrites.
-    Upload { at: ObjectPath, update: bool },
+    Upload {
+        at: ObjectPath,
+        update: bool,
+    },
     UploadSigned(ObjectPath),
-    Download { at: ObjectPath, access: Access },
-    Info { at: ObjectPath, access: Access },
+    Download {
+        at: ObjectPath,
+        access: Access,
+    },
+    Info {
+        at: ObjectPath,
+        access: Access,
+    },
     List(BucketId),
     ListV2(BucketId),
     Move,
@@ -50,9 +59,17 @@ pub(crate) enum Route {
     SignUpload(ObjectPath),
     /// What caches of a content network would hold; there is none.
     PurgeCache,
-    Resumable { signed: bool, id: Option<String> },
+    /// Compare rows and files; ours.
+    Verify,
+    Resumable {
+        signed: bool,
+        id: Option<String>,
+    },
     /// A changed copy of an image.
-    Render { at: ObjectPath, access: Access },
+    Render {
+        at: ObjectPath,
+        access: Access,
+    },
     /// The S3 protocol has routes of its own.
     S3,
 }
@@ -77,6 +94,7 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Error> {
         "render" if read => render(rest.unwrap_or_default()).unwrap_or_else(|| Err(not_found())),
         "cdn" if method == Method::DELETE => Ok(Route::PurgeCache),
         "s3" => Ok(Route::S3),
+        "_launchdb" if rest == Some("verify") && method == Method::POST => Ok(Route::Verify),
         "render" | "cdn" | "vector" | "iceberg" | "" => Err(not_found()),
         // The specification's routes leave `object/` out.
         _ if rest.is_some_and(|rest| !rest.is_empty()) => plain(method, path).unwrap_or_else(|| Err(not_found())),
@@ -214,11 +232,12 @@ mod tests {
 
     fn check(method: &str, path: &str, expected: &str) {
         let found = match route(&Method::from_bytes(method.as_bytes()).unwrap(), path) {
+            Ok(Route::Resumable { signed, id }) => format!("Resumable {signed} {}", id.unwrap_or_default()),
             Ok(route) => {
                 let text = format!("{route:?}");
                 text.replace("BucketId(\"", "<").replace("ObjectKey(\"", "<").replace("\")", ">")
             }
-            Err(error) => format!("{}: {}", error.real_status().as_u16(), error.message()),
+            Err(error) => format!("{}: {}", error.real_status().as_u16(), error.public_message()),
         };
         assert_eq!(found, expected, "{method} {path}");
     }
@@ -238,7 +257,11 @@ mod tests {
         check("GET", "/object/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }");
         check("HEAD", "/object/public/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Public }");
         check("GET", "/object/sign/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Signed }");
-        check("GET", "/object/authenticated/b/c", "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }");
+        check(
+            "GET",
+            "/object/authenticated/b/c",
+            "Download { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }",
+        );
         check("GET", "/object/info/b/c", "Info { at: ObjectPath { bucket: <b>, key: <c> }, access: Caller }");
         check("GET", "/object/info/public/b/c", "Info { at: ObjectPath { bucket: <b>, key: <c> }, access: Public }");
         check("POST", "/object/sign/b", "SignMany(<b>)");
@@ -251,11 +274,11 @@ mod tests {
         check("POST", "/object/copy", "Copy");
         check("DELETE", "/object/b", "DeleteMany(<b>)");
         check("DELETE", "/object/b/c", "Delete(ObjectPath { bucket: <b>, key: <c> })");
-        check("POST", "/upload/resumable", "Resumable { signed: false, id: None }");
-        check("POST", "/upload/resumable/", "Resumable { signed: false, id: None }");
-        check("PATCH", "/upload/resumable/abc", "Resumable { signed: false, id: Some(\"abc\") }");
-        check("POST", "/upload/resumable/sign", "Resumable { signed: true, id: None }");
-        check("PATCH", "/upload/resumable/sign/abc", "Resumable { signed: true, id: Some(\"abc\") }");
+        check("POST", "/upload/resumable", "Resumable false ");
+        check("POST", "/upload/resumable/", "Resumable false ");
+        check("PATCH", "/upload/resumable/abc", "Resumable false abc");
+        check("POST", "/upload/resumable/sign", "Resumable true ");
+        check("PATCH", "/upload/resumable/sign/abc", "Resumable true abc");
         check("GET", "/render/image/public/b/c", "Render { at: ObjectPath { bucket: <b>, key: <c> }, access: Public }");
         check("PUT", "/s3/b/c", "S3");
         check("DELETE", "/cdn/b/c", "PurgeCache");

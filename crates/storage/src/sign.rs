@@ -7,17 +7,17 @@ use base::jwt::{JwtKey, JwtKeys, sign_hs256};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::body::decoded_metadata;
 use crate::content::ContentInfo;
 use crate::database::Session;
-use crate::error::Error;
-use crate::body::decoded_metadata;
 use crate::download;
+use crate::error::Error;
 use crate::key::{BucketId, ObjectKey};
 use crate::render::Transform;
 use crate::request::{Cx, json as json_answer, read_json};
 use crate::route::ObjectPath;
-use crate::store::object;
 use crate::store;
+use crate::store::object;
 use crate::upload::{Permit, Target, receive};
 
 /// Seconds that a link for an upload counts, as Supabase documents.
@@ -96,7 +96,9 @@ fn check(cx: &Cx, token: &str, at: &ObjectPath, scope: &str) -> Result<Map<Strin
 
 /// Checks the token in the query; tells when it expires, in Unix seconds.
 pub(crate) fn check_download(cx: &Cx, at: &ObjectPath) -> Result<i64, Error> {
-    let token = cx.query("token").ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
+    let token = cx
+        .query("token")
+        .ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
     let claims = check(cx, &token, at, DOWNLOAD)?;
     if claims.contains_key(TRANSFORM) {
         return Err(Error::InvalidSignature("The token is for a transformed image"));
@@ -217,7 +219,9 @@ pub(crate) async fn sign_upload_url(cx: &Cx, at: &ObjectPath) -> Result<Response
 }
 
 pub(crate) async fn upload_signed(cx: &Cx, at: ObjectPath, body: Body) -> Result<Response, Error> {
-    let token = cx.query("token").ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
+    let token = cx
+        .query("token")
+        .ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
     let right = check_upload(cx, &token, &at)?;
     let key = format!("{}/{}", at.bucket, at.key);
     // The policies said yes when the link was made.

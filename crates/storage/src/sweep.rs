@@ -11,8 +11,8 @@ use crate::backend::Location;
 use crate::database::{Database, Session};
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey, Version};
-use crate::store::removal::{self, Removal};
 use crate::store;
+use crate::store::removal::{self, Removal};
 
 /// Removals of one round.
 const BATCH: u64 = 500;

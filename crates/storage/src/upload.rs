@@ -23,9 +23,9 @@ use crate::key::{BucketId, ObjectKey, Version, random_uuid};
 use crate::mime;
 use crate::request::{Cx, json as json_answer};
 use crate::route::ObjectPath;
+use crate::store;
 use crate::store::bucket::{self, Bucket};
 use crate::store::object::{self, NewObject};
-use crate::store;
 
 /// Contents up to this many bytes are received before anybody is asked; a transaction less for each.
 const SMALL: u64 = 64 * 1024;
@@ -51,12 +51,8 @@ pub(crate) struct Stored {
 
 pub(crate) async fn upload_object(cx: &Cx, at: ObjectPath, update: bool, body: Body) -> Result<Response, Error> {
     let operation = if update { "storage.object.upload_update" } else { "storage.object.upload" };
-    let target = Target {
-        at,
-        upsert: update || cx.wants_upsert(),
-        owner: cx.owner.clone(),
-        session: cx.session(operation),
-    };
+    let target =
+        Target { at, upsert: update || cx.wants_upsert(), owner: cx.owner.clone(), session: cx.session(operation) };
     let key = format!("{}/{}", target.at.bucket, target.at.key);
     let stored = receive(cx, target, body).await?;
     json_answer(&json!({"Id": stored.id, "Key": key}))

@@ -7,6 +7,8 @@ pub enum Service {
     PlatformApi,
     /// The data API of every project (port 3000).
     Rest,
+    /// Buckets and files of every project (port 8003).
+    Storage,
     /// The public entrance with every service behind it (port 8000).
     Gateway,
 }
@@ -16,13 +18,14 @@ impl Service {
         match self {
             Self::PlatformApi => "platform-api",
             Self::Rest => "rest",
+            Self::Storage => "storage",
             Self::Gateway => "gateway",
         }
     }
 
     /// Whether it only serves projects, and leaves the control plane to another process.
     pub fn serves_projects_only(self) -> bool {
-        matches!(self, Self::Rest)
+        matches!(self, Self::Rest | Self::Storage)
     }
 
     /// The port of the specification.
@@ -30,6 +33,7 @@ impl Service {
         match self {
             Self::PlatformApi | Self::Gateway => 8000,
             Self::Rest => 3000,
+            Self::Storage => 8003,
         }
     }
 }

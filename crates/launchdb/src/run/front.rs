@@ -55,6 +55,7 @@ pub(super) fn front(
         rest: here(Service::Rest).then(|| services.engine.service()),
         platform: platform.map(|platform| platform.router().into()),
         pages: Some(page.into()),
+        storage: here(Service::Storage).then(|| services.files.service()),
         ..gateway::Services::default()
     };
     Ok(Gateway::new(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::{MethodRouter, get};
-use base::ProjectTable;
+use base::{ProjectRef, ProjectTable};
 use pg::{Budget, PoolConfig, ServicePools};
 use platform::database::PrepareError;
 use platform::provision::{ProvisionError, Provisioner};
@@ -26,6 +26,7 @@ use web::{ApiKeyCheck, ServeConfig, health};
 
 use super::bind::{self, Listeners};
 use super::cli_session::CliSession;
+use super::files;
 use super::front;
 use super::health::HealthBoard;
 use super::metrics::ProcessCollector;
@@ -129,6 +130,7 @@ pub(super) struct Services {
     pub(super) engine: Arc<Engine>,
     /// Connections of the services beside the data API.
     pub(super) pools: Arc<ServicePools>,
+    pub(super) files: ::storage::Storage,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
     /// Remembers verified keys, and when opaque ones were used last.
@@ -171,6 +173,7 @@ async fn run_services(
     });
     let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, ..PoolConfig::default() };
     let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
+    let files = files::open(config, storage.data_path(), &urls.public, &pools, &write_gate, &tasks)?;
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
@@ -181,6 +184,14 @@ async fn run_services(
     loops.spawn(start.log_buffer.clone().run(shutdown.clone()));
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
+    if start.only.is_none_or(|only| only == Service::Storage) {
+        let asked = directory.clone();
+        let purged = move |projects: Vec<ProjectRef>| {
+            let directory = asked.clone();
+            async move { directory.purged(&projects).await }
+        };
+        loops.spawn(files.clone().maintain(projects.clone(), purged, shutdown.clone()));
+    }
     let board = HealthBoard::default();
     let watched = platform.as_ref().filter(|_| start.only != Some(Service::Gateway));
     let disk = watched.map(|platform| {
@@ -217,6 +228,7 @@ async fn run_services(
         directory,
         engine,
         pools,
+        files,
         projects,
         board,
         keys: Arc::new(ApiKeyCheck::new()),

@@ -20,7 +20,12 @@ pub struct Ceilings {
 
 impl Default for Ceilings {
     fn default() -> Self {
-        Self { max_body_bytes: 50 * 1024 * 1024, db_pool: 30, statement_timeout_ms: 300_000, file_size_limit: 50 * 1024 * 1024 }
+        Self {
+            max_body_bytes: 50 * 1024 * 1024,
+            db_pool: 30,
+            statement_timeout_ms: 300_000,
+            file_size_limit: 50 * 1024 * 1024,
+        }
     }
 }
 
@@ -86,7 +91,8 @@ mod tests {
 
     #[test]
     fn what_is_above_is_refused_by_name_and_cut_where_it_is_stored() {
-        let ceilings = Ceilings { max_body_bytes: 2_000_000, db_pool: 5, statement_timeout_ms: 9_000, ..Ceilings::default() };
+        let ceilings =
+            Ceilings { max_body_bytes: 2_000_000, db_pool: 5, statement_timeout_ms: 9_000, ..Ceilings::default() };
         let check = |patch: Value, refused: &[&str]| {
             let Value::Object(patch) = patch else { panic!("an object") };
             let problems = match ceilings.check(&patch) {

@@ -295,9 +295,9 @@ impl Backend for FsBackend {
             let to = to.clone();
             self.with(move |inner| {
                 let from = unsynced.path.clone();
-                let placed = unsynced.complete().and_then(|()| {
-                    inner.place(&to, |folder, name| rustix::fs::renameat(CWD, &from, folder, name))
-                });
+                let placed = unsynced
+                    .complete()
+                    .and_then(|()| inner.place(&to, |folder, name| rustix::fs::renameat(CWD, &from, folder, name)));
                 if placed.is_err() {
                     // What was received is of no more use.
                     let _ = std::fs::remove_file(&from);
@@ -355,11 +355,7 @@ impl Backend for FsBackend {
         Box::pin(self.with(move |inner| inner.remove(&at)))
     }
 
-    fn list<'a>(
-        &'a self,
-        project: &'a ProjectRef,
-        from: Option<String>,
-    ) -> BoxFuture<'a, Result<Page, BackendError>> {
+    fn list<'a>(&'a self, project: &'a ProjectRef, from: Option<String>) -> BoxFuture<'a, Result<Page, BackendError>> {
         let project = project.clone();
         Box::pin(self.with(move |inner| inner.list(&project, from.as_deref())))
     }
@@ -373,11 +369,9 @@ impl Backend for FsBackend {
 
     fn remove_project<'a>(&'a self, project: &'a ProjectRef) -> BoxFuture<'a, Result<(), BackendError>> {
         let project = project.clone();
-        Box::pin(self.with(move |inner| {
-            match std::fs::remove_dir_all(inner.root.join(OsStr::new(project.as_str()))) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => Ok(other?),
-            }
+        Box::pin(self.with(move |inner| match std::fs::remove_dir_all(inner.root.join(OsStr::new(project.as_str()))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
         }))
     }
 }

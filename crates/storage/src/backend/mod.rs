@@ -93,11 +93,7 @@ pub trait Backend: Send + Sync {
     fn remove<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<(), BackendError>>;
 
     /// Some of a project's versions, from where the page before ended.
-    fn list<'a>(
-        &'a self,
-        project: &'a ProjectRef,
-        from: Option<String>,
-    ) -> BoxFuture<'a, Result<Page, BackendError>>;
+    fn list<'a>(&'a self, project: &'a ProjectRef, from: Option<String>) -> BoxFuture<'a, Result<Page, BackendError>>;
 
     /// Projects that have files.
     fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectRef>, BackendError>>;

@@ -5,8 +5,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::random;
 use base::ProjectRef;
+use base::random;
 use bytes::Bytes;
 use md5::Digest as _;
 use md5::digest::common::hazmat::{SerializableState as _, SerializedState};

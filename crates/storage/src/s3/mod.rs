@@ -6,7 +6,7 @@
 mod auth;
 mod bucket;
 mod checksum;
-mod chunked;
+pub(crate) mod chunked;
 mod error;
 mod list;
 mod multipart;
@@ -14,7 +14,7 @@ mod object;
 mod operation;
 mod parts;
 mod payload;
-mod sigv4;
+pub(crate) mod sigv4;
 mod xml;
 
 use axum::body::Body;

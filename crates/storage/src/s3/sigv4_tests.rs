@@ -262,3 +262,80 @@ fn a_changed_byte_of_a_signed_request_is_refused() {
         assert!(!claim.is_proved_by(&key, &Signed { path: &other, ..request }), "{other}");
     }
 }
+
+/// Signs requests as a client does.
+pub(crate) struct Signer {
+    pub(crate) access_key: String,
+    pub(crate) secret: String,
+    pub(crate) session_token: Option<String>,
+    /// Unix seconds.
+    pub(crate) now: i64,
+}
+
+impl Signer {
+    fn claim(&self, placement: Placement, signed_headers: Vec<String>, payload: &str) -> Claim {
+        let timestamp = crate::content::iso_8601(self.now).replace(['-', ':'], "").replace(".000", "");
+        Claim {
+            access_key: self.access_key.clone(),
+            scope: Scope { date: timestamp[..8].into(), region: "eu-central-1".into() },
+            placement,
+            timestamp,
+            signed_headers,
+            signature: String::new(),
+            payload: payload.into(),
+            session_token: self.session_token.clone(),
+        }
+    }
+
+    fn finish(&self, claim: &mut Claim, method: &str, uri: &http::Uri, headers: &HeaderMap) -> ChunkChain {
+        let key = SigningKey::derive(&self.secret, &claim.scope);
+        let query = uri.query().unwrap_or_default();
+        let canonical = claim.canonical_request(&Signed { method, path: uri.path(), query, headers, host: "base.example" });
+        let text = format!("{ALGORITHM}\n{}\n{}\n{}", claim.timestamp, claim.scope.text(), sha256_hex(canonical.as_bytes()));
+        claim.signature = key.sign(&text);
+        claim.chain(key)
+    }
+
+    /// Signs in the `Authorization` header; gives what pieces of the body are signed with.
+    pub(crate) fn sign<B>(&self, request: &mut http::Request<B>, payload: &str) -> ChunkChain {
+        request.headers_mut().insert("host", "base.example".parse().unwrap());
+        request.headers_mut().insert("x-amz-content-sha256", payload.parse().unwrap());
+        if let Some(token) = &self.session_token {
+            request.headers_mut().insert("x-amz-security-token", token.parse().unwrap());
+        }
+        let stamp = self.claim(Placement::Header, Vec::new(), payload).timestamp;
+        request.headers_mut().insert("x-amz-date", stamp.parse().unwrap());
+        let mut names: Vec<String> = request.headers().keys().map(|name| name.as_str().to_owned()).collect();
+        names.sort();
+        let mut claim = self.claim(Placement::Header, names, payload);
+        let (method, uri) = (request.method().to_string(), request.uri().clone());
+        let chain = self.finish(&mut claim, &method, &uri, request.headers());
+        let value = format!(
+            "{ALGORITHM} Credential={}/{}, SignedHeaders={}, Signature={}",
+            claim.access_key,
+            claim.scope.text(),
+            claim.signed_headers.join(";"),
+            claim.signature
+        );
+        request.headers_mut().insert("authorization", value.parse().unwrap());
+        chain
+    }
+
+    /// A signed link: the path with its query.
+    pub(crate) fn link(&self, method: &str, path: &str, expires: i64) -> String {
+        let mut claim = self.claim(Placement::Query { expires }, vec!["host".into()], "UNSIGNED-PAYLOAD");
+        let credential = format!("{}/{}", claim.access_key, claim.scope.text()).replace('/', "%2F");
+        let (path, own) = path.split_once('?').unwrap_or((path, ""));
+        let mut query = format!(
+            "{own}&X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={credential}&X-Amz-Date={}&X-Amz-Expires={expires}\
+             &X-Amz-SignedHeaders=host",
+            claim.timestamp
+        );
+        if let Some(token) = &self.session_token {
+            query.push_str(&format!("&X-Amz-Security-Token={token}"));
+        }
+        let uri: http::Uri = format!("{path}?{query}").parse().unwrap();
+        self.finish(&mut claim, method, &uri, &HeaderMap::new());
+        format!("{path}?{query}&X-Amz-Signature={}", claim.signature)
+    }
+}

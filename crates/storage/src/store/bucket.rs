@@ -9,7 +9,6 @@ use crate::key::BucketId;
 /// What the service itself has to know of a bucket.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Bucket {
-    pub(crate) public: Option<bool>,
     /// Bytes.
     pub(crate) file_size_limit: Option<u64>,
     pub(crate) allowed_mime_types: Option<Vec<String>>,
@@ -41,7 +40,7 @@ fn flag(value: bool) -> Param {
 /// By the service: what it has to know.
 pub(crate) fn bucket_find(id: &BucketId) -> Query {
     query(
-        "select json_build_object('public', public, 'file_size_limit', file_size_limit,
+        "select json_build_object('file_size_limit', file_size_limit,
              'allowed_mime_types', allowed_mime_types)::text
          from storage.buckets where id = $1",
         vec![text(id.as_str())],
@@ -98,7 +97,13 @@ pub(crate) fn bucket_list(order: &BucketOrder) -> Query {
 }
 
 /// A new bucket. The values that nobody gave are those of the table.
-pub(crate) fn bucket_insert(id: &str, name: &str, owner: Option<&str>, uuid: Option<&str>, fields: &BucketFields) -> Query {
+pub(crate) fn bucket_insert(
+    id: &str,
+    name: &str,
+    owner: Option<&str>,
+    uuid: Option<&str>,
+    fields: &BucketFields,
+) -> Query {
     query(
         "insert into storage.buckets (id, name, owner, owner_id, public, file_size_limit, allowed_mime_types)
          values ($1, $2, $3::uuid, $4, coalesce($5::boolean, false), $6::bigint,
@@ -156,7 +161,6 @@ pub(crate) fn bucket_empty(id: &BucketId) -> Query {
         vec![text(id.as_str())],
     )
 }
-
 
 /// Buckets behind a name that begin with `prefix` and that the caller may see, as one JSON array of ids and times.
 pub(crate) fn bucket_page(prefix: &str, after: &str, limit: u64) -> Query {

@@ -45,9 +45,9 @@ pub(crate) fn query(sql: &'static str, params: Vec<Param>) -> Query {
 pub(crate) fn json<T: DeserializeOwned>(row: &Row, index: usize) -> Result<Option<T>, Error> {
     match row.bytes(index) {
         None => Ok(None),
-        Some(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|_| Error::Internal("a row of another form than asked for"))
-        }
+        Some(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|_| Error::Internal("a row of another form than asked for")),
     }
 }
 

@@ -42,7 +42,11 @@ pub(crate) fn announced(header: &str) -> Result<Announced, Error> {
         }
     }
     let text = |name: &str| {
-        pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        pairs
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     };
     let bucket = text("bucketName").and_then(BucketId::parse).ok_or(Error::InvalidBucketName)?;
     let key = text("objectName").unwrap_or_default();
@@ -108,7 +112,8 @@ mod tests {
         assert_eq!((found.at.bucket.as_str(), found.at.key.as_str()), ("b", "a/c.png"));
         assert_eq!((&*found.info.mime_type, &*found.info.cache_control), ("image/png", "max-age=60"));
         assert_eq!(found.user_metadata, Some(json!({"x": 1})));
-        let poor = read(&[("bucketName", "b"), ("objectName", "a"), ("cacheControl", "x"), ("metadata", "no json")]).unwrap();
+        let poor =
+            read(&[("bucketName", "b"), ("objectName", "a"), ("cacheControl", "x"), ("metadata", "no json")]).unwrap();
         assert_eq!((&*poor.info.mime_type, &*poor.info.cache_control), ("application/octet-stream", "no-cache"));
         assert_eq!(poor.user_metadata, None);
         assert!(matches!(read(&[("objectName", "a")]), Err(Error::InvalidBucketName)));

@@ -26,8 +26,8 @@ use crate::route::ObjectPath;
 use crate::sign;
 use crate::upload::{Finish, Permit, Target, find_bucket, size_limit};
 
-pub(crate) use self::lock::UploadLocks;
 use self::lock::UploadLock;
+pub(crate) use self::lock::UploadLocks;
 use self::record::{Folder, Record, is_id};
 
 const VERSION: &str = "1.0.0";
