@@ -3,7 +3,7 @@
 pub mod bind;
 pub mod cli_session;
 pub mod dropin;
-mod files;
+pub mod files;
 mod front;
 pub mod health;
 pub mod logging;
