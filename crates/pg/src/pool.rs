@@ -140,17 +140,17 @@ impl Pool {
     pub async fn run(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         if exchange.begin.is_some() {
             // A Sync does not end what a BEGIN began.
-            let (rows, transaction) = self.begin(exchange).await?;
-            transaction.commit().await?;
+            let (rows, transaction) = Box::pin(self.begin(exchange)).await?;
+            Box::pin(transaction.commit()).await?;
             return Ok(rows);
         }
-        for _ in 1..MOST_ATTEMPTS {
+        let mut attempts = 1;
+        loop {
             match self.attempt(exchange).await {
-                Err(error) if may_repeat(&error, exchange) => {}
+                Err(error) if attempts < MOST_ATTEMPTS && may_repeat(&error, exchange) => attempts += 1,
                 result => return result,
             }
         }
-        self.attempt(exchange).await
     }
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
@@ -166,12 +166,12 @@ impl Pool {
             };
             match reply {
                 Some(UnitReply { result: Err(UnitError::Requeue), .. }) | None => {}
-                Some(reply) => return self.0.outcome(exchange, reply),
+                Some(reply) => return self.0.outcome(exchange, reply, 1),
             }
         }
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Sync).await?;
-        let mut results = self.0.outcome(exchange, reply)?;
+        let mut results = self.0.outcome(exchange, reply, self.0.competitors())?;
         if let Some(long) = results.last_mut().and_then(|rows| rows.long.as_mut()) {
             long.hold(lease);
         }
@@ -192,7 +192,7 @@ impl Pool {
     async fn attempt_begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Flush).await?;
-        match self.0.outcome(exchange, reply) {
+        match self.0.outcome(exchange, reply, self.0.competitors()) {
             Ok(rows) => Ok((rows, OpenTransaction { lease, scope: exchange.scope.clone(), failed: false })),
             Err(error) => {
                 lease.abort().await;
@@ -216,7 +216,7 @@ impl Pool {
         };
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(&exchange, Ending::Sync).await?;
-        self.0.outcome(&exchange, reply).map(drop)
+        self.0.outcome(&exchange, reply, 1).map(drop)
     }
 
     /// Replaces every connection, those in use as soon as they are free: new ones see what has changed for their role
@@ -381,10 +381,11 @@ impl PoolInner {
                     tokio::time::timeout_at(deadline, freed).await.map_err(|_| Error::AcquireTimeout)?;
                     continue;
                 }
-                None => self.budget.acquire(leased, self.config.acquire_timeout).await?,
+                None => Box::pin(self.budget.acquire(leased, self.config.acquire_timeout)).await?,
             };
             let leased = Leased::new(self);
-            let connection = self.connect(permit, None).await?;
+            // Rare, and large: boxed, so that each request does not carry the room for it.
+            let connection = Box::pin(self.connect(permit, None)).await?;
             leased.keep();
             return Ok((connection, Instant::now()));
         }
@@ -442,7 +443,13 @@ impl PoolInner {
         connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending, long_rows })
     }
 
-    fn outcome(&self, exchange: &Exchange, reply: UnitReply) -> Result<Vec<Rows>, Error> {
+    /// Among how many statements of this pool PostgreSQL's processors are divided, roughly: it has two at least.
+    fn competitors(&self) -> u32 {
+        u32::try_from(self.leased.load(Ordering::Relaxed) / 2).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The results; `among` is how many shared the time that they took.
+    fn outcome(&self, exchange: &Exchange, reply: UnitReply, among: u32) -> Result<Vec<Rows>, Error> {
         if exchange.read_only
             && let Some(main) = exchange.queries.last()
         {
@@ -451,7 +458,7 @@ impl PoolInner {
                 reply.result.as_ref().is_ok_and(|results| results.last().is_some_and(|rows| rows.long.is_some()));
             match long {
                 true => self.durations.note_long(&main.sql),
-                false => self.durations.note(&main.sql, reply.elapsed),
+                false => self.durations.note(&main.sql, reply.elapsed / among),
             }
         }
         self.result(reply.result)

@@ -174,6 +174,10 @@ impl MainTx<'_> {
             ending.check.apply(results.get(ending.at), ending.form)?;
             return Ok(results);
         }
+        Box::pin(self.transact_explicitly(exchange, ending)).await
+    }
+
+    async fn transact_explicitly(&self, exchange: &Exchange, ending: &Ending) -> Result<Vec<Rows>, Error> {
         let (results, transaction) = self.pool.begin(exchange).await?;
         if let Err(error) = ending.check.apply(results.get(ending.at), ending.form) {
             transaction.rollback().await?;
