@@ -213,8 +213,7 @@ impl Error {
         StatusCode::from_u16(self.entry().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-
-    #[cfg(test)]
+    /// What a client may read.
     pub(crate) fn public_message(&self) -> Cow<'static, str> {
         self.entry().message
     }

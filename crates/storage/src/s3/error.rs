@@ -183,7 +183,7 @@ impl S3Error {
                 "The requested bucket name is not available. Select a different name and try again.",
             ),
             Self::Storage(error) => {
-                (error.real_status().as_u16().min(599), storage_code(error), error.message())
+                (error.real_status().as_u16().min(599), storage_code(error), error.public_message())
             }
         }
     }
