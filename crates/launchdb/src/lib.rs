@@ -63,6 +63,7 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Login(args) => cli::login::log_in(&source, &args),
         Command::Logout(args) => cli::login::log_out(&source, &args),
         Command::Owner(command) => cli::owner::run(&source, command),
+        Command::Storage(command) => cli::storage::run(&source, command),
         Command::Status(reach) => cli::status::run(&source, &reach),
         Command::Doctor(args) => cli::doctor::run(&source, &args),
         Command::Mail(args) => cli::status::mail(&source, &args),

@@ -36,6 +36,7 @@ pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
             run_sql(source, &project, &sql, read_only)
         }
         ProjectCommand::Keys(command) => keys(source, command),
+        ProjectCommand::S3Keys(command) => super::s3_keys::run(source, command),
         ProjectCommand::Domains(command) => super::domains::run(source, command),
         ProjectCommand::Extensions(command) => super::extensions::run(source, command),
     }

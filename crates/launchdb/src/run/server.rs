@@ -173,7 +173,8 @@ async fn run_services(
     });
     let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, ..PoolConfig::default() };
     let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
-    let files = files::open(config, storage.data_path(), &urls.public, &pools, &write_gate, &tasks)?;
+    let keys = Arc::new(ApiKeyCheck::new());
+    let files = files::open(config, storage.data_path(), &urls.public, &pools, &keys, &write_gate, &tasks)?;
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
@@ -231,7 +232,7 @@ async fn run_services(
         files,
         projects,
         board,
-        keys: Arc::new(ApiKeyCheck::new()),
+        keys,
     };
     let result =
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;

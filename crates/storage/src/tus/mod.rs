@@ -378,6 +378,7 @@ impl Upload {
             target: Target { at, upsert: self.record.upsert, owner: self.record.owner.clone(), session },
             info: self.record.info(),
             user_metadata: self.record.user_metadata().cloned(),
+            parts: None,
         };
         finish.detached(staged).await?;
         self.record.finished = true;
