@@ -64,6 +64,22 @@ pub struct ApiKey {
     pub hash: ApiKeyHash,
 }
 
+/// An access key of the S3 protocol; whoever has its secret acts as `service_role`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3AccessKey {
+    /// What clients call it.
+    pub access_key_id: String,
+    pub secret: Secret<String>,
+}
+
+/// What S3 clients sign with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct S3Keys {
+    /// The secret of requests with a user's token, whose access key is the project's id.
+    pub anon_key: Option<Secret<String>>,
+    pub access_keys: Vec<S3AccessKey>,
+}
+
 /// Everything a request may need to know of its project.
 #[derive(Clone)]
 pub struct Project {
@@ -85,6 +101,8 @@ pub struct Project {
     pub storage: StorageSettings,
     /// Signs the links to objects; derived from the JWT secret, so that links die with its rotation.
     pub url_signing_key: Secret<Vec<u8>>,
+    /// Keys for the S3 protocol.
+    pub s3: S3Keys,
     pub custom_domains: Vec<String>,
 }
 

@@ -15,7 +15,10 @@ pub mod owner;
 pub mod password;
 pub mod progress;
 pub mod project;
+pub mod s3_keys;
 pub mod status;
+pub mod storage;
+pub mod storage_verify;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -23,6 +26,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Service;
+use crate::config::files::FilesBackend;
 use crate::exit;
 
 /// One binary and one PostgreSQL server: a Supabase-compatible backend for every project you have.
@@ -69,6 +73,9 @@ pub enum Command {
     Restore(backup::RestoreArgs),
     /// Write a .env with strong secrets for a new server
     Init(init::InitArgs),
+    /// Work on the files of all projects
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Say whether the server runs and is healthy
     Status(ReachArgs),
     /// Look for faults on this machine and name the mend of each
@@ -212,6 +219,9 @@ pub enum ProjectCommand {
     /// Keys of a project
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Access keys of a project for the S3 protocol
+    #[command(subcommand)]
+    S3Keys(S3KeysCommand),
     /// Custom domains of a project
     #[command(subcommand)]
     Domains(DomainsCommand),
@@ -235,6 +245,26 @@ pub enum ExtensionsCommand {
         #[command(flatten)]
         project: OneProject,
         name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum S3KeysCommand {
+    /// List the access keys; their secrets are not shown again
+    List(OneProject),
+    /// Make an access key and print it with its secret, once; it acts as service_role
+    Create {
+        #[command(flatten)]
+        project: OneProject,
+        /// A name for people
+        name: String,
+    },
+    /// Delete an access key
+    Delete {
+        #[command(flatten)]
+        project: OneProject,
+        /// The key's number in the list
+        key: i64,
     },
 }
 
@@ -300,6 +330,48 @@ pub enum KeysCommand {
     },
     /// Make a new JWT secret: every token and both legacy keys stop working
     RotateJwtSecret(OneProject),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StorageCommand {
+    /// Copy every file between the disk and an S3-compatible store, and compare what arrived
+    ///
+    /// Reads the same settings as the server (STORAGE_PATH, STORAGE_S3_..., AWS_...). Nothing is removed at the old place. Run it
+    /// while the server runs, then stop the server, run it again for what came meanwhile, set STORAGE_BACKEND and start.
+    Migrate(MigrateArgs),
+    /// Compare the rows and files of projects, and read every file's checksum again
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// One project, by id or name; all of the owner otherwise
+    #[arg(long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Compare sizes only and read no file
+    #[arg(long)]
+    pub quick: bool,
+    /// Remove files that no row means, and find those of rows that SQL renamed
+    #[arg(long)]
+    pub repair: bool,
+    /// Leave files alone that are younger than this many seconds: an upload may be about to make their row
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub grace: u32,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Where the files go
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    pub to: FilesBackend,
+    /// Only this project's files, by its id
+    #[arg(long, value_name = "ID")]
+    pub project: Option<String>,
+    /// Data folder of the server on this machine
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -407,6 +479,11 @@ mod tests {
             "launchdb project delete shop --yes",
             "launchdb project domains add shop api.example.org --json",
             "launchdb project domains waiting",
+            "launchdb project s3-keys create shop backup",
+            "launchdb project s3-keys delete shop 7 --json",
+            "launchdb storage migrate --to s3",
+            "launchdb storage verify --project shop --repair",
+            "launchdb storage migrate --to disk --project proj_abc123 --data d",
             "launchdb project extensions install shop vector",
             "launchdb project domains approve proj_abc123 api.example.org",
             "launchdb owner create a@b.org --generate",

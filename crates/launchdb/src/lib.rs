@@ -67,6 +67,7 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Migrate(command) => cli::migrate::run(&source, command),
         Command::Backup(command) => cli::backup::run(&source, command),
         Command::Restore(args) => cli::backup::restore(&source, args),
+        Command::Storage(command) => cli::storage::run(&source, command),
         Command::Status(reach) => cli::status::run(&source, &reach),
         Command::Doctor(args) => cli::doctor::run(&source, &args),
         Command::Mail(args) => cli::status::mail(&source, &args),

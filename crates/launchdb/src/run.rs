@@ -4,7 +4,7 @@ pub mod backups;
 pub mod bind;
 pub mod cli_session;
 pub mod dropin;
-mod files;
+pub mod files;
 mod front;
 pub mod health;
 pub mod logging;

@@ -24,6 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const MIGRATIONS: &[Migration<'static>] = &[
     Migration { name: "0001_platform", sql: include_str!("migrations/0001_platform.sql") },
     Migration { name: "0002_domains_and_audit", sql: include_str!("migrations/0002_domains_and_audit.sql") },
+    Migration { name: "0003_s3_access_keys", sql: include_str!("migrations/0003_s3_access_keys.sql") },
 ];
 
 const LEDGER: Ledger<'static> = Ledger { schema: "launchdb", table: "platform_migrations", refuse_unknown: true };

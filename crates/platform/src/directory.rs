@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
 use base::digest::derive_key;
-use base::project::{ApiKey, DatabaseTarget};
+use base::project::{ApiKey, DatabaseTarget, S3AccessKey, S3Keys};
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
 use deadpool_postgres::Pool;
 use futures_util::StreamExt;
@@ -49,6 +49,8 @@ struct Loaded {
     api_keys: HashMap<String, Vec<ApiKey>>,
     settings: HashMap<String, Sections>,
     domains: HashMap<String, Vec<String>>,
+    /// Access key and sealed secret.
+    s3_keys: HashMap<String, Vec<(String, base::sealed::Sealed)>>,
 }
 
 impl Directory {
@@ -160,6 +162,7 @@ impl Directory {
             api_keys: HashMap::new(),
             settings: HashMap::new(),
             domains: HashMap::new(),
+            s3_keys: HashMap::new(),
         };
         for (id, kind, sealed) in rows::secret_rows(&*tx, only).await? {
             loaded.secrets.entry(id).or_default().insert(kind, sealed);
@@ -174,6 +177,9 @@ impl Directory {
         }
         for (id, domain) in rows::domain_rows(&*tx, only).await? {
             loaded.domains.entry(id).or_default().push(domain);
+        }
+        for (id, access_key, sealed) in store::s3_key::s3_key_rows(&*tx, only).await? {
+            loaded.s3_keys.entry(id).or_default().push((access_key, sealed));
         }
         tx.commit().await?;
         Ok(loaded)
@@ -215,6 +221,10 @@ impl Directory {
             }
             None => Default::default(),
         };
+        let s3 = S3Keys {
+            anon_key: open(kind::ANON_KEY),
+            access_keys: self.s3_access_keys(&project_ref, loaded.s3_keys.remove(&row.id).unwrap_or_default()),
+        };
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
         let auth_secrets = sealed.keys().filter_map(|kind| {
             let name = kind.strip_prefix("auth.")?;
@@ -240,9 +250,24 @@ impl Directory {
             limits: self.config.ceilings.limits(settings::limits(&settings)),
             storage: self.config.ceilings.storage(settings::storage(&settings)),
             url_signing_key: Secret::new(url_signing_key.unwrap_or_default()),
+            s3,
             custom_domains: loaded.domains.remove(&row.id).unwrap_or_default(),
             project_ref,
         })
+    }
+
+    fn s3_access_keys(&self, project: &ProjectRef, sealed: Vec<(String, base::sealed::Sealed)>) -> Vec<S3AccessKey> {
+        let open = |(access_key_id, sealed): (String, base::sealed::Sealed)| {
+            let kind = secrets::s3_kind(&access_key_id);
+            match secrets::open(&self.config.master_key, project.as_str(), &kind, &sealed) {
+                Ok(secret) => Some(S3AccessKey { access_key_id, secret }),
+                Err(error) => {
+                    tracing::error!(project.r#ref = %project, secret.kind = kind, cause = %error, "a secret is unusable");
+                    None
+                }
+            }
+        };
+        sealed.into_iter().filter_map(open).collect()
     }
 
     /// Listens for changes until `shutdown`. After each new connection everything is loaded again, because

@@ -30,6 +30,7 @@ mod projects;
 pub mod provision;
 mod request;
 mod router;
+mod s3_keys;
 pub mod secrets;
 mod settings;
 mod signing_keys;

@@ -141,6 +141,11 @@ fn schemas() -> Value {
         ("last_used_at", "string?"),
         ("revoked_at", "string?"),
     ];
+    let s3_key = [("id", "integer"), ("name", "string"), ("access_key_id", "string"), ("created_at", "string")];
+    let new_s3_key: Vec<_> = s3_key
+        .into_iter()
+        .chain([("secret_access_key", "string"), ("endpoint", "string"), ("region", "string")])
+        .collect();
     let new_key: Vec<_> = key.into_iter().chain([("key", "string")]).collect();
     json!({
         "Any": {},
@@ -170,6 +175,9 @@ fn schemas() -> Value {
         "Key": object(&key),
         "NewKey": object(&new_key),
         "Keys": object(&[("keys", "#Key[]"), ("legacy_keys_enabled", "boolean")]),
+        "S3Key": object(&s3_key),
+        "NewS3Key": object(&new_s3_key),
+        "S3Keys": object(&[("keys", "#S3Key[]"), ("endpoint", "string"), ("region", "string")]),
         "LegacyKeys": object(&[("anon_key", "string"), ("service_role_key", "string")]),
         "SigningKey": object(&[
             ("id", "string"), ("algorithm", "string"), ("status", "string"), ("created_at", "integer"),

@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
 use crate::{
-    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, settings,
-    signing_keys, sql, usage, user_migrations,
+    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, s3_keys,
+    settings, signing_keys, sql, usage, user_migrations,
 };
 
 /// Who may call a route.
@@ -262,6 +262,7 @@ fn project_part_routes() -> Vec<Route> {
     const KEYS: &str = "/api/projects/{id}/keys";
     const SETTINGS: &str = "/api/projects/{id}/settings";
     const SIGNING_KEYS: &str = "/api/projects/{id}/signing-keys";
+    const S3_KEYS: &str = "/api/projects/{id}/s3-keys";
     const EXTENSIONS: &str = "/api/projects/{id}/extensions";
     const DOMAINS: &str = "/api/projects/{id}/domains";
     const MIGRATIONS: &str = "/api/projects/{id}/migrations";
@@ -329,6 +330,24 @@ fn project_part_routes() -> Vec<Route> {
             delete(signing_keys::revoke_signing_key),
         )
         .answers(200, "SigningKeys"),
+        Route::get(S3_KEYS, "list_s3_keys", "Access keys for the S3 protocol.", get(s3_keys::list_s3_keys))
+            .answers(200, "S3Keys"),
+        Route::post(
+            S3_KEYS,
+            "create_s3_key",
+            "Make an access key for the S3 protocol (role service_role); its secret is shown this once.",
+            post(s3_keys::create_s3_key),
+        )
+        .body(const { &[required("name", "string", "Unique among the project's access keys.")] })
+        .answers(201, "NewS3Key"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/s3-keys/{key_id}",
+            "delete_s3_key",
+            "Delete an access key; the next request with it is refused.",
+            delete(s3_keys::delete_s3_key),
+        )
+        .answers(200, "S3Key"),
         Route::get(DOMAINS, "list_domains", "The project's custom domains.", get(domains::list_domains))
             .answers(200, "Domains"),
         Route::post(

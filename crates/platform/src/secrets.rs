@@ -31,6 +31,11 @@ pub mod kind {
     pub const SECRET_KEY: &str = "secret_key";
 }
 
+/// The kind of an S3 access key's secret, which is kept beside the key.
+pub(crate) fn s3_kind(access_key_id: &str) -> String {
+    format!("s3:{access_key_id}")
+}
+
 /// How long legacy keys are valid: ten years, in seconds.
 const LEGACY_KEY_TTL: i64 = 10 * 365 * 24 * 3600;
 

@@ -18,6 +18,7 @@ use web::limits::body_error;
 use crate::content::ContentInfo;
 use crate::error::Error;
 use crate::request::Cx;
+use crate::s3::{Algorithm, Payload};
 
 /// Longest field of a form beside the file, and longest metadata of a user, in bytes.
 const LONGEST_FIELD: usize = 1024 * 1024;
@@ -38,6 +39,8 @@ pub(crate) struct Upload {
 enum Content {
     Raw(Body),
     Form(Form),
+    /// Of the S3 protocol.
+    Signed(Box<Payload>),
 }
 
 struct Form {
@@ -47,6 +50,11 @@ struct Form {
 }
 
 impl Upload {
+    /// A content that is the whole body.
+    pub(crate) fn raw(info: ContentInfo, length: Option<u64>, body: Body) -> Self {
+        Self { info, user_metadata: None, length, body_length: length, content: Content::Raw(body) }
+    }
+
     /// Reads what comes before the content.
     pub(crate) async fn open(cx: &Cx, body: Body) -> Result<Self, Error> {
         let content_type = match cx.parts.headers.get(header::CONTENT_TYPE) {
@@ -106,10 +114,25 @@ impl Upload {
         Err(Error::NoContent("No content provided"))
     }
 
+    /// An upload of the S3 protocol.
+    pub(crate) fn signed(info: ContentInfo, user_metadata: Option<Value>, payload: Payload) -> Self {
+        let length = payload.length();
+        Self { info, user_metadata, length, body_length: length, content: Content::Signed(Box::new(payload)) }
+    }
+
+    /// The checksum that came with an upload of the S3 protocol, once all of it has come.
+    pub(crate) fn checksum(&self) -> Option<(Algorithm, String)> {
+        match &self.content {
+            Content::Signed(payload) => payload.checksum(),
+            _ => None,
+        }
+    }
+
     /// The next piece of the content; none at its end, which is then known to be the end of a whole body.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         match &mut self.content {
             Content::Raw(body) => next_piece(body).await,
+            Content::Signed(payload) => payload.next().await,
             Content::Form(form) => {
                 if let Some(file) = &mut form.file
                     && let Some(piece) = file.chunk().await.map_err(form_error)?

@@ -8,7 +8,7 @@ use crate::backend::Location;
 use crate::body::decoded_metadata;
 use crate::change::{MOST_TRIES, Route};
 use crate::content::iso_8601;
-use crate::download::{find_as_caller, readable};
+use crate::download::{Readable, find_as_caller, readable};
 use crate::error::Error;
 use crate::key::{Version, random_uuid};
 use crate::mime;
@@ -22,8 +22,62 @@ const OPERATION: &str = "storage.object.copy";
 pub(crate) async fn copy_object(cx: &Cx, body: Body) -> Result<Response, Error> {
     let route: Route = read_json(cx, body).await?;
     let (from, to) = route.ends()?;
+    let copies = route.copy_metadata.unwrap_or(true);
+    let new = (!copies).then(|| route.metadata.clone().unwrap_or_default());
+    let params = CopyParams {
+        operation: OPERATION,
+        upsert: cx.wants_upsert(),
+        cache_control: new.as_ref().and_then(|new| new.cache_control.clone()),
+        mime_type: new.and_then(|new| new.mimetype),
+        user_metadata: (!copies).then(|| cx.header("x-metadata").and_then(decoded_metadata)),
+    };
+    let copied = copy(cx, &from, &to, &params, |_| Ok(())).await?;
+    json_answer(&json!({
+        "Id": copied.id,
+        "Key": format!("{}/{}", to.bucket, to.key),
+        "id": copied.id,
+        "name": to.key.as_str(),
+        "bucket_id": to.bucket.as_str(),
+        "owner": cx.owner.clone().unwrap_or_default(),
+        "owner_id": cx.owner.clone().unwrap_or_default(),
+        "version": copied.version,
+        "metadata": copied.metadata,
+        "user_metadata": copied.user_metadata,
+    }))
+}
+
+/// How a copy is made.
+pub(crate) struct CopyParams {
+    /// What policies read as `storage.operation()`.
+    pub(crate) operation: &'static str,
+    pub(crate) upsert: bool,
+    /// In place of what the original says.
+    pub(crate) cache_control: Option<String>,
+    pub(crate) mime_type: Option<String>,
+    pub(crate) user_metadata: Option<Option<Value>>,
+}
+
+/// What became of a copy: its row.
+pub(crate) struct Copied {
+    pub(crate) id: String,
+    pub(crate) version: String,
+    pub(crate) metadata: Value,
+    pub(crate) user_metadata: Option<Value>,
+}
+
+/// Copies an object that the caller may read and that `check` lets pass.
+pub(crate) async fn copy(
+    cx: &Cx,
+    from: &ObjectPath,
+    to: &ObjectPath,
+    params: &CopyParams,
+    check: impl Fn(&Readable) -> Result<(), Error>,
+) -> Result<Copied, Error> {
     for _ in 0..MOST_TRIES {
-        match try_copy(cx, &from, &to, &route).await {
+        let found = find_as_caller(cx, &from.bucket, &from.key, params.operation).await?.ok_or(Error::NoSuchKey)?;
+        let found = readable(cx, from, found).await?;
+        check(&found)?;
+        match try_copy(cx, found, to, params).await {
             // The original was replaced meanwhile.
             Err(Error::FileMissing) => {}
             answer => return answer,
@@ -32,9 +86,7 @@ pub(crate) async fn copy_object(cx: &Cx, body: Body) -> Result<Response, Error> 
     Err(Error::Contended)
 }
 
-async fn try_copy(cx: &Cx, from: &ObjectPath, to: &ObjectPath, route: &Route) -> Result<Response, Error> {
-    let found = find_as_caller(cx, &from.bucket, &from.key, OPERATION).await?.ok_or(Error::NoSuchKey)?;
-    let found = readable(cx, from, found).await?;
+async fn try_copy(cx: &Cx, found: Readable, to: &ObjectPath, params: &CopyParams) -> Result<Copied, Error> {
     let bucket = find_bucket(&cx.database, &to.bucket).await?;
     let limit = size_limit(&cx.project, &bucket, &to.key);
     if found.content.size > limit {
@@ -42,17 +94,13 @@ async fn try_copy(cx: &Cx, from: &ObjectPath, to: &ObjectPath, route: &Route) ->
     }
     cx.shared.disk.check(0)?;
     cx.shared.quotas.check(&cx.project, &cx.database, found.content.size).await?;
-    let copies = route.copy_metadata.unwrap_or(true);
-    let metadata = new_metadata(found.object.metadata.clone().unwrap_or_default(), route, copies, cx);
+    let metadata = new_metadata(found.object.metadata.unwrap_or_default(), params, cx);
     let mime_type = metadata.get("mimetype").and_then(Value::as_str).unwrap_or_default();
     mime::check_storable(mime_type)?;
     mime::check_allowed(mime_type, bucket.allowed_mime_types.as_deref().unwrap_or_default())?;
     let metadata = Value::Object(metadata);
-    let user_metadata = match copies {
-        true => found.object.user_metadata.clone(),
-        false => cx.header("x-metadata").and_then(decoded_metadata),
-    };
-    let (id, upsert) = (random_uuid(), cx.wants_upsert());
+    let user_metadata = params.user_metadata.clone().unwrap_or(found.object.user_metadata);
+    let (id, upsert) = (random_uuid(), params.upsert);
     let place = Location {
         project: cx.project.project_ref.clone(),
         bucket: to.bucket.clone(),
@@ -70,7 +118,7 @@ async fn try_copy(cx: &Cx, from: &ObjectPath, to: &ObjectPath, route: &Route) ->
     };
     let statement = if upsert { object::object_upsert(&new) } else { object::object_insert(&new) };
     let (shared, project, database) = (cx.shared.clone(), cx.project.clone(), cx.database.clone());
-    let (session, source, size) = (cx.session(OPERATION), found.location.clone(), found.content.size);
+    let (session, source, size) = (cx.session(params.operation), found.location, found.content.size);
     let version = place.version.as_str().to_owned();
     // Goes on when the client hangs up, so that no file is left without a row.
     let copying = cx.shared.config.tasks.spawn(async move {
@@ -89,29 +137,16 @@ async fn try_copy(cx: &Cx, from: &ObjectPath, to: &ObjectPath, route: &Route) ->
         Ok(id)
     });
     let id = copying.await.map_err(|_| Error::Internal("a copy was aborted"))??;
-    json_answer(&json!({
-        "Id": id,
-        "Key": format!("{}/{}", to.bucket, to.key),
-        "id": id,
-        "name": to.key.as_str(),
-        "bucket_id": to.bucket.as_str(),
-        "owner": cx.owner.clone().unwrap_or_default(),
-        "owner_id": cx.owner.clone().unwrap_or_default(),
-        "version": version,
-        "metadata": metadata,
-        "user_metadata": user_metadata,
-    }))
+    Ok(Copied { id, version, metadata, user_metadata })
 }
 
 /// What the new row says of its content.
-fn new_metadata(mut metadata: Map<String, Value>, route: &Route, copies: bool, cx: &Cx) -> Map<String, Value> {
-    if !copies && let Some(new) = &route.metadata {
-        if let Some(text) = &new.cache_control {
-            metadata.insert("cacheControl".to_owned(), text.clone().into());
-        }
-        if let Some(text) = &new.mimetype {
-            metadata.insert("mimetype".to_owned(), text.clone().into());
-        }
+fn new_metadata(mut metadata: Map<String, Value>, params: &CopyParams, cx: &Cx) -> Map<String, Value> {
+    if let Some(text) = &params.cache_control {
+        metadata.insert("cacheControl".to_owned(), text.clone().into());
+    }
+    if let Some(text) = &params.mime_type {
+        metadata.insert("mimetype".to_owned(), text.clone().into());
     }
     metadata.insert("lastModified".to_owned(), iso_8601(cx.shared.config.clock.unix_seconds()).into());
     metadata

@@ -138,7 +138,7 @@ pub(crate) async fn readable(cx: &Cx, at: &ObjectPath, object: Object) -> Result
     Ok(Readable { object, content, location })
 }
 
-async fn respond(cx: &Cx, found: &Readable, expires: Option<i64>) -> Result<Response, Error> {
+pub(crate) async fn respond(cx: &Cx, found: &Readable, expires: Option<i64>) -> Result<Response, Error> {
     let (content, modified) = (&found.content, found.object.modified.unwrap_or_default());
     let request = &cx.parts.headers;
     let mut response = Response::new(Body::empty());
@@ -182,7 +182,7 @@ fn asked(request: &HeaderMap, content: &Content, modified: i64) -> Asked {
 }
 
 /// The headers that say what the content is.
-fn describe(response: &mut Response, found: &Readable, expires: Option<i64>, download: Option<&str>) {
+pub(crate) fn describe(response: &mut Response, found: &Readable, expires: Option<i64>, download: Option<&str>) {
     let content = &found.content;
     let (mime, opens) = served_type(&content.mime_type);
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -208,7 +208,7 @@ fn describe(response: &mut Response, found: &Readable, expires: Option<i64>, dow
 }
 
 /// The type a content is sent with, and whether a browser may open it: what it would run as a page never is one.
-fn served_type(mime: &str) -> (Cow<'_, str>, bool) {
+pub(crate) fn served_type(mime: &str) -> (Cow<'_, str>, bool) {
     let essence = crate::mime::essence(mime);
     if essence.contains("text/html") {
         // As upstream does.

@@ -12,6 +12,7 @@ use web::limits::BodyError;
 use web::{Protocol, WireError};
 
 use crate::backend::BackendError;
+use crate::s3::PayloadError;
 
 /// Everything a client can be told, and the private cause behind it.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,12 @@ pub enum Error {
     /// The project's quota; holds it, in bytes.
     #[error("the project's {0} bytes are used up")]
     QuotaExceeded(u64),
+    /// A content that is no image, or none that may be transformed; says why.
+    #[error("image: {0}")]
+    InvalidImage(&'static str),
+    /// Too much of something at once; says of what.
+    #[error("busy: {0}")]
+    Busy(&'static str),
     #[error("too many uploads at once")]
     TooManyUploads,
     #[error("the disk is nearly full")]
@@ -100,6 +107,9 @@ pub enum Error {
     /// The request's body is not what its form says it is.
     #[error("malformed body: {0}")]
     MalformedBody(&'static str),
+    /// The content is not what its S3 client signed or announced.
+    #[error("content")]
+    Payload(#[source] PayloadError),
     /// PostgreSQL said no.
     #[error("database: {public}")]
     Database { status: u16, code: &'static str, public: Cow<'static, str>, cause: pg::Error },
@@ -155,6 +165,8 @@ impl Error {
             Self::QuotaExceeded(limit) => {
                 entry(413, "Payload too large", format!("The project's storage quota of {limit} bytes is used up"))
             }
+            Self::InvalidImage(what) => entry(422, "InvalidImage", *what),
+            Self::Busy(what) => entry(503, "SlowDown", *what),
             Self::TooManyUploads => entry(429, "SlowDown", "Too many uploads are in progress, try again later"),
             Self::DiskFull => entry(503, "SlowDown", "The server's disk is nearly full: uploads are refused"),
             Self::AccessDenied(message) => entry(403, "Unauthorized", message.clone()),
@@ -186,6 +198,7 @@ impl Error {
                 entry(400, "InvalidRequest", "The request body ended before it was complete")
             }
             Self::MalformedBody(what) => entry(400, "InvalidRequest", *what),
+            Self::Payload(_) => entry(400, "InvalidRequest", "The content is not what was announced"),
             Self::Database { status, code, public, .. } => entry(*status, code, public.clone()),
             Self::Backend(BackendError::Full(_)) => {
                 entry(503, "SlowDown", "The server's disk is full: uploads are refused")
@@ -200,7 +213,7 @@ impl Error {
         StatusCode::from_u16(self.entry().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    #[cfg(test)]
+    /// What a client may read.
     pub(crate) fn public_message(&self) -> Cow<'static, str> {
         self.entry().message
     }
@@ -215,6 +228,40 @@ impl Error {
         let mut response = web::respond(&Shaped { error: self, shape: Shape::Tus });
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
+    }
+
+    /// Headers of an error, whatever its shape.
+    pub(crate) fn headers(&self, headers: &mut HeaderMap) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            Error::DiskFull | Error::Backend(BackendError::Full(_)) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+            }
+            Error::TooManyUploads | Error::Busy(_) | Error::Body(BodyError::NoRoom) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Error::InvalidRange { size } => {
+                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
+                    headers.insert(header::CONTENT_RANGE, value);
+                }
+            }
+            // The rest of the body is not read, so the connection cannot be used again.
+            Error::TooLarge { .. } | Error::QuotaExceeded(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+    }
+
+    /// What really happened; never shown to a client.
+    pub(crate) fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Database { cause, .. } => Some(cause),
+            Self::Backend(cause) => Some(cause),
+            Self::Body(cause) => Some(cause),
+            Self::Internal(_) | Self::FileMissing => Some(self),
+            _ => None,
+        }
     }
 }
 
@@ -276,35 +323,11 @@ impl WireError for Shaped<'_> {
     }
 
     fn headers(&self, headers: &mut HeaderMap) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        match self.error {
-            Error::DiskFull | Error::Backend(BackendError::Full(_)) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-            }
-            Error::TooManyUploads | Error::Body(BodyError::NoRoom) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            Error::InvalidRange { size } => {
-                if let Ok(value) = HeaderValue::try_from(format!("bytes */{size}")) {
-                    headers.insert(header::CONTENT_RANGE, value);
-                }
-            }
-            // The rest of the body is not read, so the connection cannot be used again.
-            Error::TooLarge { .. } | Error::QuotaExceeded(_) => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
-        }
+        self.error.headers(headers);
     }
 
     fn cause(&self) -> Option<&(dyn StdError + 'static)> {
-        match self.error {
-            Error::Database { cause, .. } => Some(cause),
-            Error::Backend(cause) => Some(cause),
-            Error::Body(cause) => Some(cause),
-            Error::Internal(_) | Error::FileMissing => Some(self.error),
-            _ => None,
-        }
+        self.error.cause()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Files of every project, compatible with supabase/storage: buckets and objects over REST, resumable uploads (TUS), signed
-//! links. One service for all projects.
+//! Files of every project, compatible with supabase/storage: buckets and objects over REST, resumable uploads (TUS), the
+//! S3 protocol, signed links. One service for all projects.
 //!
 //! A request is parsed ([`route`]), decided by the project's own policies (each statement runs as the caller, see
 //! [`database`]), and acted out on a [`backend`], which keeps contents under versions that never change. Rows say which
@@ -22,13 +22,16 @@ mod error;
 mod key;
 mod list;
 mod maintain;
+pub mod migrate;
 mod mime;
 mod quota;
 mod range;
 pub mod reconcile;
 mod remove;
+mod render;
 mod request;
 mod route;
+mod s3;
 mod sign;
 mod store;
 mod sweep;
@@ -43,15 +46,17 @@ use axum::response::Response;
 use base::{Clock, WriteGate};
 use pg::ServicePools;
 use tokio_util::task::TaskTracker;
-use web::HttpService;
+use web::{ApiKeyCheck, HttpService};
 
 use crate::backend::{SharedBackend, Staging};
 use crate::disk::DiskGuard;
 pub use crate::error::Error;
 pub use crate::key::{BucketId, ObjectKey, Version};
 use crate::quota::{Quotas, UploadSlots};
+pub use crate::render::RenderLimits;
+use crate::render::Renderer;
 use crate::request::Cx;
-use crate::route::{Access, Route};
+use crate::route::Route;
 use crate::sweep::Sweeper;
 use crate::tus::UploadLocks;
 
@@ -78,6 +83,10 @@ pub struct StorageConfig {
     /// Uploads under way at once, of all projects and of one.
     pub max_uploads: usize,
     pub max_uploads_per_project: usize,
+    /// Verifies the session tokens of S3 clients.
+    pub keys: Arc<ApiKeyCheck>,
+    /// What transforming images may cost.
+    pub render: RenderLimits,
     /// Knows the tasks that outlive a request.
     pub tasks: TaskTracker,
     pub clock: Clock,
@@ -97,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) uploads: UploadSlots,
     pub(crate) sweeper: Sweeper,
     pub(crate) resumable: UploadLocks,
+    pub(crate) renderer: Renderer,
 }
 
 impl Storage {
@@ -107,6 +117,7 @@ impl Storage {
             uploads: UploadSlots::new(config.max_uploads, config.max_uploads_per_project),
             sweeper: Sweeper::default(),
             resumable: UploadLocks::default(),
+            renderer: Renderer::new(config.render),
             config,
         };
         Self { shared: Arc::new(shared) }
@@ -133,6 +144,9 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Response {
     }
     if route == Route::Options {
         return tus::options();
+    }
+    if route == Route::S3 {
+        return s3::handle(cx, body).await;
     }
     let answer = Box::pin(answer(&cx, route, body)).await;
     answer.unwrap_or_else(|error| error.respond())
@@ -161,11 +175,10 @@ async fn answer(cx: &Cx, route: Route, body: axum::body::Body) -> Result<Respons
         Route::SignMany(bucket) => sign::sign_urls(cx, &bucket, body).await,
         Route::SignUpload(at) => sign::sign_upload_url(cx, &at).await,
         Route::PurgeCache => remove::purge_cache(cx),
+        Route::Render { at, access } => render::render_image(cx, at, access).await,
         Route::Verify => verify::verify(cx, body).await,
-        Route::Render { access: Access::Public | Access::Caller | Access::Signed, .. } => {
-            Err(Error::NotBuilt("Image transformation"))
+        Route::S3 | Route::Options | Route::Resumable { .. } => {
+            Err(Error::Internal("a route that is answered elsewhere"))
         }
-        Route::S3 => Err(Error::NotBuilt("The S3 protocol")),
-        Route::Options | Route::Resumable { .. } => Err(Error::Internal("a route that is answered elsewhere")),
     }
 }

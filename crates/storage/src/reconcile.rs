@@ -17,6 +17,7 @@ use crate::backend::{BackendError, Found, Location, blocking};
 use crate::database::Database;
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey, Version};
+use crate::s3;
 use crate::store;
 use crate::store::removal::{self, Recorded};
 use crate::tus;
@@ -89,6 +90,8 @@ impl Storage {
             let root = self.shared.config.staging.root();
             report.expired_uploads = tus::remove_expired(root, &project.project_ref, now).await? as u64;
             self.remove_stale_uploads(project, now - scope.grace).await?;
+            let project_ref = &project.project_ref;
+            report.expired_uploads += s3::remove_stale(&self.shared, project_ref, &database, now - scope.grace).await?;
         }
         let mut orphans = self.find_orphans(project, &database, now - scope.grace, &mut report).await?;
         self.check_rows(project, &database, scope, &mut orphans, &mut report).await?;

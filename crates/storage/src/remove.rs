@@ -50,7 +50,7 @@ pub(crate) async fn delete_objects(cx: &Cx, bucket: &BucketId, body: Body) -> Re
     Ok(json_bytes(list.ok_or(Error::Internal("a list without a row"))?))
 }
 
-fn removed(cx: &Cx) {
+pub(crate) fn removed(cx: &Cx) {
     cx.shared.quotas.forget(&cx.project.project_ref);
     cx.shared.sweep(&cx.project, &cx.database);
 }

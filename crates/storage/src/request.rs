@@ -35,6 +35,13 @@ struct Subject {
     sub: Option<String>,
 }
 
+fn subject(caller: &Caller) -> Option<String> {
+    match caller.credential {
+        Credential::UserToken => serde_json::from_str::<Subject>(&caller.claims).ok().and_then(|s| s.sub),
+        _ => None,
+    }
+}
+
 impl Cx {
     pub(crate) fn new(shared: Arc<Shared>, request: Request) -> Result<(Self, Body), Error> {
         let (parts, body) = request.into_parts();
@@ -44,11 +51,14 @@ impl Cx {
             return Err(Error::Internal("a request came without project or caller"));
         };
         let database = Database::new(shared.config.pools.of(&project));
-        let owner = match caller.credential {
-            Credential::UserToken => serde_json::from_str::<Subject>(&caller.claims).ok().and_then(|s| s.sub),
-            _ => None,
-        };
+        let owner = subject(&caller);
         Ok((Self { shared, project, caller, parts, database, owner }, body))
+    }
+
+    /// Goes on as the caller that a signature proved.
+    pub(crate) fn act_as(&mut self, caller: Caller) {
+        self.owner = subject(&caller);
+        self.caller = caller;
     }
 
     /// The caller's session for one operation.

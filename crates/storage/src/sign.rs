@@ -13,6 +13,7 @@ use crate::database::Session;
 use crate::download;
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey};
+use crate::render::Transform;
 use crate::request::{Cx, json as json_answer, read_json};
 use crate::route::ObjectPath;
 use crate::store;
@@ -28,6 +29,8 @@ const MOST_PATHS: usize = 1_000;
 
 const DOWNLOAD: &str = "download";
 const UPLOAD: &str = "upload";
+/// The claim that says how an image is transformed.
+const TRANSFORM: &str = "transformations";
 
 /// Clients in Python send the number as text.
 #[derive(Deserialize)]
@@ -97,7 +100,29 @@ pub(crate) fn check_download(cx: &Cx, at: &ObjectPath) -> Result<i64, Error> {
         .query("token")
         .ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
     let claims = check(cx, &token, at, DOWNLOAD)?;
+    if claims.contains_key(TRANSFORM) {
+        return Err(Error::InvalidSignature("The token is for a transformed image"));
+    }
     Ok(claims.get("exp").and_then(Value::as_i64).unwrap_or_default())
+}
+
+/// The right that a token for a transformed image gives.
+pub(crate) struct RenderRight {
+    /// Unix seconds.
+    pub(crate) expires: i64,
+    pub(crate) transform: String,
+}
+
+/// Checks the token in the query of a transformed image. A token for the original is good for what is made of it, too.
+pub(crate) fn check_render(cx: &Cx, at: &ObjectPath) -> Result<RenderRight, Error> {
+    let token = cx
+        .query("token")
+        .ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
+    let claims = check(cx, &token, at, DOWNLOAD)?;
+    Ok(RenderRight {
+        expires: claims.get("exp").and_then(Value::as_i64).unwrap_or_default(),
+        transform: claims.get(TRANSFORM).and_then(Value::as_str).unwrap_or_default().to_owned(),
+    })
 }
 
 /// The right that a token for an upload gives.
@@ -117,13 +142,25 @@ pub(crate) fn check_upload(cx: &Cx, token: &str, at: &ObjectPath) -> Result<Uplo
 pub(crate) async fn sign_url(cx: &Cx, at: &ObjectPath, body: Body) -> Result<Response, Error> {
     let params: SignParams = read_json(cx, body).await?;
     let seconds = params.seconds(cx)?;
-    if params.transform.as_ref().is_some_and(|transform| !transform.is_empty()) {
-        return Err(Error::NotBuilt("Image transformation"));
-    }
+    let transform = match params.transform.as_ref().filter(|transform| !transform.is_empty()) {
+        None => None,
+        Some(_) if !cx.project.storage.features.image_transformation_enabled() => {
+            return Err(Error::FeatureNotEnabled("imageTransformation"));
+        }
+        Some(transform) => Some(Transform::of_json(transform)?),
+    };
     if download::find_as_caller(cx, &at.bucket, &at.key, "storage.object.sign").await?.is_none() {
         return Err(Error::NoSuchKey);
     }
-    json_answer(&json!({"signedURL": signed_url(cx, &at.bucket, at.key.as_str(), seconds)?}))
+    let url = match transform {
+        None => signed_url(cx, &at.bucket, at.key.as_str(), seconds)?,
+        Some(transform) => {
+            let url = format!("{}/{}", at.bucket, at.key);
+            let claims = json!({"url": url, "scope": DOWNLOAD, TRANSFORM: transform.text()});
+            format!("/render/image/sign/{url}?token={}", token(cx, claims, seconds)?)
+        }
+    };
+    json_answer(&json!({"signedURL": url}))
 }
 
 fn signed_url(cx: &Cx, bucket: &BucketId, key: &str, seconds: i64) -> Result<String, Error> {

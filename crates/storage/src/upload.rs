@@ -45,6 +45,8 @@ pub(crate) struct Target {
 pub(crate) struct Stored {
     /// The row's id.
     pub(crate) id: String,
+    /// With its quotes.
+    pub(crate) etag: String,
 }
 
 pub(crate) async fn upload_object(cx: &Cx, at: ObjectPath, update: bool, body: Body) -> Result<Response, Error> {
@@ -58,22 +60,22 @@ pub(crate) async fn upload_object(cx: &Cx, at: ObjectPath, update: bool, body: B
 
 /// Receives a content and stores it.
 pub(crate) async fn receive(cx: &Cx, target: Target, body: Body) -> Result<Stored, Error> {
+    let mut upload = Upload::open(cx, body).await?;
+    receive_upload(cx, target, &mut upload).await
+}
+
+/// The same for an upload that was opened.
+pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload) -> Result<Stored, Error> {
     let _slot = cx.shared.uploads.enter(&cx.project.project_ref)?;
     let bucket = find_bucket(&cx.database, &target.at.bucket).await?;
     let limit = size_limit(&cx.project, &bucket, &target.at.key);
-    let mut upload = Upload::open(cx, body).await?;
     let allowed = bucket.allowed_mime_types.unwrap_or_default();
     mime::check_storable(&upload.info.mime_type)?;
     let sniffs = !allowed.is_empty() && !target.at.key.is_empty_folder();
     if sniffs {
         mime::check_allowed(&upload.info.mime_type, &allowed)?;
     }
-    if upload.length.is_some_and(|length| length > limit) {
-        return Err(Error::TooLarge { limit });
-    }
-    let expected = upload.body_length.unwrap_or_default().min(limit);
-    cx.shared.disk.check(expected)?;
-    cx.shared.quotas.check(&cx.project, &cx.database, upload.length.unwrap_or_default()).await?;
+    check_room(cx, upload.length, upload.body_length, limit).await?;
     let small = upload.length.is_some_and(|length| length <= SMALL);
     if !small {
         let permit = Permit {
@@ -86,6 +88,33 @@ pub(crate) async fn receive(cx: &Cx, target: Target, body: Body) -> Result<Store
         };
         permit.ask(&cx.database, &target.session).await?;
     }
+    let mut staged = stage(cx, upload, limit).await?;
+    if sniffs {
+        mime::check_content(&upload.info.mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
+    }
+    let finish = Finish {
+        shared: cx.shared.clone(),
+        project: cx.project.clone(),
+        database: cx.database.clone(),
+        target,
+        info: upload.info.clone(),
+        user_metadata: upload.user_metadata.take(),
+        parts: None,
+    };
+    finish.detached(staged).await
+}
+
+/// Whether there may be room for an upload, by what it says of the content's length and of its body's.
+pub(crate) async fn check_room(cx: &Cx, length: Option<u64>, body: Option<u64>, limit: u64) -> Result<(), Error> {
+    if length.is_some_and(|length| length > limit) {
+        return Err(Error::TooLarge { limit });
+    }
+    cx.shared.disk.check(body.unwrap_or_default().min(limit))?;
+    cx.shared.quotas.check(&cx.project, &cx.database, length.unwrap_or_default()).await
+}
+
+/// Receives a content of at most `limit` bytes.
+pub(crate) async fn stage(cx: &Cx, upload: &mut Upload, limit: u64) -> Result<StagedFile, Error> {
     let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref);
     let mut looked = 0;
     while let Some(piece) = upload.next().await? {
@@ -99,18 +128,7 @@ pub(crate) async fn receive(cx: &Cx, target: Target, body: Body) -> Result<Store
         }
         staged.write(piece).await?;
     }
-    if sniffs {
-        mime::check_content(&upload.info.mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
-    }
-    let finish = Finish {
-        shared: cx.shared.clone(),
-        project: cx.project.clone(),
-        database: cx.database.clone(),
-        target,
-        info: upload.info,
-        user_metadata: upload.user_metadata,
-    };
-    finish.detached(staged).await
+    Ok(staged)
 }
 
 /// The bucket as the service sees it.
@@ -168,6 +186,8 @@ pub(crate) struct Finish {
     pub(crate) target: Target,
     pub(crate) info: ContentInfo,
     pub(crate) user_metadata: Option<Value>,
+    /// The entity tag (with its quotes) of a content that came in parts of the S3 protocol.
+    pub(crate) parts: Option<String>,
 }
 
 impl Finish {
@@ -185,7 +205,12 @@ impl Finish {
         self.shared.quotas.check(&self.project, &self.database, digest.size).await?;
         // What is large is on the disk before the transaction begins, which then is short.
         staged.sync().await?;
-        let metadata = content::metadata(&self.info, &digest, self.shared.config.clock.unix_seconds());
+        let mut metadata = content::metadata(&self.info, &digest, self.shared.config.clock.unix_seconds());
+        let mut etag = digest.etag();
+        if let Some(of_parts) = self.parts {
+            metadata["eTag"] = of_parts.as_str().into();
+            metadata["contentMd5"] = std::mem::replace(&mut etag, of_parts).into();
+        }
         let location = Location {
             project: self.project.project_ref.clone(),
             bucket: self.target.at.bucket.clone(),
@@ -218,7 +243,7 @@ impl Finish {
         if self.target.upsert {
             self.shared.sweep(&self.project, &self.database);
         }
-        Ok(Stored { id })
+        Ok(Stored { id, etag })
     }
 }
 

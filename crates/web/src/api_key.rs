@@ -206,6 +206,15 @@ impl ApiKeyCheck {
         }
     }
 
+    /// Who a token is for that came where no key belongs (the session token of S3): a JWT of a user or of a role.
+    /// `now` is in Unix seconds.
+    pub fn verify_token(&self, project: &Project, token: &str, now: i64) -> Result<Caller, KeyError> {
+        if api_key::is_opaque(token) {
+            return Err(KeyError::Jwt(JwtError::Malformed));
+        }
+        Ok(self.verify(project, token, now)?.caller.clone())
+    }
+
     /// A credential that has to be one of the project's keys.
     fn key(&self, project: &Project, key: &str, now: i64) -> Result<Caller, KeyError> {
         let verified = self.verify(project, key, now)?;

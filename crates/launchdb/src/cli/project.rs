@@ -36,6 +36,7 @@ pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
             run_sql(source, &project, &sql, read_only)
         }
         ProjectCommand::Keys(command) => keys(source, command),
+        ProjectCommand::S3Keys(command) => super::s3_keys::run(source, command),
         ProjectCommand::Domains(command) => super::domains::run(source, command),
         ProjectCommand::Extensions(command) => super::extensions::run(source, command),
     }
@@ -79,7 +80,7 @@ pub fn project_path(client: &Client, id_or_name: &str) -> Result<String, Exit> {
 }
 
 /// Every project of the owner, page by page.
-fn all_projects(client: &Client, include_deleted: bool) -> Result<Vec<Value>, Exit> {
+pub fn all_projects(client: &Client, include_deleted: bool) -> Result<Vec<Value>, Exit> {
     let mut all = Vec::new();
     let mut offset = Some(0);
     while let Some(at) = offset {

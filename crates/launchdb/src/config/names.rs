@@ -4,6 +4,9 @@
 pub(super) const KNOWN_NAMES: &[&str] = &[
     "ACCESS_TOKEN_TTL",
     "ACME_EMAIL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
     "BACKUP_ENCRYPTION_KEY",
     "BACKUP_RETENTION_DAYS",
     "CORS_ORIGIN",
@@ -77,7 +80,13 @@ pub(super) const KNOWN_NAMES: &[&str] = &[
     "SMTP_PASSWORD",
     "SMTP_PORT",
     "SMTP_USER",
+    "STORAGE_BACKEND",
     "STORAGE_PATH",
+    "STORAGE_S3_BUCKET",
+    "STORAGE_S3_ENDPOINT",
+    "STORAGE_S3_FORCE_PATH_STYLE",
+    "STORAGE_S3_PREFIX",
+    "STORAGE_S3_REGION",
 ];
 
 /// Whether a variable is meant for us; a `LAUNCHDB_` name that is not listed is a misspelling.

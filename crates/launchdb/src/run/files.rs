@@ -6,12 +6,13 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use base::{Clock, WriteGate};
 use pg::ServicePools;
-use storage::backend::{FsBackend, Staging};
-use storage::{Storage, StorageConfig};
+use storage::backend::{FsBackend, S3Backend, S3Config, SharedBackend, Staging};
+use storage::{RenderLimits, Storage, StorageConfig};
 use tokio_util::task::TaskTracker;
+use web::ApiKeyCheck;
 
 use crate::config::Config;
-use crate::config::files::SYSTEM_STORAGE_FOLDER;
+use crate::config::files::{FilesBackend, SYSTEM_STORAGE_FOLDER};
 use crate::exit::{self, Exit, ResultExt as _};
 
 /// The folder of all projects' files.
@@ -23,29 +24,59 @@ fn folder(config: &Config, data: Option<&Path>) -> PathBuf {
     }
 }
 
+/// The disk of all projects' files, made when it is missing.
+pub fn disk(config: &Config, data: Option<&Path>) -> Result<FsBackend, Exit> {
+    let folder = folder(config, data);
+    FsBackend::open(&folder)
+        .with_context(|| format!("the folder for files, {}, cannot be used (STORAGE_PATH)", folder.display()))
+        .exit(exit::CONFIG)
+}
+
+/// The store that the configuration names.
+pub fn store(config: &Config) -> Result<S3Backend, Exit> {
+    let store = config.files.store.as_ref();
+    let store = store.ok_or_else(|| Exit::message(exit::CONFIG, "STORAGE_S3_BUCKET is not set"))?;
+    let opened = S3Backend::open(&S3Config {
+        bucket: store.bucket.clone(),
+        endpoint: store.endpoint.clone(),
+        region: store.region.clone(),
+        access_key_id: store.access_key_id.clone(),
+        secret_access_key: store.secret_access_key.clone(),
+        session_token: store.session_token.clone(),
+        path_style: store.path_style,
+        prefix: store.prefix.clone(),
+    });
+    opened.context("the store for files cannot be used (STORAGE_S3_...)").exit(exit::CONFIG)
+}
+
 /// Makes the service; nothing is read or written yet but the folder made.
 pub(super) fn open(
     config: &Config,
     data: Option<&Path>,
     public_url: &str,
     pools: &Arc<ServicePools>,
+    keys: &Arc<ApiKeyCheck>,
     write_gate: &WriteGate,
     tasks: &TaskTracker,
 ) -> Result<Storage, Exit> {
-    let folder = folder(config, data);
-    let backend = FsBackend::open(&folder)
-        .with_context(|| format!("the folder for files, {}, cannot be used (STORAGE_PATH)", folder.display()))
-        .exit(exit::CONFIG)?;
+    let disk = disk(config, data)?;
+    let staging = Staging::new(disk.root());
+    let backend: SharedBackend = match config.files.backend {
+        FilesBackend::Disk => Arc::new(disk),
+        FilesBackend::S3 => Arc::new(store(config)?),
+    };
     Ok(Storage::new(StorageConfig {
         pools: pools.clone(),
-        staging: Staging::new(backend.root()),
-        backend: Arc::new(backend),
+        staging,
+        backend,
         disk_reserve: config.files.disk_reserve,
         write_gate: write_gate.clone(),
         public_url: public_url.to_owned(),
         signed_url_ttl: config.files.signed_url_ttl,
         max_uploads: config.files.max_uploads,
         max_uploads_per_project: config.files.max_uploads.div_ceil(2),
+        keys: keys.clone(),
+        render: RenderLimits::default(),
         tasks: tasks.clone(),
         clock: Clock::system(),
     }))

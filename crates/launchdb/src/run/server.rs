@@ -197,7 +197,8 @@ async fn run_services(
         pools.clone(),
         projects.clone(),
     );
-    let files = files::open(config, storage.data_path(), &urls.public, &pools, &write_gate, &tasks)?;
+    let keys = Arc::new(ApiKeyCheck::new());
+    let files = files::open(config, storage.data_path(), &urls.public, &pools, &keys, &write_gate, &tasks)?;
     let auth = Auth::new(AuthConfig {
         public_url: urls.public.clone(),
         pools: pools.clone(),
@@ -280,17 +281,8 @@ async fn run_services(
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 
-    let services = Services {
-        platform: platform.clone(),
-        directory,
-        engine,
-        auth,
-        pools,
-        files,
-        projects,
-        board,
-        keys: Arc::new(ApiKeyCheck::new()),
-    };
+    let services =
+        Services { platform: platform.clone(), directory, engine, auth, pools, files, projects, board, keys };
     let result =
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
 

@@ -12,6 +12,7 @@ pub(crate) mod domain;
 pub(crate) mod extension;
 pub(crate) mod owner;
 pub(crate) mod project;
+pub(crate) mod s3_key;
 pub(crate) mod secret;
 pub(crate) mod settings;
 pub(crate) mod usage;

@@ -11,6 +11,7 @@ mod owners;
 mod projects;
 mod required_fields;
 mod routes;
+mod s3_keys;
 mod settings;
 mod sql;
 

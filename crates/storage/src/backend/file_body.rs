@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 /// Bytes that are read at once.
 const PIECE: usize = 256 * 1024;
 
-pub(super) struct FileBody {
+pub(crate) struct FileBody {
     file: Arc<File>,
     range: Range<u64>,
     /// The system reads without waiting.
@@ -28,7 +28,7 @@ pub(super) struct FileBody {
 }
 
 impl FileBody {
-    pub(super) fn new(file: File, range: Range<u64>) -> Self {
+    pub(crate) fn new(file: File, range: Range<u64>) -> Self {
         Self { file: Arc::new(file), range, nowait: true, reading: None }
     }
 

@@ -22,7 +22,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::file_body::FileBody;
-use super::layout::{Location, RESUMABLE, STAGING, key_of_folders, version_of_file};
+use super::layout::{Location, PARTS, RESUMABLE, STAGING, key_of_folders, version_of_file};
 use super::{Backend, BackendError, Found, Page, StagedFile, blocking};
 use crate::key::BucketId;
 
@@ -222,7 +222,7 @@ impl Walk<'_> {
         }
         names.sort_unstable();
         for name in names {
-            if path.is_empty() && matches!(name.as_str(), STAGING | RESUMABLE) {
+            if path.is_empty() && matches!(name.as_str(), STAGING | RESUMABLE | PARTS) {
                 continue;
             }
             if let Some(after) = self.after.as_ref().and_then(|after| after.get(path.len()))

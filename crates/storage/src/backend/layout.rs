@@ -11,7 +11,7 @@
 //! | `%<version>` | a version of the object whose folder it is in |
 //! | `%` | an empty segment (`a//b`, or `a/`) |
 //! | `<200 bytes>%` | the beginning of a longer segment, which goes on in the folder below |
-//! | `%staging`, `%tus` | in a project's folder: uploads on the way |
+//! | `%staging`, `%tus`, `%s3` | in a project's folder: uploads on the way |
 
 use base::ProjectRef;
 
@@ -25,6 +25,8 @@ const MARK: char = '%';
 pub const STAGING: &str = "%staging";
 /// Folder of a project's resumable uploads.
 pub const RESUMABLE: &str = "%tus";
+/// Folder of a project's uploads in parts, of the S3 protocol.
+pub const PARTS: &str = "%s3";
 
 /// One version of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,9 +4,10 @@
 //! Whatever the backend, a content is first received into a [`StagedFile`] on the local disk, so that its size and
 //! checksum are known and nothing half-received ever gets a place.
 
-mod file_body;
+pub(crate) mod file_body;
 pub mod fs;
 pub mod layout;
+pub mod s3;
 mod staged_file;
 
 use std::io;
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::fs::FsBackend;
 pub use self::layout::Location;
+pub use self::s3::{S3Backend, S3Config};
 pub(crate) use self::staged_file::create;
 pub use self::staged_file::{Digest, StagedFile, Staging};
 

@@ -237,6 +237,38 @@ impl StagedFile {
         Ok(())
     }
 
+    /// Keeps what was received at `path` on the same disk, where it outlives a crash; the folder is made when it is missing.
+    pub(crate) async fn keep(self, path: PathBuf) -> Result<(), BackendError> {
+        let mut unsynced = self.into_unsynced().await?;
+        blocking(move || {
+            let kept = unsynced.complete().and_then(|()| {
+                let folder = path.parent().ok_or(io::ErrorKind::InvalidInput).map_err(io::Error::from)?;
+                std::fs::create_dir_all(folder)?;
+                std::fs::rename(&unsynced.path, &path)?;
+                Ok(File::open(folder)?.sync_all()?)
+            });
+            if kept.is_err() {
+                let _ = std::fs::remove_file(&unsynced.path);
+            }
+            kept
+        })
+        .await
+    }
+
+    /// What was received, to be read from its beginning.
+    pub(crate) async fn into_readable(mut self) -> Result<Readable, BackendError> {
+        self.settle().await?;
+        self.placed = true;
+        let file = self.file.take();
+        let temporary = file.is_some().then(|| Temporary(std::mem::take(&mut self.path)));
+        Ok(Readable {
+            file,
+            temporary,
+            written: self.size - self.waiting_bytes as u64,
+            rest: std::mem::take(&mut self.waiting),
+        })
+    }
+
     /// The file with everything in it on the disk, for the thread that gives it its place. The file is the caller's from now
     /// on.
     pub(crate) async fn into_unsynced(mut self) -> Result<Unsynced, BackendError> {
@@ -274,6 +306,25 @@ impl Drop for StagedFile {
             }
             None => {}
         }
+    }
+}
+
+/// A content that has been received, for a backend that is not on this disk.
+pub(crate) struct Readable {
+    /// Holds the first `written` bytes, when there were many.
+    pub(crate) file: Option<File>,
+    pub(crate) written: u64,
+    pub(crate) rest: Vec<Bytes>,
+    /// Removes the file when it is dropped.
+    #[expect(dead_code, reason = "only dropped")]
+    temporary: Option<Temporary>,
+}
+
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -161,3 +161,17 @@ pub(crate) fn bucket_empty(id: &BucketId) -> Query {
         vec![text(id.as_str())],
     )
 }
+
+/// Buckets behind a name that begin with `prefix` and that the caller may see, as one JSON array of ids and times.
+pub(crate) fn bucket_page(prefix: &str, after: &str, limit: u64) -> Query {
+    query(
+        "select coalesce(json_agg(json_build_object('id', id,
+             'created', floor(extract(epoch from created_at))::bigint)), '[]')::text
+         from (
+             select id, created_at from storage.buckets
+             where starts_with(id, $1) and id collate \"C\" > $2 and type = 'STANDARD'
+             order by id collate \"C\" limit $3::bigint
+         ) as bucket",
+        vec![text(prefix), text(after), number(limit)],
+    )
+}

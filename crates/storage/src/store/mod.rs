@@ -5,6 +5,8 @@
 //! Rows come back as JSON texts; values are parameters in text form.
 
 pub(crate) mod bucket;
+pub(crate) mod listing;
+pub(crate) mod multipart;
 pub(crate) mod object;
 pub(crate) mod removal;
 

@@ -288,11 +288,12 @@ pub(crate) fn object_page(bucket: &BucketId, paging: &Paging) -> Query {
     )
 }
 
-/// By the service: bytes of all objects together.
+/// By the service: bytes of all objects together, and of the parts that wait for the rest of theirs.
 pub(crate) fn total_size() -> Query {
     query(
-        "select coalesce(sum(case when metadata ->> 'size' ~ '^[0-9]{1,18}$'
-             then (metadata ->> 'size')::bigint else 0 end), 0)::bigint
+        "select (coalesce(sum(case when metadata ->> 'size' ~ '^[0-9]{1,18}$'
+             then (metadata ->> 'size')::bigint else 0 end), 0)
+             + (select coalesce(sum(in_progress_size), 0) from storage.s3_multipart_uploads))::bigint
          from storage.objects",
         Vec::new(),
     )

@@ -57,7 +57,7 @@ pub(crate) fn recorded_page(bucket: &str, name: &str, limit: u64) -> Query {
     query(
         "select coalesce(json_agg(json_build_object('bucket_id', bucket_id, 'name', name, 'version', version,
              'size', case when metadata ->> 'size' ~ '^[0-9]{1,18}$' then (metadata ->> 'size')::bigint end,
-             'etag', metadata ->> 'eTag')), '[]')::text
+             'etag', coalesce(metadata ->> 'contentMd5', metadata ->> 'eTag'))), '[]')::text
          from (
              select * from storage.objects where bucket_id is not null and name is not null
                  and (bucket_id collate \"C\", name collate \"C\") > ($1, $2)

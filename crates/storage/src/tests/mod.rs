@@ -8,6 +8,9 @@ mod list;
 mod matrix;
 mod object;
 mod reconcile;
+mod render;
+mod s3;
+mod s3_multipart;
 mod sign;
 mod tus;
 
@@ -175,6 +178,7 @@ impl World {
             limits: LimitSettings::default(),
             storage: StorageSettings::default(),
             url_signing_key: Secret::new(derive_key(SECRET, b"links").to_vec()),
+            s3: base::project::S3Keys::default(),
             custom_domains: Vec::new(),
         };
         let root = ScratchDir::new();
@@ -190,6 +194,8 @@ impl World {
             signed_url_ttl: 3600,
             max_uploads: 64,
             max_uploads_per_project: 32,
+            keys: Arc::new(web::ApiKeyCheck::new()),
+            render: crate::RenderLimits::default(),
             tasks: tasks.clone(),
             clock: clock.clone(),
         };
