@@ -7,6 +7,7 @@ mod data_api_settings;
 mod dropin;
 mod prepared_statements;
 mod refusals;
+mod s3_store;
 mod schema_changes;
 mod server;
 
