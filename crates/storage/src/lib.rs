@@ -53,9 +53,9 @@ use crate::disk::DiskGuard;
 pub use crate::error::Error;
 pub use crate::key::{BucketId, ObjectKey, Version};
 use crate::quota::{Quotas, UploadSlots};
-use crate::request::Cx;
 pub use crate::render::RenderLimits;
 use crate::render::Renderer;
+use crate::request::Cx;
 use crate::route::Route;
 use crate::sweep::Sweeper;
 use crate::tus::UploadLocks;
@@ -177,6 +177,8 @@ async fn answer(cx: &Cx, route: Route, body: axum::body::Body) -> Result<Respons
         Route::PurgeCache => remove::purge_cache(cx),
         Route::Render { at, access } => render::render_image(cx, at, access).await,
         Route::Verify => verify::verify(cx, body).await,
-        Route::S3 | Route::Options | Route::Resumable { .. } => Err(Error::Internal("a route that is answered elsewhere")),
+        Route::S3 | Route::Options | Route::Resumable { .. } => {
+            Err(Error::Internal("a route that is answered elsewhere"))
+        }
     }
 }

@@ -115,7 +115,9 @@ pub(crate) struct RenderRight {
 
 /// Checks the token in the query of a transformed image. A token for the original is good for what is made of it, too.
 pub(crate) fn check_render(cx: &Cx, at: &ObjectPath) -> Result<RenderRight, Error> {
-    let token = cx.query("token").ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
+    let token = cx
+        .query("token")
+        .ok_or_else(|| Error::InvalidRequest("querystring must have required property 'token'".into()))?;
     let claims = check(cx, &token, at, DOWNLOAD)?;
     Ok(RenderRight {
         expires: claims.get("exp").and_then(Value::as_i64).unwrap_or_default(),

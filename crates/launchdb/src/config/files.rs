@@ -101,7 +101,11 @@ impl StoreConfig {
             Some("true") => true,
             Some("false") => false,
             Some(_) => {
-                reader.problem("STORAGE_S3_FORCE_PATH_STYLE", "has a value that cannot be used", "set it to true or false");
+                reader.problem(
+                    "STORAGE_S3_FORCE_PATH_STYLE",
+                    "has a value that cannot be used",
+                    "set it to true or false",
+                );
                 false
             }
         };
