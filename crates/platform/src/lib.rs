@@ -29,6 +29,7 @@ mod router;
 mod s3_keys;
 pub mod secrets;
 mod settings;
+mod signing_keys;
 mod sql;
 mod store;
 #[cfg(test)]

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use auth::{Auth, AuthConfig};
 use axum::Router;
 use axum::routing::{MethodRouter, get};
-use base::{ProjectRef, ProjectTable};
+use base::{Clock, ProjectRef, ProjectTable};
 use pg::{Budget, PoolConfig, ServicePools};
 use platform::database::PrepareError;
 use platform::provision::{ProvisionError, Provisioner};
@@ -50,6 +51,9 @@ const SERVICE_CONNECTIONS: usize = 6;
 const TASKS_DEADLINE: Duration = Duration::from_secs(2);
 /// What an end at once leaves for PostgreSQL, and for taking the command line's way in away.
 const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// Passwords of users that may wait for their turn: a second or two of hashing.
+const PASSWORD_QUEUE: usize = 64;
 
 /// What a start is asked for.
 pub(super) struct Start {
@@ -128,6 +132,7 @@ pub(super) struct Services {
     pub(super) platform: Option<Platform>,
     pub(super) directory: Directory,
     pub(super) engine: Arc<Engine>,
+    pub(super) auth: Auth,
     /// Connections of the services beside the data API.
     pub(super) pools: Arc<ServicePools>,
     pub(super) files: ::storage::Storage,
@@ -175,6 +180,15 @@ async fn run_services(
     let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
     let keys = Arc::new(ApiKeyCheck::new());
     let files = files::open(config, storage.data_path(), &urls.public, &pools, &keys, &write_gate, &tasks)?;
+    let auth = Auth::new(AuthConfig {
+        public_url: urls.public.clone(),
+        pools: pools.clone(),
+        clock: Clock::system(),
+        tasks: tasks.clone(),
+        write_gate: write_gate.clone(),
+        password_workers: None,
+        password_queue: PASSWORD_QUEUE,
+    });
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
@@ -224,7 +238,17 @@ async fn run_services(
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 
-    let services = Services { platform: platform.clone(), directory, engine, pools, files, projects, board, keys };
+    let services = Services {
+        platform: platform.clone(),
+        directory,
+        engine,
+        auth,
+        pools,
+        files,
+        projects,
+        board,
+        keys,
+    };
     let result =
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
 
