@@ -11,8 +11,13 @@ use crate::user::User;
 /// GoTrue's actions (`internal/models/audit_log_entry.go`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    ChallengeCreated,
+    EnrollFactor,
     FactorDeleted,
+    FactorUnenrolled,
     FactorUpdated,
+    IdentityLinked,
+    IdentityUnlinked,
     Login,
     Logout,
     TokenRevoked,
@@ -25,6 +30,7 @@ pub(crate) enum Action {
     UserRepeatedSignup,
     UserSignedUp,
     UserUpdatedPassword,
+    VerificationAttempted,
 }
 
 impl Action {
@@ -32,7 +38,13 @@ impl Action {
     fn entry(self) -> (&'static str, &'static str) {
         match self {
             Self::FactorDeleted => ("factor_deleted", "factor"),
+            Self::ChallengeCreated => ("challenge_created", "factor"),
+            Self::EnrollFactor => ("factor_in_progress", "factor"),
+            Self::FactorUnenrolled => ("factor_unenrolled", "factor"),
+            Self::VerificationAttempted => ("verification_attempted", "factor"),
             Self::FactorUpdated => ("factor_updated", "factor"),
+            Self::IdentityLinked => ("identity_linked", "user"),
+            Self::IdentityUnlinked => ("identity_unlinked", "user"),
             Self::Login => ("login", "account"),
             Self::Logout => ("logout", "account"),
             Self::TokenRevoked => ("token_revoked", "token"),

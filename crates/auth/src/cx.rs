@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::Request;
 use base::{AuthSettings, Caller, Project, RoleName};
@@ -32,6 +33,8 @@ pub(crate) struct Cx {
     pub(crate) headers: HeaderMap,
     pub(crate) query: Vec<(String, String)>,
     pub(crate) protocol: Protocol,
+    /// Whether a mail was put into the queue: the worker is told when the request is done.
+    pub(crate) mail_waits: AtomicBool,
 }
 
 impl Cx {
@@ -51,6 +54,7 @@ impl Cx {
             query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
             protocol: Protocol::auth(headers),
             headers: headers.clone(),
+            mail_waits: AtomicBool::new(false),
             shared: shared.clone(),
             project,
             caller,

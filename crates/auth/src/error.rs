@@ -244,6 +244,13 @@ impl Error {
         self
     }
 
+    /// The same under another code, with its usual status.
+    #[must_use]
+    pub fn with_code(mut self, code: ErrorCode) -> Self {
+        self.0.code = code;
+        self.with_status(code.entry().1)
+    }
+
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);

@@ -1,4 +1,6 @@
-//! Hooks: what a project wants to decide itself, as a function of its database.
+//! Hooks: what a project wants to decide itself, as a function of its database or at an address on the web.
+
+pub(crate) mod https;
 
 use base::auth_settings::HookSettings;
 use http::StatusCode;
@@ -22,7 +24,10 @@ pub(crate) async fn run(
 ) -> Result<Value, Error> {
     let failed = |what: String| Error::new(ErrorCode::UnexpectedFailure, what);
     let Some(path) = hook.uri.strip_prefix(FUNCTIONS) else {
-        return Err(failed(format!("The {name} hook is at an address that this version cannot call")));
+        let config = &cx.shared.config;
+        let project = cx.project.project_ref.as_str();
+        let output = https::call(&config.outbound, &config.clock, project, name, hook, event).await?;
+        return refusal(&output).map_or(Ok(output), Err);
     };
     let Some((schema, function)) = path
         .split_once('/')
@@ -51,4 +56,24 @@ fn refusal(output: &Value) -> Option<Error> {
     let status = status.and_then(|code| StatusCode::from_u16(code).ok()).filter(|code| code.as_u16() >= 400);
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Some(Error::new(ErrorCode::UnexpectedFailure, message.to_owned()).with_status(status))
+}
+
+/// What the worker of mails calls for projects whose mails a hook on the web sends.
+pub fn send_email_hook(outbound: outbound::Client, clock: base::Clock) -> mailer::SendHook {
+    std::sync::Arc::new(move |project, mail| {
+        let (outbound, clock) = (outbound.clone(), clock.clone());
+        Box::pin(async move {
+            let gone = || mailer::SendError::Retry("the send-mail hook is switched off".to_owned());
+            let hook = project.auth.hook("send_email").ok_or_else(gone)?;
+            let event = serde_json::json!({ "user": mail.data.get("user"), "email_data": mail.data.get("email_data") });
+            let id = project.project_ref.as_str();
+            let output = https::call(&outbound, &clock, id, "send_email", hook, &event)
+                .await
+                .map_err(|error| mailer::SendError::Retry(error.message().to_owned()))?;
+            match refusal(&output) {
+                Some(error) => Err(mailer::SendError::Refused(error.message().to_owned())),
+                None => Ok(()),
+            }
+        })
+    })
 }

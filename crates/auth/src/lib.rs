@@ -5,9 +5,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+mod account;
 mod admin;
 mod audit;
 mod authenticate;
+mod authorize;
+mod callback;
 mod captcha;
 mod config;
 mod contact;
@@ -15,16 +18,20 @@ mod cx;
 mod error;
 mod even_time;
 mod hook;
+mod identities;
 mod identity;
 mod invite;
 mod logout;
 mod magic_link;
 mod mail;
+mod mfa;
 mod one_time_token;
 mod otp;
 mod password;
 mod password_strength;
+mod phone;
 mod pkce;
+mod provider;
 mod rate_limit;
 mod reauthenticate;
 mod recover;
@@ -36,6 +43,7 @@ mod router;
 mod session;
 mod settings;
 mod signup;
+mod sms;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -43,7 +51,9 @@ mod timestamp;
 mod token;
 mod user;
 mod verify;
+mod webauthn;
 mod well_known;
 
 pub use config::{Auth, AuthConfig};
 pub use error::{Error, ErrorCode};
+pub use hook::send_email_hook;

@@ -1,6 +1,8 @@
 //! Mails to users: each carries a link and a code, and is written to the queue in the transaction that it is about, so that
 //! no crash loses one. A worker renders and sends them.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::cx::Cx;
@@ -12,7 +14,7 @@ use crate::redirect;
 use crate::store::Tx;
 use crate::store::mail::{self as store, NewMail};
 use crate::store::one_time_token::one_time_token_put_in_tx;
-use crate::store::user::{Sent, user_sent_in_tx};
+use crate::store::user::{Sent, user_reload_in_tx, user_sent_in_tx};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -127,6 +129,8 @@ pub(crate) async fn send_email_change(
 ) -> Result<(), Error> {
     let length = cx.settings().mailer_otp_length;
     user_sent_in_tx(tx, user.id, Sent::EmailChange(new_email), cx.now).await?;
+    // Hooks and templates see the change that begins.
+    let user = &user_reload_in_tx(tx, user.id).await?;
     let current = user.email().filter(|_| cx.settings().mailer_secure_email_change_enabled);
     for (address, purpose) in [(Some(new_email), Purpose::EmailChangeNew), (current, Purpose::EmailChangeCurrent)] {
         let Some(address) = address else { continue };
@@ -188,5 +192,6 @@ async fn enqueue(cx: &Cx, tx: &mut Tx, user: &User, letter: &Letter<'_>) -> Resu
         return hook::run(cx, Some(tx), "send_email", own, &event).await.map(drop);
     }
     let new = NewMail { user_id: Some(user.id), kind: letter.template, recipient: letter.recipient, data: &data };
+    cx.mail_waits.store(true, Ordering::Relaxed);
     store::mail_insert_in_tx(tx, &new, cx.now).await
 }

@@ -62,7 +62,15 @@ pub(crate) struct OneTimeToken {
 impl OneTimeToken {
     /// A token for what is sent to `address`, with a code of `length` digits.
     pub(crate) fn generate(cx: &Cx, address: &str, length: u32, pkce: bool) -> Self {
-        let code = digits(length);
+        Self::new(cx, address, digits(length), pkce)
+    }
+
+    /// A token with a code that is laid down.
+    pub(crate) fn of_code(cx: &Cx, address: &str, code: String) -> Self {
+        Self::new(cx, address, code, false)
+    }
+
+    fn new(cx: &Cx, address: &str, code: String, pkce: bool) -> Self {
         let plain = token_of(cx, address, &code);
         let token = if pkce { format!("{}{plain}", pkce::PREFIX) } else { plain };
         Self { stored: stored(&token), code, token }

@@ -153,6 +153,21 @@ mod tests {
     }
 
     #[test]
+    fn no_hash_takes_as_long_as_a_wrong_one() {
+        let time = |hash: Option<&str>| {
+            let start = std::time::Instant::now();
+            assert_eq!(compare("x", hash), Verdict::Wrong);
+            start.elapsed()
+        };
+        let salted: PasswordHash = Argon2::default().hash_password_with_salt(b"y", &[7; 16]).unwrap();
+        let salted = salted.to_string();
+        // The fastest of several: others run beside this one.
+        let least = |hash: Option<&str>| (0..5).map(|_| time(hash)).min().unwrap();
+        let (wrong, none) = (least(Some(&salted)), least(None));
+        assert!(none > wrong / 2 && none < wrong * 2, "{none:?} and {wrong:?}");
+    }
+
+    #[test]
     fn hashes_of_the_admin_api_are_bounded() {
         for good in [NOBODY, "$2y$10$SXEz2HeT8PUIGQXo9yeUIem8KzNxgG0d7o/.eGj2rj8KbRgAuRVlq"] {
             assert!(is_supported_hash(good), "{good}");

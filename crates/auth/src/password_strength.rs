@@ -1,5 +1,7 @@
 //! Which passwords a project takes.
 
+mod leaked;
+
 use base::AuthSettings;
 
 use crate::error::Error;
@@ -20,6 +22,10 @@ pub(crate) fn check(settings: &AuthSettings, password: &str) -> Result<(), Error
         reasons.push("characters");
         messages.push(format!("Password should contain at least one character of each: {}.", sets.join(", ")));
     }
+    if settings.password_hibp_enabled && leaked::is_leaked(password) {
+        reasons.push("pwned");
+        messages.push("Password is known to be weak and easy to guess, please choose a different one.".to_owned());
+    }
     if reasons.is_empty() { Ok(()) } else { Err(Error::weak_password(messages.join(" "), reasons)) }
 }
 
@@ -34,6 +40,9 @@ mod tests {
             password_required_characters: "abcdefghijklmnopqrstuvwxyz:0123456789".to_owned(),
             ..AuthSettings::default()
         };
+        let careful = AuthSettings { password_hibp_enabled: true, ..AuthSettings::default() };
+        let view = super::check(&careful, "Password1").unwrap_err().weak_password_view().unwrap();
+        assert_eq!(view["reasons"], serde_json::json!(["pwned"]));
         let check = |password: &str, reasons: &[&str]| {
             let view = check(&settings, password).err().and_then(|error| error.weak_password_view());
             let found = view.map_or(Vec::new(), |view| {
@@ -45,6 +54,7 @@ mod tests {
         check("abcd1", &["length"]);
         check("abcdefgh", &["characters"]);
         check("ABC", &["length", "characters"]);
+        check("password1", &[]);
         assert_eq!(super::check(&settings, &"a1".repeat(37)).unwrap_err().code().name(), "validation_failed");
     }
 }

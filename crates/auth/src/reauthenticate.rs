@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorCode};
 use crate::mail;
 use crate::one_time_token::{self, Purpose};
 use crate::response;
+use crate::sms;
 use crate::store::Tx;
 use crate::store::one_time_token::one_time_token_take_in_tx;
 use crate::store::user as users;
@@ -17,10 +18,18 @@ pub(crate) async fn reauthenticate(cx: &Cx) -> Result<axum::response::Response, 
     let mut tx = Tx::begin(&cx.pool).await?;
     let user = users::user_lock_in_tx(&mut tx, user.id).await?.unwrap_or(user);
     let Some(email) = user.email().map(str::to_owned) else {
-        return Err(match user.phone() {
-            Some(_) => Error::new(ErrorCode::SmsSendFailed, "Messages cannot be sent by this version"),
-            None => Error::invalid("Reauthentication requires the user to have an email or a phone number"),
-        });
+        let phone = user
+            .phone()
+            .map(str::to_owned)
+            .ok_or_else(|| Error::invalid("Reauthentication requires the user to have an email or a phone number"))?;
+        if !user.is_phone_confirmed() {
+            let error = Error::new(ErrorCode::PhoneNotConfirmed, "Please verify your phone first.");
+            return Err(error.with_status(http::StatusCode::UNPROCESSABLE_ENTITY));
+        }
+        audit::of_user(cx, &mut tx, &user, Action::UserReauthenticateRequested, None).await?;
+        sms::send_code(cx, &mut tx, &user, &phone, Purpose::Reauthentication).await?;
+        tx.commit().await?;
+        return response::empty_object();
     };
     if !user.is_email_confirmed() {
         let error = Error::new(ErrorCode::EmailNotConfirmed, "Please verify your email first.");

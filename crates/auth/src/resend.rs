@@ -9,6 +9,7 @@ use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::identity;
 use crate::mail::{self, Kind};
+use crate::phone;
 use crate::pkce::Challenge;
 use crate::request;
 use crate::response;
@@ -35,15 +36,18 @@ pub(crate) async fn resend(cx: &Cx, body: &Bytes) -> Result<axum::response::Resp
     }
     let challenge = Challenge::read(params.code_challenge.as_ref(), params.code_challenge_method.as_ref())?;
     let email = request::text("email", params.email.as_ref())?;
-    let phone = request::text("phone", params.phone.as_ref())?;
-    match (kind, email, phone) {
+    let number = request::text("phone", params.phone.as_ref())?;
+    match (kind, email, number) {
         ("signup", None, _) => return Err(Error::invalid("Type provided requires an email address")),
         ("sms", _, None) => return Err(Error::invalid("Type provided requires a phone number")),
         (_, Some(_), Some(_)) => {
             return Err(Error::invalid("Only an email address or phone number should be provided."));
         }
         (_, None, None) => return Err(Error::invalid("Missing email address or phone number")),
-        (_, None, Some(_)) => return resend_message(cx),
+        (_, None, Some(number)) => {
+            phone::require_enabled(cx, "Phone logins are disabled")?;
+            return phone::resend(cx, kind, &contact::phone(Some(number))?).await;
+        }
         (_, Some(_), None) => {}
     }
     if !cx.settings().external_email_enabled {
@@ -76,12 +80,4 @@ pub(crate) async fn resend(cx: &Cx, body: &Bytes) -> Result<axum::response::Resp
     }
     tx.commit().await?;
     response::empty_object()
-}
-
-fn resend_message(cx: &Cx) -> Result<axum::response::Response, Error> {
-    if !cx.settings().external_phone_enabled {
-        let error = Error::new(ErrorCode::PhoneProviderDisabled, "Phone logins are disabled");
-        return Err(error.with_status(http::StatusCode::BAD_REQUEST));
-    }
-    Err(Error::new(ErrorCode::SmsSendFailed, "Messages cannot be sent by this version"))
 }

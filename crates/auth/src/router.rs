@@ -1,5 +1,7 @@
 //! From method and path to an operation.
 
+use std::sync::atomic::Ordering;
+
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
@@ -12,8 +14,8 @@ use crate::error::{Error, ErrorCode};
 use crate::even_time::even;
 use crate::rate_limit::Limit;
 use crate::{
-    admin, captcha, invite, logout, magic_link, otp, reauthenticate, recover, request, resend, settings, signup, token,
-    user, verify, well_known,
+    admin, authorize, callback, captcha, identities, invite, logout, magic_link, mfa, otp, reauthenticate, recover,
+    request, resend, settings, signup, token, user, verify, well_known,
 };
 
 /// Answers one request.
@@ -28,6 +30,9 @@ pub(crate) async fn handle(auth: Auth, request: Request) -> Response {
         Err(error) => return error.respond(cx.protocol),
     };
     let result = Box::pin(route(&cx, &parts.method, parts.uri.path(), &body)).await;
+    if cx.mail_waits.load(Ordering::Relaxed) {
+        auth.0.config.mailer.notify(&cx.project.project_ref);
+    }
     let mut response = match result {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.respond(cx.protocol),
@@ -65,7 +70,15 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         ("GET", ["reauthenticate"]) => reauthenticate::reauthenticate(cx).await,
         ("GET", ["user"]) => user::get_user(cx).await,
         ("PUT", ["user"]) => user::update_user(cx, body).await,
+        ("GET", ["authorize"]) => authorize::authorize(cx).await,
+        ("GET" | "POST", ["callback"]) => callback::callback(cx, method, body).await,
+        ("GET", ["user", "identities", "authorize"]) => authorize::authorize_link(cx).await,
+        ("DELETE", ["user", "identities", id]) => identities::unlink(cx, id).await,
         ("POST", ["invite"]) => invite::invite(cx, body).await,
+        (_, ["factors", rest @ ..]) => match mfa::route(cx, method, rest, body).await {
+            Some(result) => result,
+            None => return Err(Rejection::NotFound),
+        },
         (_, ["admin", rest @ ..]) => {
             return admin::route(cx, method, rest, body).await.ok_or(Rejection::NotFound);
         }
@@ -102,7 +115,9 @@ fn check_room(cx: &Cx, method: &Method, segments: &[&str]) -> Result<(), Error> 
 }
 
 /// Routes by their first segment, with the methods that they answer to.
-const KNOWN: [(&str, &str); 13] = [
+const KNOWN: [(&str, &str); 15] = [
+    ("authorize", "GET"),
+    ("callback", "GET, POST"),
     ("health", "GET"),
     ("settings", "GET"),
     ("signup", "POST"),

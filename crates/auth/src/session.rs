@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::store::Tx;
+use crate::store::refresh_token::refresh_token_replace_in_tx;
 use crate::store::session::{self as store, Device, Session};
 use crate::store::user as users;
 use crate::token::{access_token, refresh_token};
@@ -20,10 +21,14 @@ pub(crate) mod method {
     pub(crate) const EMAIL_SIGNUP: &str = "email/signup";
     pub(crate) const INVITE: &str = "invite";
     pub(crate) const MAGIC_LINK: &str = "magiclink";
+    pub(crate) const MFA_PHONE: &str = "mfa/phone";
+    pub(crate) const MFA_WEBAUTHN: &str = "mfa/webauthn";
+    pub(crate) const OAUTH: &str = "oauth";
     pub(crate) const OTP: &str = "otp";
     pub(crate) const PASSWORD: &str = "password";
     pub(crate) const RECOVERY: &str = "recovery";
     pub(crate) const TOKEN_REFRESH: &str = "token_refresh";
+    pub(crate) const TOTP: &str = "totp";
 }
 
 /// A random id (RFC 9562, version 4).
@@ -57,6 +62,24 @@ pub(crate) async fn begin(cx: &Cx, tx: &mut Tx, user: &User, method: &str) -> Re
     let stored = refresh_token::stored(&refresh_token);
     let session = store::session_insert_in_tx(tx, user.id, method, &cx.device(), &stored, cx.now).await?;
     let user = users::user_reload_in_tx(tx, user.id).await?;
+    view(cx, tx, user, &session, method, refresh_token).await
+}
+
+/// Raises a session by a second factor: from here on it is of assurance level 2, with fresh tokens.
+pub(crate) async fn raise(
+    cx: &Cx,
+    tx: &mut Tx,
+    user_id: Uuid,
+    session_id: Uuid,
+    factor_id: Uuid,
+    method: &str,
+) -> Result<SessionView, Error> {
+    store::session_raise_in_tx(tx, session_id, factor_id, method, cx.now).await?;
+    let session = store::session_get_in_tx(tx, session_id).await?;
+    let session = session.ok_or_else(|| Error::new(ErrorCode::SessionNotFound, "The session has ended"))?;
+    let refresh_token = refresh_token::generate();
+    refresh_token_replace_in_tx(tx, &session, &refresh_token::stored(&refresh_token), cx.now).await?;
+    let user = users::user_reload_in_tx(tx, user_id).await?;
     view(cx, tx, user, &session, method, refresh_token).await
 }
 

@@ -17,6 +17,7 @@ use crate::hook;
 use crate::identity::{self, email_data};
 use crate::mail;
 use crate::password_strength;
+use crate::phone;
 use crate::pkce::Challenge;
 use crate::request;
 use crate::response;
@@ -57,7 +58,7 @@ pub(crate) async fn sign_up(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
             return Err(Error::invalid("Only an email address or phone number should be provided on signup."));
         }
         (None, _) if challenge.is_some() => return Err(Error::invalid("PKCE not supported for phone signups")),
-        (None, _) => return phone_sign_up(cx).await,
+        (None, number) => return phone_sign_up(cx, number, password, params.data.unwrap_or_default()).await,
         (email, None) => email,
     };
     if !settings.external_email_enabled {
@@ -98,12 +99,16 @@ pub(crate) async fn sign_up(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
     }
 }
 
-async fn phone_sign_up(cx: &Cx) -> Result<axum::response::Response, Error> {
-    if !cx.settings().external_phone_enabled {
-        let error = Error::new(ErrorCode::PhoneProviderDisabled, "Phone signups are disabled");
-        return Err(error.with_status(http::StatusCode::BAD_REQUEST));
-    }
-    Err(Error::new(ErrorCode::SmsSendFailed, "Messages cannot be sent by this version"))
+async fn phone_sign_up(
+    cx: &Cx,
+    number: Option<&str>,
+    password: String,
+    data: Map<String, Value>,
+) -> Result<axum::response::Response, Error> {
+    phone::require_enabled(cx, "Phone signups are disabled")?;
+    let number = contact::phone(number)?;
+    let hash = cx.shared.passwords.hash(Secret::new(password)).await?;
+    phone::sign_up(cx, &number, &hash, data).await
 }
 
 /// Whoever asks for an account with an address.

@@ -36,7 +36,7 @@ impl Timestamp {
     }
 
     /// `2024-02-29T13:37:00.5+00:00`, as PostgreSQL's JSON has it in a session in UTC; without an offset it is UTC too.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         if text == "infinity" {
             return Some(Self::FOREVER);
         }

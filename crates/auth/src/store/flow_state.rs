@@ -32,6 +32,8 @@ pub(crate) struct FlowState {
 /// A flow to begin.
 #[derive(Debug, Default)]
 pub(crate) struct NewFlowState<'a> {
+    /// None makes one.
+    pub(crate) id: Option<Uuid>,
     pub(crate) user_id: Option<Uuid>,
     pub(crate) code_challenge_method: Option<&'a str>,
     pub(crate) code_challenge: Option<&'a str>,
@@ -59,7 +61,7 @@ pub(crate) async fn flow_state_insert_in_tx(
          oauth_client_state_id, linking_target_id, email_optional, created_at, updated_at)
         values ($2::uuid, $3::uuid, $4::auth.code_challenge_method, $5, $6, $7, $8, $9::uuid, $10::uuid, $11::bool,
          $1::timestamptz, $1::timestamptz)";
-    let id = crate::session::new_id();
+    let id = new.id.unwrap_or_else(crate::session::new_id);
     let params: [Param; 11] = [
         now.into(),
         id.into(),
@@ -89,10 +91,51 @@ pub(crate) async fn flow_state_newest_in_tx(
     first_json(&tx.query(SQL, [user_id.into(), authentication_methods.into()]).await?)
 }
 
-/// Locks a flow by its id.
-pub(crate) async fn flow_state_lock_in_tx(tx: &mut Tx, id: Uuid) -> Result<Option<FlowState>, Error> {
-    const SQL: &str = "select to_jsonb(f)::text from auth.flow_state f where id = $1::uuid for update";
-    first_json(&tx.query(SQL, [id.into()]).await?)
+/// Takes a flow that waits at a provider: it is gone, and of two who come with its id the second finds nothing.
+pub(crate) async fn flow_state_take_in_tx(
+    tx: &mut Tx,
+    id: Uuid,
+    authentication_method: &str,
+) -> Result<Option<FlowState>, Error> {
+    const SQL: &str = "delete from auth.flow_state f
+        where id = $1::uuid and authentication_method = $2 and auth_code_issued_at is null returning to_jsonb(f)::text";
+    first_json(&tx.query(SQL, [id.into(), authentication_method.into()]).await?)
+}
+
+/// A flow that came back from a provider, and the code that its client gets.
+pub(crate) struct IssuedFlow<'a> {
+    pub(crate) flow: &'a FlowState,
+    pub(crate) user_id: Uuid,
+    pub(crate) code_hash: &'a str,
+    pub(crate) access_token: &'a str,
+    pub(crate) refresh_token: Option<&'a str>,
+}
+
+/// Puts a flow that was taken back, with its code.
+pub(crate) async fn flow_state_put_issued_in_tx(
+    tx: &mut Tx,
+    issued: &IssuedFlow<'_>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    const SQL: &str = "insert into auth.flow_state
+        (id, user_id, auth_code, code_challenge_method, code_challenge, provider_type, authentication_method,
+         provider_access_token, provider_refresh_token, auth_code_issued_at, created_at, updated_at)
+        values ($1::uuid, $2::uuid, $3, $4::auth.code_challenge_method, $5, $6, $7, $8, $9, $10::timestamptz,
+         $10::timestamptz, $10::timestamptz)";
+    let flow = issued.flow;
+    let params: [Param; 10] = [
+        flow.id.into(),
+        issued.user_id.into(),
+        issued.code_hash.into(),
+        flow.code_challenge_method.as_ref().into(),
+        flow.code_challenge.as_ref().into(),
+        (&flow.provider_type).into(),
+        (&flow.authentication_method).into(),
+        issued.access_token.into(),
+        issued.refresh_token.into(),
+        now.into(),
+    ];
+    tx.query(SQL, params).await.map(drop)
 }
 
 /// The code of this hash may be exchanged from now on.

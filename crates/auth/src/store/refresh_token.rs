@@ -65,7 +65,8 @@ pub(crate) async fn refresh_token_lock(pool: &Pool, stored: [&str; 2]) -> Result
     Ok((tx, Some(refreshed)))
 }
 
-/// Puts a new token in place of an old one.
+/// Puts a new token in place of an old one. Those that were replaced a day ago are forgotten: who comes with one finds
+/// nothing, as with any other text.
 pub(crate) async fn refresh_token_swap_in_tx(
     tx: &mut Tx,
     old: &RefreshToken,
@@ -77,6 +78,9 @@ pub(crate) async fn refresh_token_swap_in_tx(
 ) -> Result<(), Error> {
     const SQL: &str = "with old as (
             update auth.refresh_tokens set revoked = true, updated_at = $4::timestamptz where id = $1::bigint
+        ), forgotten as (
+            delete from auth.refresh_tokens
+            where session_id = $2::uuid and revoked and updated_at < $4::timestamptz - interval '1 day'
         ), session as (
             update auth.sessions set refreshed_at = $4::timestamptz at time zone 'utc', updated_at = $4::timestamptz,
                 user_agent = coalesce($6, user_agent), ip = $7::inet where id = $2::uuid

@@ -162,3 +162,26 @@ pub(crate) async fn session_downgrade_in_tx(tx: &mut Tx, factor_id: Uuid) -> Res
     const SQL: &str = "update auth.sessions set aal = 'aal1', factor_id = null where factor_id = $1::uuid";
     tx.query(SQL, [factor_id.into()]).await.map(drop)
 }
+
+/// A second factor raised the session.
+pub(crate) async fn session_raise_in_tx(
+    tx: &mut Tx,
+    id: Uuid,
+    factor_id: Uuid,
+    method: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    const SQL: &str = "with method as (
+            insert into auth.mfa_amr_claims (id, session_id, created_at, updated_at, authentication_method)
+            select gen_random_uuid(), s.id, $4::timestamptz, $4::timestamptz, $3 from auth.sessions s where s.id = $1::uuid
+            on conflict (session_id, authentication_method) do update set updated_at = excluded.updated_at
+        )
+        update auth.sessions set aal = 'aal2', factor_id = $2::uuid, updated_at = $4::timestamptz where id = $1::uuid";
+    tx.query(SQL, [id.into(), factor_id.into(), method.into(), now.into()]).await.map(drop)
+}
+
+/// Ends the sessions of a user that no second factor has raised.
+pub(crate) async fn session_end_below_aal2_in_tx(tx: &mut Tx, user_id: Uuid) -> Result<(), Error> {
+    const SQL: &str = "delete from auth.sessions where user_id = $1::uuid and coalesce(aal, 'aal1') = 'aal1'";
+    tx.query(SQL, [user_id.into()]).await.map(drop)
+}

@@ -3,11 +3,17 @@
 mod admin;
 mod attacks;
 mod bad_input;
+mod captcha;
 mod concurrency;
 mod email_change;
 mod flows;
 mod hooks;
+mod https_hooks;
+mod mfa;
 mod one_time_tokens;
+mod phone;
+mod provider_attacks;
+mod providers;
 mod server;
 mod sessions;
 mod tokens;

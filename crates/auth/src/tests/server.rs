@@ -8,10 +8,11 @@ use axum::extract::Request;
 use base::auth_settings::HookSettings;
 use base::jwt::{JwtKey, JwtKeys};
 use base::project::DatabaseTarget;
-use base::settings::{DataApiSettings, LimitSettings};
+use base::settings::{DataApiSettings, LimitSettings, StorageSettings};
 use base::signing::SigningKeys;
-use base::{AuthSettings, Clock, Project, ProjectRef, ProjectStatus, Secret, WriteGate, jwt};
+use base::{AuthSettings, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate, jwt};
 use http::HeaderMap;
+use mailer::{Mailer, MailerConfig};
 use pg::{Budget, PoolConfig, ServicePools};
 use serde_json::{Map, Value, json};
 use test_support::{TestCluster, TestDatabase};
@@ -127,6 +128,37 @@ async fn template(cluster: &Arc<TestCluster>) -> String {
         .await
 }
 
+fn service(clock: &Clock, private_targets_allowed: bool, captcha_verifier: Option<&str>) -> HttpService {
+    let rules = outbound::Rules { private_targets_allowed, ..outbound::Rules::default() };
+    let outbound = outbound::Client::new(rules).unwrap();
+    let pool = PoolConfig { max_connections: 6, ..PoolConfig::default() };
+    let pools = ServicePools::new(Budget::new(6), TaskTracker::new(), pool);
+    // Nobody runs it: tests read the queue.
+    let mailer = Mailer::new(MailerConfig {
+        pools: pools.clone(),
+        projects: Arc::new(ProjectTable::new()),
+        outbound: outbound.clone(),
+        clock: clock.clone(),
+        public_url: "https://base.example".to_owned(),
+        server: None,
+        kept_in: None,
+        hook: None,
+    });
+    Auth::new(AuthConfig {
+        public_url: "https://base.example".to_owned(),
+        pools,
+        clock: clock.clone(),
+        tasks: TaskTracker::new(),
+        write_gate: WriteGate::new(),
+        outbound,
+        mailer,
+        captcha_verifier: captcha_verifier.map(str::to_owned),
+        password_workers: None,
+        password_queue: 1_000,
+    })
+    .service()
+}
+
 impl Server {
     /// With settings that let tests do many things at once.
     pub(super) async fn start() -> Self {
@@ -134,6 +166,11 @@ impl Server {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut AuthSettings)) -> Self {
+        Self::with_captchas(None, change).await
+    }
+
+    /// With captchas that are checked at an address of the test's own.
+    pub(super) async fn with_captchas(captcha_verifier: Option<&str>, change: impl FnOnce(&mut AuthSettings)) -> Self {
         let mut settings = AuthSettings {
             site_url: "https://app.example.org".to_owned(),
             uri_allow_list: "https://app.example.org/**".to_owned(),
@@ -167,21 +204,26 @@ impl Server {
             data_api: DataApiSettings::default(),
             auth: Arc::new(settings),
             limits: LimitSettings::default(),
+            storage: StorageSettings::default(),
+            url_signing_key: Secret::new(Vec::new()),
+            s3: base::project::S3Keys::default(),
             custom_domains: Vec::new(),
         };
         let clock = Clock::system();
-        let pool = PoolConfig { max_connections: 6, ..PoolConfig::default() };
-        let auth = Auth::new(AuthConfig {
-            public_url: "https://base.example".to_owned(),
-            pools: ServicePools::new(Budget::new(6), TaskTracker::new(), pool),
-            clock: clock.clone(),
-            tasks: TaskTracker::new(),
-            write_gate: WriteGate::new(),
-            password_workers: None,
-            password_queue: 1_000,
-        });
-        let (service, keys) = (auth.service(), ApiKeyCheck::new());
+        let service = service(&clock, true, captcha_verifier);
+        let keys = ApiKeyCheck::new();
         Self { database, project: Arc::new(project), clock, service, keys }
+    }
+
+    /// The same project in a service that lets projects reach public addresses only.
+    pub(super) async fn closed(&self) -> Self {
+        Self {
+            database: TestCluster::shared().create_database(None).await,
+            project: self.project.clone(),
+            clock: self.clock.clone(),
+            service: service(&self.clock, false, None),
+            keys: ApiKeyCheck::new(),
+        }
     }
 
     /// The same service and database with other settings, as after a change through the platform API.

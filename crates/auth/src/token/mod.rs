@@ -1,6 +1,7 @@
 //! `POST /token`: the grants that end in a session.
 
 pub(crate) mod access_token;
+mod id_token;
 mod password;
 mod pkce;
 pub(crate) mod refresh_token;
@@ -17,6 +18,7 @@ pub(crate) async fn grant(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
     match cx.query_param("grant_type") {
         Some("password") => password::sign_in(cx, body).await,
         Some("refresh_token") => refresh_token::refresh(cx, body).await,
+        Some("id_token") => id_token::sign_in(cx, body).await,
         Some("pkce") => pkce::exchange(cx, body).await,
         _ => Err(Error::new(ErrorCode::InvalidCredentials, "unsupported_grant_type")),
     }

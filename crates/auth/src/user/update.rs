@@ -13,6 +13,7 @@ use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::identity;
 use crate::mail;
+use crate::one_time_token::Purpose;
 use crate::password::Verdict;
 use crate::password_strength;
 use crate::pkce::Challenge;
@@ -20,6 +21,7 @@ use crate::reauthenticate::check_nonce;
 use crate::request;
 use crate::response;
 use crate::session::method;
+use crate::sms;
 use crate::store::Tx;
 use crate::store::session::{Ending, Session, session_delete_in_tx};
 use crate::store::user::{self as store, UserChange};
@@ -182,12 +184,9 @@ async fn new_email(
 }
 
 async fn new_phone(cx: &Cx, tx: &mut Tx, user: &User, phone: &str) -> Result<(), Error> {
-    if !cx.settings().external_phone_enabled {
-        let error = Error::new(ErrorCode::PhoneProviderDisabled, "Phone logins are disabled");
-        return Err(error.with_status(http::StatusCode::BAD_REQUEST));
-    }
+    crate::phone::require_enabled(cx, "Phone logins are disabled")?;
     if cx.settings().sms_autoconfirm {
         return crate::verify::change_phone(cx, tx, user, phone).await;
     }
-    Err(Error::new(ErrorCode::SmsSendFailed, "Messages cannot be sent by this version"))
+    sms::send_code(cx, tx, user, phone, Purpose::PhoneChange).await
 }
