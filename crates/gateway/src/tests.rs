@@ -46,6 +46,8 @@ fn project(id: &str, secret: &[u8], status: ProjectStatus) -> (Project, Secret<S
         },
         jwt_keys: JwtKeys::new(vec![JwtKey::secret(secret)]),
         api_keys: vec![ApiKey { id: 1, kind: ApiKeyKind::Publishable, hash: api_key::hash(opaque.expose()) }],
+        signing: base::signing::SigningKeys::default(),
+        auth: std::sync::Arc::default(),
         legacy_keys_enabled: true,
         data_api: DataApiSettings::default(),
         limits: LimitSettings { max_body_bytes: 100, ..LimitSettings::default() },

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
 use base::digest::derive_key;
-use base::jwt::{JwtKey, JwtKeys};
 use base::project::{ApiKey, DatabaseTarget, S3AccessKey, S3Keys};
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
 use deadpool_postgres::Pool;
@@ -24,6 +23,7 @@ use crate::error::Error;
 use crate::platform::StartError;
 use crate::secrets::{self, kind};
 use crate::settings;
+use crate::signing_keys;
 use crate::store;
 use crate::store::directory as rows;
 use crate::store::settings::Sections;
@@ -216,8 +216,21 @@ impl Directory {
             anon_key: open(kind::ANON_KEY),
             access_keys: self.s3_access_keys(&project_ref, loaded.s3_keys.remove(&row.id).unwrap_or_default()),
         };
-        let jwt_keys = jwt_secret.map(|secret| JwtKeys::new(vec![JwtKey::secret(secret.expose().as_bytes())]));
+        let (signing, jwt_keys) = match jwt_secret {
+            Some(secret) => {
+                signing_keys::assemble(&secret, open(kind::SIGNING_KEYS).as_ref()).unwrap_or_else(|error| {
+                    tracing::error!(project.r#ref = %project_ref, cause = %error, "the signing keys are unusable");
+                    Default::default()
+                })
+            }
+            None => Default::default(),
+        };
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
+        let auth_secrets = sealed.keys().filter_map(|kind| {
+            let name = kind.strip_prefix("auth.")?;
+            Some((name.to_owned(), open(kind)?))
+        });
+        let auth = settings::auth(&settings, auth_secrets.collect());
         Some(Project {
             database: DatabaseTarget {
                 host: self.config.admin.host.clone(),
@@ -228,7 +241,9 @@ impl Directory {
             },
             status,
             revision: row.revision,
-            jwt_keys: jwt_keys.unwrap_or_default(),
+            jwt_keys,
+            signing,
+            auth: Arc::new(auth),
             api_keys: loaded.api_keys.remove(&row.id).unwrap_or_default(),
             legacy_keys_enabled: settings::legacy_keys_enabled(&settings),
             data_api: self.config.ceilings.data_api(settings::data_api(&settings)),

@@ -179,6 +179,11 @@ fn schemas() -> Value {
         "NewS3Key": object(&new_s3_key),
         "S3Keys": object(&[("keys", "#S3Key[]"), ("endpoint", "string"), ("region", "string")]),
         "LegacyKeys": object(&[("anon_key", "string"), ("service_role_key", "string")]),
+        "SigningKey": object(&[
+            ("id", "string"), ("algorithm", "string"), ("status", "string"), ("created_at", "integer"),
+            ("public_jwk", "object"),
+        ]),
+        "SigningKeys": object(&[("keys", "#SigningKey[]")]),
         "Settings": object(&[
             ("auth", "object"), ("data_api", "object"), ("storage", "object"), ("limits", "object"),
             ("general", "object"),

@@ -7,12 +7,13 @@ use axum::{Json, Router};
 use http::Method;
 use serde_json::Value;
 
+use crate::backup::routes as backups;
 use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
-use crate::request::ProjectCx;
 use crate::{
-    api_keys, audit, connection, domains, extensions, owner_password, owners, projects, s3_keys, settings, sql, usage,
+    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, s3_keys, settings,
+    signing_keys, sql, usage, user_migrations,
 };
 
 /// Who may call a route.
@@ -99,6 +100,15 @@ fn owner_routes() -> Vec<Route> {
             .open()
             .answers(200, "Health"),
         Route::get("/api/openapi.json", "get_openapi", "This document.", get(get_openapi)).open().answers(200, "Any"),
+        Route::get(
+            "/api/tls/ask",
+            "ask_tls",
+            "Whether the server's proxy may get a certificate for a host name.",
+            get(certificates::ask_tls),
+        )
+        .open()
+        .query(const { &[required("domain", "string", "The host name.")] })
+        .answers(200, ""),
         Route::post("/api/owners/signup", "signup_owner", "Sign up, where it is allowed.", post(owners::signup_owner))
             .open()
             .body(CREDENTIALS)
@@ -252,6 +262,7 @@ fn project_part_routes() -> Vec<Route> {
     const KEYS: &str = "/api/projects/{id}/keys";
     const SETTINGS: &str = "/api/projects/{id}/settings";
     const S3_KEYS: &str = "/api/projects/{id}/s3-keys";
+    const SIGNING_KEYS: &str = "/api/projects/{id}/signing-keys";
     const EXTENSIONS: &str = "/api/projects/{id}/extensions";
     const DOMAINS: &str = "/api/projects/{id}/domains";
     const MIGRATIONS: &str = "/api/projects/{id}/migrations";
@@ -308,6 +319,35 @@ fn project_part_routes() -> Vec<Route> {
             delete(s3_keys::delete_s3_key),
         )
         .answers(200, "S3Key"),
+        Route::get(
+            SIGNING_KEYS,
+            "list_signing_keys",
+            "The key pairs that sign users' tokens.",
+            get(signing_keys::list_signing_keys),
+        )
+        .answers(200, "SigningKeys"),
+        Route::post(
+            SIGNING_KEYS,
+            "create_signing_key",
+            "Make a standby key (ES256): published, but not used yet.",
+            post(signing_keys::create_signing_key),
+        )
+        .answers(201, "SigningKeys"),
+        Route::post(
+            "/api/projects/{id}/signing-keys/rotate",
+            "rotate_signing_keys",
+            "Sign with the standby key; the one before verifies until it is revoked.",
+            post(signing_keys::rotate_signing_keys),
+        )
+        .answers(200, "SigningKeys"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/signing-keys/{kid}",
+            "revoke_signing_key",
+            "Revoke a key pair; tokens that it signed end at once.",
+            delete(signing_keys::revoke_signing_key),
+        )
+        .answers(200, "SigningKeys"),
         Route::get(DOMAINS, "list_domains", "The project's custom domains.", get(domains::list_domains))
             .answers(200, "Domains"),
         Route::post(
@@ -401,10 +441,37 @@ fn project_part_routes() -> Vec<Route> {
             get(usage::get_usage),
         )
         .answers(200, "Usage"),
-        Route::get(MIGRATIONS, "list_migrations", "Not built yet.", get(migrations_not_built)).answers(501, "Error"),
-        Route::post(MIGRATIONS, "apply_migrations", "Not built yet.", post(migrations_not_built)).answers(501, "Error"),
-        Route::get(BACKUPS, "list_backups", "Not built yet.", get(backups_not_built)).answers(501, "Error"),
-        Route::post(BACKUPS, "create_backup", "Not built yet.", post(backups_not_built)).answers(501, "Error"),
+        Route::get(
+            MIGRATIONS,
+            "list_migrations",
+            "The migrations of the application that were applied, in order.",
+            get(user_migrations::list_migrations),
+        )
+        .answers(200, "Any"),
+        Route::post(
+            MIGRATIONS,
+            "apply_migrations",
+            "Apply migrations that were not yet, in order, each in a transaction of its own.",
+            post(user_migrations::apply_migrations),
+        )
+        .body(
+            const {
+                &[
+                    required("migrations", "array", "Objects of version (digits), name and sql."),
+                    field("dry_run", "boolean", "Apply all of them in one transaction and take it back."),
+                ]
+            },
+        )
+        .answers(200, "Any"),
+        Route::get(BACKUPS, "list_backups", "The project's backups, newest first.", get(backups::list_backups))
+            .answers(200, "Any"),
+        Route::post(
+            BACKUPS,
+            "create_backup",
+            "Begin a backup; it is listed when it is whole.",
+            post(backups::create_backup),
+        )
+        .answers(202, "Any"),
     ]
 }
 
@@ -428,12 +495,4 @@ async fn get_health(State(platform): State<Platform>) -> Response {
 
 async fn get_openapi(State(platform): State<Platform>) -> Json<Value> {
     Json(openapi::document(&routes(), &platform.config().public_url))
-}
-
-async fn migrations_not_built(_: ProjectCx) -> Error {
-    Error::NotBuilt("migrations")
-}
-
-async fn backups_not_built(_: ProjectCx) -> Error {
-    Error::NotBuilt("backups")
 }

@@ -5,13 +5,17 @@
 // A test that cannot be set up has nothing better to do than to panic.
 #![allow(clippy::unwrap_used)]
 
+mod oidc_provider;
 mod scratch_cluster;
 mod scratch_dir;
+mod smtp_server;
 mod test_cluster;
 mod wait;
 mod watcher;
 
+pub use oidc_provider::{CLIENT_ID, CLIENT_SECRET, OidcProvider};
 pub use scratch_dir::ScratchDir;
+pub use smtp_server::{ReceivedMail, SmtpOptions, SmtpServer, SmtpTls};
 pub use test_cluster::{TestCluster, TestDatabase, connect};
 pub use wait::{eventually, eventually_within};
 

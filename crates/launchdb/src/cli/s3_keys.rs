@@ -12,9 +12,8 @@ const HEADINGS: [&str; 4] = ["id", "name", "access_key_id", "created_at"];
 
 /// Runs one command.
 pub fn run(source: &Source, command: S3KeysCommand) -> Result<(), Exit> {
-    let (S3KeysCommand::List(project)
-    | S3KeysCommand::Create { project, .. }
-    | S3KeysCommand::Delete { project, .. }) = &command;
+    let (S3KeysCommand::List(project) | S3KeysCommand::Create { project, .. } | S3KeysCommand::Delete { project, .. }) =
+        &command;
     let client = discovery::connect(source, &project.reach)?;
     let path = format!("{}/s3-keys", project_path(&client, &project.id)?);
     let answer = match &command {

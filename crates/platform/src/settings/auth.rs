@@ -3,20 +3,21 @@
 use super::rule::{Kind, Rule, rule, unset};
 
 /// Sign-in providers, and whether each has an address of its own server.
-const PROVIDERS: [(&str, bool); 21] = [
+const PROVIDERS: [(&str, bool); 22] = [
     ("apple", false),
     ("azure", true),
     ("bitbucket", false),
     ("discord", false),
     ("facebook", false),
     ("figma", false),
-    ("github", false),
+    ("github", true),
     ("gitlab", true),
     ("google", false),
     ("kakao", false),
     ("keycloak", true),
     ("linkedin_oidc", false),
     ("notion", false),
+    ("oidc", true),
     ("slack", false),
     ("slack_oidc", false),
     ("spotify", false),

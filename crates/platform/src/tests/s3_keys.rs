@@ -6,8 +6,7 @@ async fn access_keys_are_shown_once_and_end_at_once() {
     let id = server.project().await;
     let at = |rest: &str| format!("/api/projects/{id}/s3-keys{rest}");
     let made = server.ok("POST", &at(""), json!({ "name": "backup" })).await;
-    let (access_key, secret) =
-        (made["access_key_id"].as_str().unwrap(), made["secret_access_key"].as_str().unwrap());
+    let (access_key, secret) = (made["access_key_id"].as_str().unwrap(), made["secret_access_key"].as_str().unwrap());
     assert!(made["endpoint"].as_str().unwrap().ends_with(&format!("/p/{id}/storage/v1/s3")));
     let snapshot = server.snapshot(&id).unwrap();
     let [key] = &snapshot.s3.access_keys[..] else { panic!("one key: {:?}", snapshot.s3) };

@@ -103,7 +103,11 @@ impl S3Backend {
             .with_access_key_id(&config.access_key_id)
             .with_secret_access_key(config.secret_access_key.expose())
             .with_virtual_hosted_style_request(!config.path_style)
-            .with_retry(RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(30), ..RetryConfig::default() });
+            .with_retry(RetryConfig {
+                max_retries: 3,
+                retry_timeout: Duration::from_secs(30),
+                ..RetryConfig::default()
+            });
         if let Some(token) = &config.session_token {
             builder = builder.with_token(token.expose());
         }
@@ -287,11 +291,7 @@ impl Backend for S3Backend {
         })
     }
 
-    fn list<'a>(
-        &'a self,
-        project: &'a ProjectRef,
-        from: Option<String>,
-    ) -> BoxFuture<'a, Result<Page, BackendError>> {
+    fn list<'a>(&'a self, project: &'a ProjectRef, from: Option<String>) -> BoxFuture<'a, Result<Page, BackendError>> {
         Box::pin(async move {
             let folder = self.folder(project.as_str())?;
             let mut listed = match from {

@@ -23,7 +23,12 @@ pub(super) struct Picture {
 }
 
 /// Makes `transform` of an original, which may have at most `most_pixels`.
-pub(super) fn make(original: &[u8], transform: &Transform, takes_webp: bool, most_pixels: u64) -> Result<Picture, Error> {
+pub(super) fn make(
+    original: &[u8],
+    transform: &Transform,
+    takes_webp: bool,
+    most_pixels: u64,
+) -> Result<Picture, Error> {
     let mut reader = ImageReader::new(Cursor::new(original))
         .with_guessed_format()
         .map_err(|_| Error::InvalidImage("The object is no image that can be transformed"))?;
@@ -76,8 +81,9 @@ fn encode(picture: &DynamicImage, format: ImageFormat, quality: u8) -> Result<Pi
     let mut bytes = Vec::new();
     let encoded = match format {
         // JPEG has no transparency.
-        ImageFormat::Jpeg => DynamicImage::from(picture.to_rgb8())
-            .write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, quality)),
+        ImageFormat::Jpeg => {
+            DynamicImage::from(picture.to_rgb8()).write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, quality))
+        }
         ImageFormat::WebP => plain(picture).write_with_encoder(WebPEncoder::new_lossless(&mut bytes)),
         ImageFormat::Gif => {
             let rgba = picture.to_rgba8();
@@ -87,7 +93,9 @@ fn encode(picture: &DynamicImage, format: ImageFormat, quality: u8) -> Result<Pi
         _ => picture.write_with_encoder(PngEncoder::new(&mut bytes)),
     };
     encoded.map_err(|error| match error {
-        ImageError::IoError(_) | ImageError::Limits(_) => Error::InvalidImage("The image cannot be written in this size"),
+        ImageError::IoError(_) | ImageError::Limits(_) => {
+            Error::InvalidImage("The image cannot be written in this size")
+        }
         _ => Error::Internal("an image that no encoder takes"),
     })?;
     Ok(Picture { bytes, mime_type: format.to_mime_type() })
@@ -150,7 +158,10 @@ mod tests {
     #[test]
     fn quality_makes_files_smaller() {
         let size = |query: &str| {
-            make(&original(200, 200, ImageFormat::Jpeg), &Transform::of_text(query).unwrap(), false, MOST).unwrap().bytes.len()
+            make(&original(200, 200, ImageFormat::Jpeg), &Transform::of_text(query).unwrap(), false, MOST)
+                .unwrap()
+                .bytes
+                .len()
         };
         assert!(size("quality=20") < size("") && size("") < size("quality=100"));
     }

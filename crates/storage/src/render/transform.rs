@@ -54,7 +54,9 @@ impl Transform {
         let side = |name: &str| match value(name).filter(|text| !text.is_empty()) {
             None => Ok(None),
             Some(text) => match text.parse::<u32>() {
-                Ok(number) if number > 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(Some(number.min(LONGEST_SIDE))),
+                Ok(number) if number > 0 && text.bytes().all(|b| b.is_ascii_digit()) => {
+                    Ok(Some(number.min(LONGEST_SIDE)))
+                }
                 _ => Err(refused(name, "must be a whole number of pixels from 1")),
             },
         };
@@ -157,7 +159,11 @@ impl Transform {
 }
 
 /// A number of pixels: at least one.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a saturating cast of what is not negative")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a saturating cast of what is not negative"
+)]
 fn whole(number: f64) -> u32 {
     number.round().max(1.0) as u32
 }
@@ -179,14 +185,27 @@ mod tests {
 
     #[test]
     fn parameters_are_checked() {
-        for good in ["", "width=100", "width=100&height=50&resize=contain&quality=20&format=origin", "width=", "other=1"] {
+        for good in
+            ["", "width=100", "width=100&height=50&resize=contain&quality=20&format=origin", "width=", "other=1"]
+        {
             let transform = of(good).unwrap();
             assert_eq!(of(&transform.text()), Some(transform), "{good}");
         }
         assert_eq!(of("width=100000").unwrap().width, Some(LONGEST_SIDE));
         for bad in [
-            "width=0", "width=-1", "width=1.5", "width=x", "width=%2B1", "width=99999999999", "height=0x10", "quality=19",
-            "quality=101", "quality=-1", "resize=crop", "format=avif", "format=tiff",
+            "width=0",
+            "width=-1",
+            "width=1.5",
+            "width=x",
+            "width=%2B1",
+            "width=99999999999",
+            "height=0x10",
+            "quality=19",
+            "quality=101",
+            "quality=-1",
+            "resize=crop",
+            "format=avif",
+            "format=tiff",
         ] {
             assert_eq!(of(bad), None, "{bad}");
         }

@@ -58,8 +58,9 @@ fn the_four_forms_are_read_however_they_are_cut() {
     let mut numbers = Numbers(3);
     for round in 0..400 {
         let (signed, trailing) = (round % 2 == 0, round % 4 < 2);
-        let pieces: Vec<Vec<u8>> =
-            (0..numbers.below(4)).map(|_| (0..1 + numbers.below(90)).map(|at| u8::try_from(at).unwrap()).collect()).collect();
+        let pieces: Vec<Vec<u8>> = (0..numbers.below(4))
+            .map(|_| (0..1 + numbers.below(90)).map(|at| u8::try_from(at).unwrap()).collect())
+            .collect();
         let trailers = if trailing { &TRAILERS[..] } else { &[] };
         let wire = encode(&pieces, signed.then(chain), trailers);
         let mut rest = wire.as_slice();
@@ -131,8 +132,20 @@ fn malformed_bodies_are_refused() {
 #[test]
 fn noise_never_makes_the_decoder_fall() {
     const PARTS: [&[u8]; 14] = [
-        b"0", b"1", b"a", b"\r\n", b"\n", b"\r", b";", b"chunk-signature=", b":", b"x-amz-checksum-crc32", b"\xff",
-        b"ffffffffffffffff", b"x-amz-trailer-signature", b" ",
+        b"0",
+        b"1",
+        b"a",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b";",
+        b"chunk-signature=",
+        b":",
+        b"x-amz-checksum-crc32",
+        b"\xff",
+        b"ffffffffffffffff",
+        b"x-amz-trailer-signature",
+        b" ",
     ];
     let mut numbers = Numbers(5);
     for _ in 0..20_000 {

@@ -102,14 +102,10 @@ impl S3Error {
                 "AuthorizationHeaderMalformed",
                 format!("The authorization header that you provided is not valid: {what}"),
             ),
-            Self::AuthorizationQueryParametersError(what) => {
-                entry(400, "AuthorizationQueryParametersError", *what)
+            Self::AuthorizationQueryParametersError(what) => entry(400, "AuthorizationQueryParametersError", *what),
+            Self::InvalidAccessKeyId => {
+                entry(403, "InvalidAccessKeyId", "The access key ID that you provided does not exist in our records.")
             }
-            Self::InvalidAccessKeyId => entry(
-                403,
-                "InvalidAccessKeyId",
-                "The access key ID that you provided does not exist in our records.",
-            ),
             Self::SignatureDoesNotMatch => entry(
                 403,
                 "SignatureDoesNotMatch",

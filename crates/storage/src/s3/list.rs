@@ -87,7 +87,12 @@ impl Asked {
             Some("url") => true,
             Some(_) => return Err(S3Error::InvalidArgument("Invalid Encoding Method specified in Request")),
         };
-        Ok(Self { prefix: name(s3, "prefix")?, delimiter: Some(name(s3, "delimiter")?).filter(|d| !d.is_empty()), max_keys, encodes })
+        Ok(Self {
+            prefix: name(s3, "prefix")?,
+            delimiter: Some(name(s3, "delimiter")?).filter(|d| !d.is_empty()),
+            max_keys,
+            encodes,
+        })
     }
 
     fn encoded(&self, text: &str) -> String {

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use super::bucket::{Owner, check_visible};
 use super::error::S3Error;
-use super::object::{CopyElement, check_source, content_info, echo_checksum, find, precondition, target, user_metadata};
+use super::object::{
+    CopyElement, check_source, content_info, echo_checksum, find, precondition, target, user_metadata,
+};
 use super::operation::{MOST_PARTS, UploadPath, copy_source};
 use super::parts::PartFolder;
 use super::payload::Payload;
@@ -41,14 +43,7 @@ fn admin(s3: &S3Cx) -> Session {
 
 /// Whether the caller may upload here: asked of the policies; nothing stays of it.
 async fn permit(s3: &S3Cx, at: &ObjectPath, info: &ContentInfo, user: Option<&Value>) -> Result<(), S3Error> {
-    let permit = Permit {
-        at,
-        upsert: true,
-        owner: s3.cx.owner.as_deref(),
-        info,
-        user_metadata: user,
-        length: None,
-    };
+    let permit = Permit { at, upsert: true, owner: s3.cx.owner.as_deref(), info, user_metadata: user, length: None };
     Ok(permit.ask(&s3.cx.database, &s3.cx.session(s3.operation)).await?)
 }
 
@@ -262,7 +257,8 @@ fn chosen(parts: Vec<Part>, asked: &xml::CompleteMultipartUpload) -> Result<Vec<
 fn etag_of(parts: &[Part]) -> String {
     let mut md5 = md5::Md5::new();
     for part in parts {
-        let bytes = (0..part.etag.len()).step_by(2).filter_map(|at| u8::from_str_radix(part.etag.get(at..at + 2)?, 16).ok());
+        let bytes =
+            (0..part.etag.len()).step_by(2).filter_map(|at| u8::from_str_radix(part.etag.get(at..at + 2)?, 16).ok());
         md5.update(bytes.collect::<Vec<u8>>());
     }
     format!("\"{}-{}\"", to_hex(&md5.finalize()), parts.len())
@@ -306,12 +302,8 @@ pub(super) async fn complete(s3: &S3Cx, path: &UploadPath, payload: Payload) -> 
     finish.detached(staged).await.map_err(precondition)?;
     forget(s3, &mine).await?;
     let location = format!("{}/{}/{}", cx.shared.config.public_url, path.at.bucket, path.at.key);
-    let content = Completed {
-        location,
-        bucket: path.at.bucket.as_str().to_owned(),
-        key: path.at.key.as_str().to_owned(),
-        etag,
-    };
+    let content =
+        Completed { location, bucket: path.at.bucket.as_str().to_owned(), key: path.at.key.as_str().to_owned(), etag };
     xml::answer("CompleteMultipartUploadResult", &content)
 }
 

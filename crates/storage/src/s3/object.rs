@@ -21,8 +21,8 @@ use crate::key::{BucketId, ObjectKey};
 use crate::remove;
 use crate::request::set;
 use crate::route::ObjectPath;
-use crate::store::{changed, object};
 use crate::store;
+use crate::store::{changed, object};
 use crate::upload::{self, Target};
 
 /// What the headers of a user's own metadata begin with.
@@ -315,4 +315,3 @@ pub(super) async fn get_object_tagging(s3: &S3Cx, at: &ObjectPath) -> Result<Res
     find(s3, at).await?;
     xml::answer("Tagging", &Tagging { tags: "" })
 }
-

@@ -174,8 +174,15 @@ fn unsupported(name: &str) -> Option<&'static str> {
         "website" => "Websites",
         "notification" => "Notifications",
         "encryption" => "Encryption settings of a bucket",
-        "logging" | "requestPayment" | "accelerate" | "analytics" | "inventory" | "metrics" | "intelligent-tiering"
-        | "ownershipControls" | "publicAccessBlock" => "This setting of a bucket",
+        "logging"
+        | "requestPayment"
+        | "accelerate"
+        | "analytics"
+        | "inventory"
+        | "metrics"
+        | "intelligent-tiering"
+        | "ownershipControls"
+        | "publicAccessBlock" => "This setting of a bucket",
         "object-lock" | "legal-hold" | "retention" => "Object lock",
         "torrent" => "Torrents",
         "select" | "restore" => "This operation on an object",
@@ -253,7 +260,9 @@ mod tests {
         check("POST", "/b/a?uploadId=abc", "storage.s3.upload.complete");
         check("DELETE", "/b/a?uploadId=abc", "storage.s3.upload.abort");
         check("PATCH", "/b/a", "refused");
-        for hostile in ["/b/..", "/b/../c", "/b/%2e%2e/c", "/..", "/%2e%2e/a", "/b/a%00", "/b/%ff", "/b%2fc/a", "/b/a%5cb"] {
+        for hostile in
+            ["/b/..", "/b/../c", "/b/%2e%2e/c", "/..", "/%2e%2e/a", "/b/a%00", "/b/%ff", "/b%2fc/a", "/b/a%5cb"]
+        {
             check("GET", hostile, "refused");
         }
         assert_eq!(read("PUT", "/b/a", true).unwrap().name(), "storage.s3.object.copy");

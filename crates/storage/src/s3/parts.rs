@@ -16,8 +16,8 @@ use crate::backend::layout::PARTS;
 use crate::backend::{BackendError, StagedFile, blocking};
 use crate::database::{Database, Session};
 use crate::error::Error;
-use crate::store::multipart;
 use crate::store;
+use crate::store::multipart;
 
 /// Seconds after which an upload that nobody completed is removed: a week, as the largest lifetime of its kind.
 const LIFETIME: u64 = 7 * 24 * 3600;

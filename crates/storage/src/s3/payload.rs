@@ -226,9 +226,8 @@ fn announced_checksum(headers: &HeaderMap, trailer: Option<&str>) -> Result<Opti
         }
     }
     for name in trailer.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let algorithm = Algorithm::of_header(name).ok_or(S3Error::InvalidRequest(
-            "The value specified in the x-amz-trailer header is not supported",
-        ))?;
+        let algorithm = Algorithm::of_header(name)
+            .ok_or(S3Error::InvalidRequest("The value specified in the x-amz-trailer header is not supported"))?;
         if found.replace((algorithm, None)).is_some() {
             return Err(S3Error::InvalidRequest("Expecting a single x-amz-checksum- header"));
         }

@@ -46,7 +46,9 @@ impl Scope {
 pub(crate) enum Placement {
     Header,
     /// A signed link, which counts for some time.
-    Query { expires: i64 },
+    Query {
+        expires: i64,
+    },
 }
 
 /// What a request says of its signature; nothing of it is proved yet.
@@ -117,9 +119,8 @@ impl Claim {
             Some(timestamp) => timestamp.to_owned(),
             None => return Err(S3Error::AccessDenied("AWS authentication requires a valid Date or x-amz-date header")),
         };
-        let payload = text("x-amz-content-sha256")?.ok_or(S3Error::InvalidRequest(
-            "Missing required header for this request: x-amz-content-sha256",
-        ))?;
+        let payload = text("x-amz-content-sha256")?
+            .ok_or(S3Error::InvalidRequest("Missing required header for this request: x-amz-content-sha256"))?;
         Self {
             access_key,
             scope,
@@ -206,7 +207,8 @@ impl Claim {
     /// Whether the signature was made with this key over this request. Compared in constant time.
     pub(crate) fn is_proved_by(&self, key: &SigningKey, request: &Signed<'_>) -> bool {
         let canonical = self.canonical_request(request);
-        let text = format!("{ALGORITHM}\n{}\n{}\n{}", self.timestamp, self.scope.text(), sha256_hex(canonical.as_bytes()));
+        let text =
+            format!("{ALGORITHM}\n{}\n{}\n{}", self.timestamp, self.scope.text(), sha256_hex(canonical.as_bytes()));
         key.verifies(&text, &self.signature)
     }
 
@@ -330,7 +332,8 @@ fn read_credential(text: &str) -> Result<(String, Scope), S3Error> {
     else {
         return Err(malformed("the credential must be <access key>/<date>/<region>/s3/aws4_request"));
     };
-    let plain = |text: &str, most: usize| !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
+    let plain =
+        |text: &str, most: usize| !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_graphic());
     if date.len() != 8 || !date.bytes().all(|b| b.is_ascii_digit()) || !plain(region, 64) || !plain(access_key, 128) {
         return Err(malformed("the credential must be <access key>/<date>/<region>/s3/aws4_request"));
     }
@@ -429,7 +432,8 @@ fn unix_seconds(timestamp: &str) -> Option<i64> {
     }
     let (year, month, day) = (digits(0, 4)?, digits(4, 6)?, digits(6, 8)?);
     let (hour, minute, second) = (digits(9, 11)?, digits(11, 13)?, digits(13, 15)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 || year < 1970 {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 || year < 1970
+    {
         return None;
     }
     // Days since the epoch of the civil calendar, with years that begin in March.

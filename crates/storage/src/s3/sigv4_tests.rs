@@ -155,13 +155,23 @@ fn clocks_may_be_off_a_quarter_of_an_hour() {
 fn malformed_claims_are_refused() {
     let good = authorization("host;x-amz-date", &"0".repeat(64));
     let read = |authorization: &str, date: &str| {
-        let headers =
-            headers(&[("authorization", authorization), ("x-amz-date", date), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]);
+        let headers = headers(&[
+            ("authorization", authorization),
+            ("x-amz-date", date),
+            ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+        ]);
         Claim::read(&headers, "")
     };
     assert!(read(&good, "20130524T000000Z").is_ok());
-    for date in ["", "20130524", "20130524T000000", "20130524T240000Z", "20131324T000000Z", "2013052èT000000Z", "20140524T000000Z"]
-    {
+    for date in [
+        "",
+        "20130524",
+        "20130524T000000",
+        "20130524T240000Z",
+        "20131324T000000Z",
+        "2013052èT000000Z",
+        "20140524T000000Z",
+    ] {
         assert!(read(&good, date).is_err(), "{date}");
     }
     for (from, to) in [
@@ -210,10 +220,28 @@ fn nothing_that_comes_makes_the_reader_fall() {
         usize::try_from(seed >> 33).unwrap() % below
     };
     const PARTS: [&str; 22] = [
-        "AWS4-HMAC-SHA256", " ", "Credential=", "a/20130524/r/s3/aws4_request", ",", "SignedHeaders=", "host", ";",
-        "x-amz-date", "Signature=", "0000000000000000000000000000000000000000000000000000000000000000", "=", "/", "%2F",
-        "%", "&", "X-Amz-Algorithm=AWS4-HMAC-SHA256", "X-Amz-Date=20130524T000000Z", "X-Amz-Expires=1",
-        "X-Amz-Credential=", "\u{e9}", "X-Amz-SignedHeaders=host",
+        "AWS4-HMAC-SHA256",
+        " ",
+        "Credential=",
+        "a/20130524/r/s3/aws4_request",
+        ",",
+        "SignedHeaders=",
+        "host",
+        ";",
+        "x-amz-date",
+        "Signature=",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "=",
+        "/",
+        "%2F",
+        "%",
+        "&",
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256",
+        "X-Amz-Date=20130524T000000Z",
+        "X-Amz-Expires=1",
+        "X-Amz-Credential=",
+        "\u{e9}",
+        "X-Amz-SignedHeaders=host",
     ];
     for _ in 0..20_000 {
         let mut text = || (0..next(14)).map(|_| PARTS[next(PARTS.len())]).collect::<String>();
@@ -235,7 +263,8 @@ fn nothing_that_comes_makes_the_reader_fall() {
 
 #[test]
 fn a_changed_byte_of_a_signed_request_is_refused() {
-    let headers = headers(&[("x-amz-date", "20130524T000000Z"), ("x-amz-content-sha256", EMPTY), ("x-amz-meta-a", "1  2 ")]);
+    let headers =
+        headers(&[("x-amz-date", "20130524T000000Z"), ("x-amz-content-sha256", EMPTY), ("x-amz-meta-a", "1  2 ")]);
     let mut claim = Claim {
         access_key: "a".into(),
         scope: Scope { date: "20130524".into(), region: "r".into() },
@@ -247,13 +276,21 @@ fn a_changed_byte_of_a_signed_request_is_refused() {
         session_token: None,
     };
     let key = SigningKey::derive("secret", &claim.scope);
-    let request = Signed { method: "PUT", path: "/b/a%20b/c", query: "uploadId=1&partNumber=2", headers: &headers, host: "h:1" };
+    let request =
+        Signed { method: "PUT", path: "/b/a%20b/c", query: "uploadId=1&partNumber=2", headers: &headers, host: "h:1" };
     let canonical = claim.canonical_request(&request);
-    assert!(canonical.contains("/b/a%20b/c\npartNumber=2&uploadId=1\nhost:h:1\n") && canonical.contains("x-amz-meta-a:1 2\n"));
-    let text = format!("{ALGORITHM}\n{}\n{}\n{}", claim.timestamp, claim.scope.text(), sha256_hex(canonical.as_bytes()));
+    assert!(
+        canonical.contains("/b/a%20b/c\npartNumber=2&uploadId=1\nhost:h:1\n")
+            && canonical.contains("x-amz-meta-a:1 2\n")
+    );
+    let text =
+        format!("{ALGORITHM}\n{}\n{}\n{}", claim.timestamp, claim.scope.text(), sha256_hex(canonical.as_bytes()));
     claim.signature = key.sign(&text);
     assert!(claim.is_proved_by(&key, &request));
-    assert!(claim.is_proved_by(&key, &Signed { query: "partNumber=2&uploadId=1", ..request }), "the order does not count");
+    assert!(
+        claim.is_proved_by(&key, &Signed { query: "partNumber=2&uploadId=1", ..request }),
+        "the order does not count"
+    );
     let path = request.path.as_bytes();
     for at in 0..path.len() {
         let mut other = path.to_vec();
@@ -290,8 +327,10 @@ impl Signer {
     fn finish(&self, claim: &mut Claim, method: &str, uri: &http::Uri, headers: &HeaderMap) -> ChunkChain {
         let key = SigningKey::derive(&self.secret, &claim.scope);
         let query = uri.query().unwrap_or_default();
-        let canonical = claim.canonical_request(&Signed { method, path: uri.path(), query, headers, host: "base.example" });
-        let text = format!("{ALGORITHM}\n{}\n{}\n{}", claim.timestamp, claim.scope.text(), sha256_hex(canonical.as_bytes()));
+        let canonical =
+            claim.canonical_request(&Signed { method, path: uri.path(), query, headers, host: "base.example" });
+        let text =
+            format!("{ALGORITHM}\n{}\n{}\n{}", claim.timestamp, claim.scope.text(), sha256_hex(canonical.as_bytes()));
         claim.signature = key.sign(&text);
         claim.chain(key)
     }

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn what_is_no_such_xml_is_refused() {
         let nested = "<Delete>".repeat(20_000);
-        let entities = "<!DOCTYPE d [<!ENTITY a \"x\"><!ENTITY b \"&a;&a;\">]><Delete><Object><Key>&b;</Key></Object></Delete>";
+        let entities =
+            "<!DOCTYPE d [<!ENTITY a \"x\"><!ENTITY b \"&a;&a;\">]><Delete><Object><Key>&b;</Key></Object></Delete>";
         for bad in ["", "<", "<Delete>", "<Delete><Object></Object></Delete>", "{}", "\u{0}", &*nested, entities] {
             assert!(read::<Delete>(bad.as_bytes()).is_err(), "{:?}", &bad[..bad.len().min(60)]);
         }

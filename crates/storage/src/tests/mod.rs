@@ -171,6 +171,8 @@ impl World {
             revision: 1,
             jwt_keys: JwtKeys::new(vec![JwtKey::secret(SECRET)]),
             api_keys: Vec::new(),
+            signing: base::signing::SigningKeys::default(),
+            auth: Arc::default(),
             legacy_keys_enabled: true,
             data_api: DataApiSettings::default(),
             limits: LimitSettings::default(),

@@ -93,7 +93,8 @@ async fn a_signed_link_shows_what_was_signed_and_nothing_else() {
     assert_eq!(original.outcome(), "400 400 InvalidSignature");
     world.clock.advance(61);
     assert_eq!(world.get(Who::Nobody, &link).await.outcome(), "400 400 InvalidJWT");
-    let bad = world.post(user, "/object/sign/private/a.png", json!({"expiresIn": 60, "transform": {"width": -1}})).await;
+    let bad =
+        world.post(user, "/object/sign/private/a.png", json!({"expiresIn": 60, "transform": {"width": -1}})).await;
     assert_eq!(bad.outcome(), "400 400 InvalidRequest");
 }
 

@@ -18,7 +18,8 @@ async fn begin(world: &World, signer: &Signer, key: &str) -> String {
 }
 
 fn list(parts: &[(u32, &str)]) -> String {
-    let parts = parts.iter().map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"));
+    let parts =
+        parts.iter().map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"));
     format!("<CompleteMultipartUpload>{}</CompleteMultipartUpload>", parts.collect::<String>())
 }
 
@@ -36,7 +37,10 @@ async fn parts_become_one_object() {
     let (first, last) = (vec![1; 5 * MIB], vec![2; 10]);
     put(1, vec![9; 100]).await;
     let etags = [put(1, first.clone()).await, put(7, last.clone()).await];
-    assert_eq!(world.value("select in_progress_size from storage.s3_multipart_uploads").await, (5 * MIB + 10).to_string());
+    assert_eq!(
+        world.value("select in_progress_size from storage.s3_multipart_uploads").await,
+        (5 * MIB + 10).to_string()
+    );
     let parts = ask(&world, &a, &format!("GET /s3/private/big?uploadId={id}"), &[], "").await.text();
     assert_eq!(elements(&parts, "PartNumber"), ["1", "7"], "{parts}");
     let page = ask(&world, &a, &format!("GET /s3/private/big?uploadId={id}&max-parts=1"), &[], "").await.text();
@@ -45,7 +49,8 @@ async fn parts_become_one_object() {
     assert_eq!(elements(&uploads, "UploadId"), [&id], "{uploads}");
     assert_eq!(world.value("select count(*) from storage.objects").await, "0", "nothing is there before the end");
 
-    let complete = async |body: String| ask(&world, &a, &format!("POST /s3/private/big?uploadId={id}"), &[], body).await;
+    let complete =
+        async |body: String| ask(&world, &a, &format!("POST /s3/private/big?uploadId={id}"), &[], body).await;
     for (parts, expected) in [
         (&[(1, &*etags[0]), (7, "\"0\"")][..], "400 InvalidPart"),
         (&[(1, &etags[0]), (2, &etags[1])], "400 InvalidPart"),
@@ -114,7 +119,7 @@ async fn parts_of_other_objects() {
     assert_eq!(outcome(&copy(&a, 1, Some("bytes=2-10")).await), "416 InvalidRange");
     assert_eq!(outcome(&copy(&a, 1, Some("bytes=2-")).await), "400 InvalidArgument");
     assert_eq!(outcome(&copy(&b, 1, None).await), "404 NoSuchUpload");
-    let etag = element(&part.text(), "ETag").replace("&quot;", "\"");
+    let etag = element(&part.text(), "ETag").to_owned();
     let done = ask(&world, &a, &format!("POST /s3/private/copy?uploadId={id}"), &[], list(&[(1, &etag)])).await;
     assert_eq!(outcome(&done), "200", "{}", done.text());
     assert_eq!(ask(&world, &a, "GET /s3/private/copy", &[], "").await.text(), "234");
