@@ -62,6 +62,9 @@ pub enum Command {
     /// Make owners, the people who have projects, and give them new passwords
     #[command(subcommand)]
     Owner(OwnerCommand),
+    /// Work on the files of all projects
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Apply an application's migrations, in order, each in a transaction
     #[command(subcommand, after_help = migrate::EXAMPLES)]
     Migrate(migrate::MigrateCommand),
@@ -73,9 +76,6 @@ pub enum Command {
     Restore(backup::RestoreArgs),
     /// Write a .env with strong secrets for a new server
     Init(init::InitArgs),
-    /// Work on the files of all projects
-    #[command(subcommand)]
-    Storage(StorageCommand),
     /// Say whether the server runs and is healthy
     Status(ReachArgs),
     /// Look for faults on this machine and name the mend of each

@@ -212,6 +212,10 @@ impl Directory {
         }
         let url_signing_key =
             jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
+        let s3 = S3Keys {
+            anon_key: open(kind::ANON_KEY),
+            access_keys: self.s3_access_keys(&project_ref, loaded.s3_keys.remove(&row.id).unwrap_or_default()),
+        };
         let (signing, jwt_keys) = match jwt_secret {
             Some(secret) => {
                 signing_keys::assemble(&secret, open(kind::SIGNING_KEYS).as_ref()).unwrap_or_else(|error| {
@@ -220,10 +224,6 @@ impl Directory {
                 })
             }
             None => Default::default(),
-        };
-        let s3 = S3Keys {
-            anon_key: open(kind::ANON_KEY),
-            access_keys: self.s3_access_keys(&project_ref, loaded.s3_keys.remove(&row.id).unwrap_or_default()),
         };
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
         let auth_secrets = sealed.keys().filter_map(|kind| {

@@ -261,8 +261,8 @@ fn project_routes() -> Vec<Route> {
 fn project_part_routes() -> Vec<Route> {
     const KEYS: &str = "/api/projects/{id}/keys";
     const SETTINGS: &str = "/api/projects/{id}/settings";
-    const SIGNING_KEYS: &str = "/api/projects/{id}/signing-keys";
     const S3_KEYS: &str = "/api/projects/{id}/s3-keys";
+    const SIGNING_KEYS: &str = "/api/projects/{id}/signing-keys";
     const EXTENSIONS: &str = "/api/projects/{id}/extensions";
     const DOMAINS: &str = "/api/projects/{id}/domains";
     const MIGRATIONS: &str = "/api/projects/{id}/migrations";
@@ -301,6 +301,24 @@ fn project_part_routes() -> Vec<Route> {
             post(api_keys::rotate_jwt_secret),
         )
         .answers(200, "LegacyKeys"),
+        Route::get(S3_KEYS, "list_s3_keys", "Access keys for the S3 protocol.", get(s3_keys::list_s3_keys))
+            .answers(200, "S3Keys"),
+        Route::post(
+            S3_KEYS,
+            "create_s3_key",
+            "Make an access key for the S3 protocol (role service_role); its secret is shown this once.",
+            post(s3_keys::create_s3_key),
+        )
+        .body(const { &[required("name", "string", "Unique among the project's access keys.")] })
+        .answers(201, "NewS3Key"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/s3-keys/{key_id}",
+            "delete_s3_key",
+            "Delete an access key; the next request with it is refused.",
+            delete(s3_keys::delete_s3_key),
+        )
+        .answers(200, "S3Key"),
         Route::get(
             SIGNING_KEYS,
             "list_signing_keys",
@@ -330,24 +348,6 @@ fn project_part_routes() -> Vec<Route> {
             delete(signing_keys::revoke_signing_key),
         )
         .answers(200, "SigningKeys"),
-        Route::get(S3_KEYS, "list_s3_keys", "Access keys for the S3 protocol.", get(s3_keys::list_s3_keys))
-            .answers(200, "S3Keys"),
-        Route::post(
-            S3_KEYS,
-            "create_s3_key",
-            "Make an access key for the S3 protocol (role service_role); its secret is shown this once.",
-            post(s3_keys::create_s3_key),
-        )
-        .body(const { &[required("name", "string", "Unique among the project's access keys.")] })
-        .answers(201, "NewS3Key"),
-        Route::new(
-            Method::DELETE,
-            "/api/projects/{id}/s3-keys/{key_id}",
-            "delete_s3_key",
-            "Delete an access key; the next request with it is refused.",
-            delete(s3_keys::delete_s3_key),
-        )
-        .answers(200, "S3Key"),
         Route::get(DOMAINS, "list_domains", "The project's custom domains.", get(domains::list_domains))
             .answers(200, "Domains"),
         Route::post(

@@ -1,6 +1,6 @@
 //! What the service does without being asked: files of projects that are gone, expired uploads, and what crashes left.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::error::Error as StdError;
 use std::future::Future;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use base::{ProjectRef, ProjectStatus, ProjectTable};
 use tokio_util::sync::CancellationToken;
 
 use crate::Storage;
+use crate::backend::BackendError;
 use crate::reconcile::Scope;
 
 /// The first round waits until a start is over.
@@ -47,8 +48,11 @@ impl Storage {
         E: StdError + 'static,
     {
         let backend = &self.shared.config.backend;
-        let kept = match backend.projects().await {
-            Ok(kept) => kept,
+        // Uploads under way are on the disk, wherever contents are.
+        let staging = &self.shared.config.staging;
+        let both = async { Ok::<_, BackendError>((backend.projects().await?, staging.projects().await?)) };
+        let kept: BTreeSet<ProjectRef> = match both.await {
+            Ok((contents, uploads)) => contents.into_iter().chain(uploads).collect(),
             Err(error) => {
                 tracing::warn!(cause = %web::error::chain(&error), "the projects with files cannot be listed");
                 return;
@@ -63,7 +67,11 @@ impl Storage {
             }
         };
         for id in &gone {
-            match backend.remove_project(id).await {
+            let removed = async {
+                backend.remove_project(id).await?;
+                staging.remove_project(id).await
+            };
+            match removed.await {
                 Ok(()) => tracing::info!(project.r#ref = %id, "the files of a project that is gone are removed"),
                 Err(error) => {
                     tracing::warn!(project.r#ref = %id, cause = %web::error::chain(&error), "files of a project stay");

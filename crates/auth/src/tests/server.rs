@@ -206,6 +206,7 @@ impl Server {
             limits: LimitSettings::default(),
             storage: StorageSettings::default(),
             url_signing_key: Secret::new(Vec::new()),
+            s3: base::project::S3Keys::default(),
             custom_domains: Vec::new(),
         };
         let clock = Clock::system();

@@ -12,6 +12,7 @@ mod files_crash;
 mod pooler;
 mod prepared_statements;
 mod refusals;
+mod s3_store;
 mod schema_changes;
 mod server;
 

@@ -58,6 +58,26 @@ impl Staging {
         self.root.join(project.as_str()).join(STAGING)
     }
 
+    /// Projects that have something here.
+    pub(crate) async fn projects(&self) -> Result<Vec<ProjectRef>, BackendError> {
+        let root = self.root.clone();
+        blocking(move || {
+            let names = std::fs::read_dir(&root)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            Ok(names.filter_map(|name| ProjectRef::parse(&name).ok()).collect())
+        })
+        .await
+    }
+
+    /// Removes everything of a project; that there is nothing is no error.
+    pub(crate) async fn remove_project(&self, project: &ProjectRef) -> Result<(), BackendError> {
+        let folder = self.root.join(project.as_str());
+        blocking(move || match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        })
+        .await
+    }
+
     /// Bytes that are free for us on the disk.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&*self.root)?;

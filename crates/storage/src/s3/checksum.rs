@@ -36,17 +36,6 @@ impl Algorithm {
         }
     }
 
-    /// The name of the element in answers.
-    pub(crate) fn element(self) -> &'static str {
-        match self {
-            Self::Crc32 => "ChecksumCRC32",
-            Self::Crc32C => "ChecksumCRC32C",
-            Self::Crc64Nvme => "ChecksumCRC64NVME",
-            Self::Sha1 => "ChecksumSHA1",
-            Self::Sha256 => "ChecksumSHA256",
-        }
-    }
-
     /// The algorithm whose header this is, in lower case.
     pub(crate) fn of_header(name: &str) -> Option<Self> {
         let name = name.strip_prefix(PREFIX)?;

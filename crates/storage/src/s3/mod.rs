@@ -26,8 +26,7 @@ pub(crate) use self::checksum::Algorithm;
 use self::error::S3Error;
 use self::operation::Operation;
 pub(crate) use self::parts::remove_stale;
-pub(crate) use self::payload::Payload;
-pub use self::payload::PayloadError;
+pub(crate) use self::payload::{Payload, PayloadError};
 use crate::error::Error;
 use crate::request::{Cx, set};
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Param, number, optional, query, text};
-use crate::key::{BucketId, ObjectKey, Version};
+use crate::key::{BucketId, Version};
 use crate::route::ObjectPath;
 
 /// An upload in parts.
@@ -186,9 +186,4 @@ pub(crate) fn part_list(upload_id: &str, after: u32, limit: u64) -> Query {
          ) as part",
         vec![text(upload_id), number(u64::from(after)), number(limit)],
     )
-}
-
-/// The key that a row says, which is one of ours.
-pub(crate) fn key_of(upload: &MultipartUpload) -> Option<ObjectKey> {
-    ObjectKey::parse(&upload.key)
 }

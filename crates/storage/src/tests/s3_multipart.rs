@@ -119,7 +119,7 @@ async fn parts_of_other_objects() {
     assert_eq!(outcome(&copy(&a, 1, Some("bytes=2-10")).await), "416 InvalidRange");
     assert_eq!(outcome(&copy(&a, 1, Some("bytes=2-")).await), "400 InvalidArgument");
     assert_eq!(outcome(&copy(&b, 1, None).await), "404 NoSuchUpload");
-    let etag = element(&part.text(), "ETag").replace("&quot;", "\"");
+    let etag = element(&part.text(), "ETag").to_owned();
     let done = ask(&world, &a, &format!("POST /s3/private/copy?uploadId={id}"), &[], list(&[(1, &etag)])).await;
     assert_eq!(outcome(&done), "200", "{}", done.text());
     assert_eq!(ask(&world, &a, "GET /s3/private/copy", &[], "").await.text(), "234");

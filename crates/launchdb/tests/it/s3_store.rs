@@ -1,0 +1,185 @@
+//! Files on an S3-compatible store: moto's server from PyPI, which `script/setup` installs, in a process of its own.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use test_support::ScratchDir;
+
+use crate::server::{Server, launchdb};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More than one part of an upload to the store.
+const LARGE: usize = 20 * 1024 * 1024 + 7;
+
+/// A store of its own for one test.
+struct Store {
+    child: Child,
+    url: String,
+}
+
+impl Store {
+    fn start() -> Self {
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/py/.venv/bin/python");
+        assert!(python.exists(), "e2e/py/.venv is missing: run script/test, which makes it");
+        let port = test_support::free_port();
+        let child = Command::new(python)
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("moto's server starts");
+        let store = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let start = Instant::now();
+        while ureq::put(format!("{}/files", store.url)).send_empty().is_err() {
+            assert!(start.elapsed() < PATIENCE, "the store does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        store
+    }
+
+    fn settings(&self) -> [(&'static str, &str); 5] {
+        [
+            ("STORAGE_BACKEND", "s3"),
+            ("STORAGE_S3_BUCKET", "files"),
+            ("STORAGE_S3_ENDPOINT", &self.url),
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ]
+    }
+
+    /// How many keys the store has.
+    fn keys(&self) -> usize {
+        let mut answer = ureq::get(format!("{}/files?list-type=2", self.url)).call().expect("the store lists");
+        answer.body_mut().read_to_string().expect("a list").matches("<Contents>").count()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A project's storage as its service role sees it.
+struct Files {
+    base: String,
+    key: String,
+}
+
+impl Files {
+    fn of(server: &Server, project: &str) -> Self {
+        let connection = server.cli_json(&["project", "connection", project]);
+        let text = |name: &str| connection[name].as_str().expect("a text").to_owned();
+        Self { base: text("storage_url"), key: text("service_role_key") }
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent: ureq::Agent = config.build().into();
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.header("apikey", &self.key);
+        let answer = if method == "GET" {
+            agent.run(request.body(()).expect("a request"))
+        } else {
+            agent.run(request.body(body).expect("a request"))
+        };
+        let mut answer = answer.expect("the server answers");
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(64 * 1024 * 1024).read_to_vec().expect("a body");
+        (status, body)
+    }
+
+    fn put(&self, key: &str, body: &[u8]) {
+        let headers = [("content-type", "text/plain"), ("x-upsert", "true")];
+        let (status, answer) = self.send("POST", &format!("/object/b/{key}"), &headers, body);
+        assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&answer));
+    }
+
+    fn get(&self, key: &str) -> Vec<u8> {
+        let (status, body) = self.send("GET", &format!("/object/b/{key}"), &[], b"");
+        assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
+        body
+    }
+
+    fn post(&self, path: &str, body: &str) {
+        let (status, answer) = self.send("POST", path, &[("content-type", "application/json")], body.as_bytes());
+        assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+}
+
+fn large() -> Vec<u8> {
+    (0..LARGE).map(|at| u8::try_from(at * 7 % 251).expect("below 256")).collect()
+}
+
+/// Moves all files and gives what was printed.
+fn migrate(home: &ScratchDir, store: &Store, to: &str) -> String {
+    let output = launchdb(home.path())
+        .args(["storage", "migrate", "--to", to, "--data", ".launchdb"])
+        .envs(store.settings())
+        .env("LAUNCHDB_PUBLIC_URL", "http://127.0.0.1:1")
+        .output()
+        .expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn files_live_on_a_store_and_move() {
+    let home = ScratchDir::new();
+    let store = Store::start();
+    let mut server = Server::start_with(home.path(), &[], &store.settings());
+    server.cli(&["project", "create", "shop"]);
+    let files = Files::of(&server, "shop");
+    files.post("/bucket", r#"{"name": "b"}"#);
+    let large = large();
+    files.put("small", b"hello");
+    files.put("small", b"hello again");
+    files.put("empty", b"");
+    files.put("a/b//large file", &large);
+    assert_eq!(files.get("small"), b"hello again");
+    assert_eq!(files.get("empty"), b"");
+    assert_eq!(files.get("a/b//large%20file"), large);
+    let (status, part) = files.send("GET", "/object/b/a/b//large%20file", &[("range", "bytes=8388600-8388700")], b"");
+    assert_eq!((status, &part[..]), (206, &large[8_388_600..=8_388_700]));
+    files.post("/object/copy", r#"{"bucketId": "b", "sourceKey": "small", "destinationKey": "copy"}"#);
+    files.post("/object/move", r#"{"bucketId": "b", "sourceKey": "copy", "destinationKey": "moved"}"#);
+    assert_eq!(files.get("moved"), b"hello again");
+    assert_eq!(files.send("DELETE", "/object/b/moved", &[], b"").0, 200);
+    server.until("replaced and deleted contents are gone", |_| (store.keys() == 3).then_some(()));
+    server.signal("TERM");
+    server.wait();
+
+    let told = migrate(&home, &store, "disk");
+    assert!(told.starts_with(&format!("3 files with {} bytes", LARGE + 11)), "{told}");
+    let told = migrate(&home, &store, "disk");
+    assert!(told.contains("3 had been there already"), "{told}");
+    let mut server = Server::start(home.path(), &[]);
+    let files = Files::of(&server, "shop");
+    assert_eq!(files.get("a/b//large%20file"), large);
+    assert_eq!(files.get("empty"), b"");
+    files.put("on the disk", b"new");
+    server.signal("TERM");
+    server.wait();
+
+    let told = migrate(&home, &store, "s3");
+    assert!(told.starts_with("4 files") && told.contains("3 had been there already"), "{told}");
+    let server = Server::start_with(home.path(), &[], &store.settings());
+    assert_eq!(Files::of(&server, "shop").get("on%20the%20disk"), b"new");
+}
+
+#[test]
+fn a_store_without_its_settings_is_refused_by_name() {
+    let home = ScratchDir::new();
+    let output = launchdb(home.path()).args(["dev", "--port", "0"]).env("STORAGE_BACKEND", "s3").output();
+    let output = output.expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(10), "{text}");
+    for name in ["STORAGE_S3_BUCKET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        assert!(text.contains(name), "{name} is missing in {text}");
+    }
+}
