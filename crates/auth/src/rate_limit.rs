@@ -71,7 +71,9 @@ impl RateLimiter {
         let period = depth / rate.count.max(1);
         let shard = &self.shards[usize::try_from(key % SHARDS as u64).unwrap_or_default()];
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrival = shard.get(&key).copied().unwrap_or_default().max(now);
+        let arrival = shard.get(&key).copied().unwrap_or_default();
+        // No count reaches further ahead: one that does is from before the clock was moved back.
+        let arrival = if arrival > now.saturating_add(depth + period) { now } else { arrival.max(now) };
         let next = arrival + period;
         // The last one may use the depth up to its end.
         if next - now > depth + period / 2 {

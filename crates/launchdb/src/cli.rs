@@ -1,14 +1,19 @@
 //! The command line: what there is to type. What each command does is in the modules below.
 
+pub mod backup;
 pub mod client;
+pub mod direct;
 pub mod discovery;
 pub mod doctor;
 pub mod domains;
 pub mod extensions;
+pub mod init;
 pub mod login;
+pub mod migrate;
 pub mod output;
 pub mod owner;
 pub mod password;
+pub mod progress;
 pub mod project;
 pub mod status;
 
@@ -53,6 +58,17 @@ pub enum Command {
     /// Make owners, the people who have projects, and give them new passwords
     #[command(subcommand)]
     Owner(OwnerCommand),
+    /// Apply an application's migrations, in order, each in a transaction
+    #[command(subcommand, after_help = migrate::EXAMPLES)]
+    Migrate(migrate::MigrateCommand),
+    /// Back up projects and the platform, encrypted; list, verify and remove backups
+    #[command(subcommand, after_help = backup::EXAMPLES)]
+    Backup(backup::BackupCommand),
+    /// Put a project back from a backup
+    #[command(after_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::RestoreArgs),
+    /// Write a .env with strong secrets for a new server
+    Init(init::InitArgs),
     /// Say whether the server runs and is healthy
     Status(ReachArgs),
     /// Look for faults on this machine and name the mend of each
@@ -398,13 +414,28 @@ mod tests {
             "launchdb owner set-password a@b.org --generate",
             "launchdb login --url https://db.example.org a@b.org",
             "launchdb logout",
+            "launchdb init --domain db.example.org --email you@example.org",
+            "launchdb backup run --all",
+            "launchdb migrate new add_tasks",
+            "launchdb migrate up --project shop --dir db --dry-run",
+            "launchdb migrate verify --project shop --json",
+            "launchdb backup run --project proj_abc123 --data d",
+            "launchdb backup list --json",
+            "launchdb backup verify a.sql.gpg b.sql.gpg",
+            "launchdb backup prune",
+            "launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy",
             "launchdb mail last",
             "launchdb rest --dump-config /etc/p.conf",
             "launchdb rest -h",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["launchdb", "launchdb project list --url u --data d", "launchdb serve --only nothing"] {
+        for line in [
+            "launchdb",
+            "launchdb backup run",
+            "launchdb project list --url u --data d",
+            "launchdb serve --only nothing",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -3,9 +3,11 @@
 //! No other module of the project reads the environment. The names are those of the specification; ours start with
 //! `LAUNCHDB_`.
 
+mod backup;
 pub mod files;
 mod limits;
 mod names;
+mod pooler;
 pub mod postgrest;
 pub mod reader;
 pub mod secrets;
@@ -22,9 +24,11 @@ use base::Secret;
 use base::project::DatabaseTarget;
 use procs::unprivileged::RunAs;
 
+pub use self::backup::BackupSettings;
 pub use self::files::FilesConfig;
 pub use self::limits::LimitConfig;
 use self::names::{KNOWN_NAMES, is_known_name};
+pub use self::pooler::PoolerSettings;
 use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
 pub use self::service::Service;
@@ -182,6 +186,8 @@ pub struct Config {
     pub mail: Option<MailConfig>,
     pub limits: LimitConfig,
     pub files: FilesConfig,
+    pub backup: BackupSettings,
+    pub pooler: PoolerSettings,
     pub log: LogConfig,
     pub secrets: GivenSecrets,
     /// Threads of the runtime; none means one for each core.
@@ -224,6 +230,8 @@ impl Config {
             mail: mail(&mut reader),
             limits: LimitConfig::read(&mut reader, invocation, database.connection_budget),
             files: FilesConfig::read(&mut reader),
+            backup: BackupSettings::read(&mut reader, invocation),
+            pooler: PoolerSettings::read(&mut reader),
             log: log(&mut reader),
             secrets: GivenSecrets::read(&mut reader, must_exist, stored.as_ref()),
             workers: reader
@@ -234,11 +242,9 @@ impl Config {
         };
         // Of services that are yet to come: checked now, so that a bad value is not found months later.
         let positive = |n: &u64| *n > 0;
-        for (name, unit) in [
-            ("ACCESS_TOKEN_TTL", "a number of seconds above 0"),
-            ("REFRESH_TOKEN_TTL", "a number of seconds above 0"),
-            ("BACKUP_RETENTION_DAYS", "a number of days above 0"),
-        ] {
+        for (name, unit) in
+            [("ACCESS_TOKEN_TTL", "a number of seconds above 0"), ("REFRESH_TOKEN_TTL", "a number of seconds above 0")]
+        {
             reader.parsed_opt::<u64>(name, unit, positive);
         }
         let (problems, mut warnings) = reader.finish();
@@ -469,7 +475,7 @@ fn public_url(text: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-fn is_host_name(text: &str) -> bool {
+pub(crate) fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {
             (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

@@ -1,5 +1,6 @@
 //! Running a server: wiring of the services, start, shutdown.
 
+pub mod backups;
 pub mod bind;
 pub mod cli_session;
 pub mod dropin;
@@ -9,6 +10,7 @@ pub mod health;
 pub mod logging;
 pub mod metrics;
 mod outward;
+pub mod pooler;
 mod server;
 pub mod signals;
 pub mod starter;

@@ -14,6 +14,7 @@ pub mod migrate;
 pub mod pool;
 pub mod query;
 mod service_pools;
+pub mod statements;
 mod uri;
 
 pub use budget::Budget;

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
 use web::{BodyError, Protocol, WireError};
 
+use crate::user_migrations::MigrationFailure;
+
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -43,6 +45,8 @@ pub enum Error {
     Body(BodyError),
     Unauthorized,
     BadCredentials,
+    /// An internal service was called without its key.
+    WrongInternalKey,
     SignUpClosed,
     AdminRequired,
     NoSuchRoute,
@@ -73,6 +77,8 @@ pub enum Error {
     Sql(Box<pg::DbError>, usize),
     /// SQL of an owner ran too long; holds the limit in milliseconds.
     SqlTimeout(u64),
+    /// A file of an application's migrations failed.
+    Migration(Box<MigrationFailure>),
     /// Not built yet; holds what.
     NotBuilt(&'static str),
     /// Nothing is written until there is room again.
@@ -102,6 +108,7 @@ impl Error {
             Self::Body(BodyError::Broken(_)) => (S::BAD_REQUEST, "body_unreadable"),
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized"),
             Self::BadCredentials => (S::UNAUTHORIZED, "invalid_credentials"),
+            Self::WrongInternalKey => (S::UNAUTHORIZED, "wrong_internal_key"),
             Self::SignUpClosed => (S::FORBIDDEN, "signup_closed"),
             Self::AdminRequired => (S::FORBIDDEN, "admin_required"),
             Self::NoSuchRoute => (S::NOT_FOUND, "not_found"),
@@ -124,6 +131,7 @@ impl Error {
             Self::TooManyRequests(_) => (S::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Sql(..) => (S::BAD_REQUEST, "sql_error"),
             Self::SqlTimeout(_) => (S::GATEWAY_TIMEOUT, "sql_timeout"),
+            Self::Migration(_) => (S::BAD_REQUEST, "migration_failed"),
             Self::NotBuilt(_) => (S::NOT_IMPLEMENTED, "not_implemented"),
             Self::DiskNearlyFull => (S::SERVICE_UNAVAILABLE, "disk_nearly_full"),
             Self::ProjectDatabase(_) => (S::SERVICE_UNAVAILABLE, "project_database_unavailable"),
@@ -151,6 +159,7 @@ impl Error {
                 "column": error.column,
                 "constraint": error.constraint,
             }),
+            Self::Migration(failure) => failure.details(),
             _ => Value::Null,
         }
     }
@@ -177,6 +186,7 @@ impl fmt::Display for Error {
             Self::Body(error) => return error.fmt(f),
             Self::Unauthorized => "a valid owner token is needed (Authorization: Bearer ...)",
             Self::BadCredentials => "the e-mail address or the password is wrong",
+            Self::WrongInternalKey => "the internal key is needed (X-Internal-Key)",
             Self::SignUpClosed => "signing up is closed on this server",
             Self::AdminRequired => "only an administrator may do this",
             Self::NoSuchRoute => "there is no such route",
@@ -199,6 +209,7 @@ impl fmt::Display for Error {
             Self::TooManyRequests(_) => "too many requests; try again later",
             Self::Sql(error, _) => &error.message,
             Self::SqlTimeout(limit) => return write!(f, "the SQL was cancelled after {limit} ms"),
+            Self::Migration(failure) => &failure.message,
             Self::NotBuilt(what) => return write!(f, "{what} are not available in this version yet"),
             Self::DiskNearlyFull => "the disk is nearly full: nothing is written until there is room again",
             Self::ProjectDatabase(_) => "the project's database cannot be reached at the moment",

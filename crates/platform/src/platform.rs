@@ -1,6 +1,6 @@
 //! The control plane as one value, shared by everything that serves its API.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base::{Clock, ProjectTable};
 use deadpool_postgres::{Object, Pool};
@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use web::health::HealthPart;
 
 use crate::attempts::Attempts;
+use crate::backup::Backups;
 use crate::config::PlatformConfig;
 use crate::database::{self, PrepareError};
 use crate::directory::Directory;
@@ -31,6 +32,8 @@ struct Inner {
     passwords: Passwords,
     attempts: Attempts,
     sql_sessions: SqlSessions,
+    /// None where this process makes none.
+    backups: OnceLock<Backups>,
     /// Everything that runs beside the requests; awaited at shutdown.
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -69,6 +72,7 @@ impl Platform {
             passwords: Passwords::new(),
             attempts: Attempts::new(config.clock.clone()),
             sql_sessions: SqlSessions::new(),
+            backups: OnceLock::new(),
             config,
             pool,
             directory,
@@ -114,6 +118,20 @@ impl Platform {
 
     pub fn provisioner(&self) -> &Provisioner {
         &self.0.provisioner
+    }
+
+    /// Lets owners make backups in this process; only the first call counts.
+    pub fn offer_backups(&self, backups: Backups) {
+        let _ = self.0.backups.set(backups);
+    }
+
+    pub(crate) fn backups(&self) -> Option<&Backups> {
+        self.0.backups.get()
+    }
+
+    /// Runs something beside the requests, to its end also at shutdown.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(work);
     }
 
     pub fn config(&self) -> &PlatformConfig {

@@ -7,13 +7,13 @@ use axum::{Json, Router};
 use http::Method;
 use serde_json::Value;
 
+use crate::backup::routes as backups;
 use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
-use crate::request::ProjectCx;
 use crate::{
-    api_keys, audit, connection, domains, extensions, owner_password, owners, projects, settings, signing_keys, sql,
-    usage,
+    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, settings,
+    signing_keys, sql, usage, user_migrations,
 };
 
 /// Who may call a route.
@@ -100,6 +100,15 @@ fn owner_routes() -> Vec<Route> {
             .open()
             .answers(200, "Health"),
         Route::get("/api/openapi.json", "get_openapi", "This document.", get(get_openapi)).open().answers(200, "Any"),
+        Route::get(
+            "/api/tls/ask",
+            "ask_tls",
+            "Whether the server's proxy may get a certificate for a host name.",
+            get(certificates::ask_tls),
+        )
+        .open()
+        .query(const { &[required("domain", "string", "The host name.")] })
+        .answers(200, ""),
         Route::post("/api/owners/signup", "signup_owner", "Sign up, where it is allowed.", post(owners::signup_owner))
             .open()
             .body(CREDENTIALS)
@@ -413,10 +422,37 @@ fn project_part_routes() -> Vec<Route> {
             get(usage::get_usage),
         )
         .answers(200, "Usage"),
-        Route::get(MIGRATIONS, "list_migrations", "Not built yet.", get(migrations_not_built)).answers(501, "Error"),
-        Route::post(MIGRATIONS, "apply_migrations", "Not built yet.", post(migrations_not_built)).answers(501, "Error"),
-        Route::get(BACKUPS, "list_backups", "Not built yet.", get(backups_not_built)).answers(501, "Error"),
-        Route::post(BACKUPS, "create_backup", "Not built yet.", post(backups_not_built)).answers(501, "Error"),
+        Route::get(
+            MIGRATIONS,
+            "list_migrations",
+            "The migrations of the application that were applied, in order.",
+            get(user_migrations::list_migrations),
+        )
+        .answers(200, "Any"),
+        Route::post(
+            MIGRATIONS,
+            "apply_migrations",
+            "Apply migrations that were not yet, in order, each in a transaction of its own.",
+            post(user_migrations::apply_migrations),
+        )
+        .body(
+            const {
+                &[
+                    required("migrations", "array", "Objects of version (digits), name and sql."),
+                    field("dry_run", "boolean", "Apply all of them in one transaction and take it back."),
+                ]
+            },
+        )
+        .answers(200, "Any"),
+        Route::get(BACKUPS, "list_backups", "The project's backups, newest first.", get(backups::list_backups))
+            .answers(200, "Any"),
+        Route::post(
+            BACKUPS,
+            "create_backup",
+            "Begin a backup; it is listed when it is whole.",
+            post(backups::create_backup),
+        )
+        .answers(202, "Any"),
     ]
 }
 
@@ -440,12 +476,4 @@ async fn get_health(State(platform): State<Platform>) -> Response {
 
 async fn get_openapi(State(platform): State<Platform>) -> Json<Value> {
     Json(openapi::document(&routes(), &platform.config().public_url))
-}
-
-async fn migrations_not_built(_: ProjectCx) -> Error {
-    Error::NotBuilt("migrations")
-}
-
-async fn backups_not_built(_: ProjectCx) -> Error {
-    Error::NotBuilt("backups")
 }

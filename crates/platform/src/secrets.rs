@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use base::api_key::{self, ApiKeyKind};
 use base::sealed::{MasterKey, SealContext, SealError, Sealed};
-use base::{ProjectRef, RoleName, Secret, jwt};
+use base::{ProjectRef, RoleName, Secret, jwt, random};
 use serde_json::json;
 
 /// Whose secrets those are that belong to no project.
@@ -50,6 +51,20 @@ pub fn legacy_key(jwt_secret: &str, project_ref: &ProjectRef, role: &str, now: i
 pub fn legacy_keys(jwt_secret: &str, project_ref: &ProjectRef, now: i64) -> [(&'static str, Secret<String>); 2] {
     [(kind::ANON_KEY, RoleName::ANON), (kind::SERVICE_ROLE_KEY, RoleName::SERVICE_ROLE)]
         .map(|(kind, role)| (kind, legacy_key(jwt_secret, project_ref, role, now)))
+}
+
+/// Everything that lets somebody into a new project, by kind. `now` in Unix seconds.
+pub(crate) fn fresh(project_ref: &ProjectRef, now: i64) -> Vec<(&'static str, Secret<String>)> {
+    let jwt_secret = random::hex::<32>();
+    let mut made = vec![
+        (kind::DB_PASSWORD, Secret::new(random::password())),
+        (kind::AUTHENTICATOR_PASSWORD, Secret::new(random::password())),
+    ];
+    made.extend(legacy_keys(&jwt_secret, project_ref, now));
+    made.push((kind::JWT_SECRET, Secret::new(jwt_secret)));
+    made.push((kind::PUBLISHABLE_KEY, api_key::generate(ApiKeyKind::Publishable)));
+    made.push((kind::SECRET_KEY, api_key::generate(ApiKeyKind::Secret)));
+    made
 }
 
 /// Opens one secret that is text.

@@ -7,9 +7,11 @@
 
 pub mod backoff;
 pub mod binaries;
+pub mod client_program;
 pub mod data_dir;
 pub mod initdb;
 pub mod machine;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod postgres_conf;
 mod private_file;

@@ -1,5 +1,6 @@
 //! `launchdb status` and `launchdb mail`.
 
+use base::Clock;
 use serde_json::Value;
 
 use super::output::{cell, pairs, print};
@@ -22,6 +23,11 @@ pub fn run(source: &Source, reach: &ReachArgs) -> Result<(), Exit> {
                 None => rows.push((name.as_str(), cell(value))),
             }
         }
+        if reach.url.is_none()
+            && let Some(backup) = last_backup(source, reach)
+        {
+            rows.push(("last backup", backup));
+        }
         print(&pairs(rows))?;
     }
     match status {
@@ -29,6 +35,15 @@ pub fn run(source: &Source, reach: &ReachArgs) -> Result<(), Exit> {
         503 => Err(Exit::message(exit::FAILURE, "the server runs but is not healthy: launchdb doctor may know why")),
         other => Err(Exit::message(exit::FAILURE, format!("the server answered {other} when asked for its health"))),
     }
+}
+
+/// The age of the oldest of the newest backups: what would be lost at most. None where no backup was ever made.
+fn last_backup(source: &Source, reach: &ReachArgs) -> Option<String> {
+    let newest = super::direct::backup_folder(source, reach.data.as_deref()).ok()?.newest().ok()?;
+    let oldest = newest.iter().min_by_key(|file| file.name.taken_at)?;
+    let hours = (Clock::system().unix_seconds() - oldest.name.taken_at) / 3600;
+    let databases = newest.len();
+    Some(format!("{hours} h ago at the latest ({databases} databases, the oldest is {})", oldest.name.database))
 }
 
 /// Lists the mails that were kept instead of being sent, or shows one.

@@ -11,6 +11,8 @@ pub enum Service {
     Storage,
     /// The auth service of every project (port 8001).
     Auth,
+    /// The internal service that brings projects up to the present baseline (port 8002).
+    Migrations,
     /// The public entrance with every service behind it (port 8000).
     Gateway,
 }
@@ -22,6 +24,7 @@ impl Service {
             Self::Rest => "rest",
             Self::Storage => "storage",
             Self::Auth => "auth",
+            Self::Migrations => "migrations",
             Self::Gateway => "gateway",
         }
     }
@@ -31,6 +34,11 @@ impl Service {
         matches!(self, Self::Rest | Self::Auth | Self::Storage)
     }
 
+    /// Whether it keeps projects: upgrades, spares, the watchdog, backups. One process of a server does.
+    pub fn keeps_projects(only: Option<Self>) -> bool {
+        matches!(only, None | Some(Self::PlatformApi))
+    }
+
     /// The port of the specification.
     pub(super) fn default_port(self) -> u16 {
         match self {
@@ -38,6 +46,7 @@ impl Service {
             Self::Rest => 3000,
             Self::Storage => 8003,
             Self::Auth => 8001,
+            Self::Migrations => 8002,
         }
     }
 }

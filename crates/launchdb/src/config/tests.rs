@@ -50,7 +50,9 @@ fn the_command_line_wins_over_the_source() {
 
 #[test]
 fn services_started_alone_use_the_ports_of_the_specification() {
-    for (service, port) in [(Service::PlatformApi, 8000), (Service::Rest, 3000), (Service::Gateway, 8000)] {
+    for (service, port) in
+        [(Service::PlatformApi, 8000), (Service::Rest, 3000), (Service::Gateway, 8000), (Service::Migrations, 8002)]
+    {
         let invocation = Invocation { only: Some(service), ..Invocation::default() };
         assert_eq!(Config::load(&Source::default(), &invocation).unwrap().listen.public.port(), port);
     }

@@ -9,7 +9,9 @@ use axum::Router;
 use axum::routing::{MethodRouter, get};
 use base::{Clock, ProjectRef, ProjectTable};
 use pg::{Budget, PoolConfig, ServicePools};
+use platform::backup::Backups;
 use platform::database::PrepareError;
+use platform::pooler::Pooler;
 use platform::provision::{ProvisionError, Provisioner};
 use platform::watchdog::{Watchdog, WatchdogConfig};
 use platform::{Directory, Platform, StartError};
@@ -25,6 +27,7 @@ use web::log_request::RequestLog;
 use web::metrics::HttpMetrics;
 use web::{ApiKeyCheck, ServeConfig, health};
 
+use super::backups;
 use super::bind::{self, Listeners};
 use super::cli_session::CliSession;
 use super::files;
@@ -32,6 +35,7 @@ use super::front;
 use super::health::HealthBoard;
 use super::metrics::ProcessCollector;
 use super::outward;
+use super::pooler;
 use super::signals::Signals;
 use super::starter;
 use super::status_page::{self, StatusView};
@@ -152,7 +156,11 @@ async fn run_services(
     let config = &start.config;
     let urls = Urls::new(config, listeners.public.local_addr().exit(exit::FAILURE)?);
     let projects = Arc::new(ProjectTable::new());
-    let platform_config = storage.platform_config(config, &urls.public)?;
+    let mut platform_config = storage.platform_config(config, &urls.public)?;
+    let pooler = if Service::keeps_projects(start.only) { pooler::plan(config, storage)? } else { None };
+    if let (None, Some(plan)) = (&platform_config.pooler_address, &pooler) {
+        platform_config.pooler_address = Some(plan.address());
+    }
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (platform, directory) = if start.only.is_some_and(Service::serves_projects_only) {
@@ -160,8 +168,8 @@ async fn run_services(
         (None, directory.await.map_err(start_refused)?)
     } else {
         let platform = Platform::start(platform_config, projects.clone()).await.map_err(start_refused)?;
-        // A gateway leaves upgrades and spares to the control plane's own process.
-        let keeps_projects = start.only != Some(Service::Gateway);
+        // Others leave upgrades and spares to the control plane's own process.
+        let keeps_projects = Service::keeps_projects(start.only);
         prepare(platform.provisioner().clone(), keeps_projects, &tasks, shutdown.clone()).await?;
         let directory = platform.directory().clone();
         (Some(platform), directory)
@@ -207,6 +215,10 @@ async fn run_services(
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
     registry.register_collector(Box::new(process));
 
+    let backup_config = backups::backup_config(config, storage)?;
+    let folder = backup_config.folder.clone();
+    registry.register_collector(Box::new(backups::BackupCollector { folder, clock: base::Clock::system() }));
+
     // Loops that end at the shutdown only: one that ends before takes the server with it.
     let mut loops = JoinSet::new();
     loops.spawn(start.log_buffer.clone().run(shutdown.clone()));
@@ -224,8 +236,21 @@ async fn run_services(
         };
         loops.spawn(files.clone().maintain(projects.clone(), purged, shutdown.clone()));
     }
+    if let Some(platform) = platform.as_ref().filter(|_| Service::keeps_projects(start.only)) {
+        let key = backup_config.key.clone();
+        let backups = Backups::new(backup_config, platform.provisioner().clone(), shutdown.clone());
+        platform.offer_backups(backups.clone());
+        if let Some(schedule) = backups::scheduled(config, key.as_ref(), backups, shutdown.clone())? {
+            loops.spawn(schedule);
+        }
+    }
+    if let (Some(platform), Some(plan)) = (&platform, pooler) {
+        let pooler = Pooler::new(plan.config, plan.console_password, platform.provisioner().clone());
+        registry.register_collector(Box::new(pooler::PoolerCollector(pooler.clone())));
+        loops.spawn(pooler.run(shutdown.clone()));
+    }
     let board = HealthBoard::default();
-    let watched = platform.as_ref().filter(|_| start.only != Some(Service::Gateway));
+    let watched = platform.as_ref().filter(|_| Service::keeps_projects(start.only));
     let disk = watched.map(|platform| {
         let watchdog = WatchdogConfig {
             service_sessions: i64::from(config.database.connection_budget),
@@ -372,13 +397,19 @@ async fn serve(
         session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
     }
     let public = tokio_listener(listeners.public)?;
-    serving.spawn(web::serve(public, Arc::new(front), settings.clone(), http_metrics, drain.clone()));
+    let internal = internal_router(start, storage, services)?;
+    if start.only == Some(Service::Migrations) {
+        let router = Arc::new(internal.clone().route("/health", health_route(&services.board)));
+        serving.spawn(web::serve(public, router, settings.clone(), http_metrics, drain.clone()));
+    } else {
+        serving.spawn(web::serve(public, Arc::new(front), settings.clone(), http_metrics, drain.clone()));
+    }
     if let Some(status) = listeners.status {
         let router = Arc::new(page.route("/health", health_route(&services.board)));
         let metrics = HttpMetrics::default();
         serving.spawn(web::serve(tokio_listener(status)?, router, settings.clone(), metrics, drain.clone()));
     }
-    let admin = Arc::new(admin_router(&services.board, registry));
+    let admin = Arc::new(admin_router(&services.board, registry).merge(internal));
     serving.spawn(web::serve(tokio_listener(listeners.admin)?, admin, settings, HttpMetrics::default(), drain.clone()));
     tracing::info!(url = urls.public, ready_ms = milliseconds(start.started), "serving");
 
@@ -502,6 +533,18 @@ fn status_page(start: &Start, services: &Services, urls: &Urls) -> Router {
         std::future::ready(status_page::respond(&view))
     };
     Router::new().route("/", get(page))
+}
+
+/// What other processes of the installation call; on loopback, and on the port of the migrations service.
+fn internal_router(start: &Start, storage: &Storage, services: &Services) -> Result<Router, Exit> {
+    match (&services.platform, storage.secrets.get("INTERNAL_API_KEY")) {
+        (Some(platform), Some(key)) => Ok(platform.internal_router(key.clone())),
+        _ if start.only == Some(Service::Migrations) => Err(Exit::message(
+            exit::CONFIG,
+            "the migrations service needs INTERNAL_API_KEY: set INTERNAL_API_KEY=$(openssl rand -hex 32)",
+        )),
+        _ => Ok(Router::new()),
+    }
 }
 
 fn admin_router(board: &HealthBoard, registry: Registry) -> Router {

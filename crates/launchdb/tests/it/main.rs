@@ -1,11 +1,14 @@
 //! The real binary: started, used, killed and started again. Few tests, because each has a PostgreSQL of its own.
 
 mod auth_crash;
+mod backups;
+mod caddy;
 mod clients;
 mod crash;
 mod crowd;
 mod data_api_settings;
 mod dropin;
+mod pooler;
 mod prepared_statements;
 mod refusals;
 mod schema_changes;

@@ -64,6 +64,7 @@ impl Server {
             .env("LAUNCHDB_STATUS_PORT", "0")
             .env("LAUNCHDB_ADMIN_PORT", "0")
             .env("LAUNCHDB_SPARES", "1")
+            .env("LAUNCHDB_POOLER_PORT", "off")
             .env("LAUNCHDB_DISK_RESERVE_MB", "64")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())

@@ -1,5 +1,7 @@
 //! Applies baseline files to one database and writes down which.
 
+use std::time::{Duration, Instant};
+
 use tokio_postgres::Client;
 
 use super::{BaselineFile, RunAs};
@@ -40,7 +42,7 @@ const SELECT: &str = "select version, name, checksum from _launchdb.baseline_mig
 const INSERT: &str = "insert into _launchdb.baseline_migrations (version, name, checksum) values ($1, $2, $3)";
 
 /// Applies the files that are missing, each in a transaction together with its line in the ledger. Done again after a
-/// crash, it goes on where it was. Returns how many ran.
+/// crash, it goes on where it was. Returns those that ran, and how long each took.
 ///
 /// `superuser` is a session with [`session_options`]. While a template is made there is no owner yet, and
 /// `owner` is none: everything runs as the superuser. In a project's database `owner` is a session of its owner.
@@ -49,7 +51,7 @@ pub async fn apply(
     owner: Option<OwnerSession<'_>>,
     is_template: bool,
     files: &[BaselineFile],
-) -> Result<usize, ApplyError> {
+) -> Result<Vec<(&'static str, Duration)>, ApplyError> {
     let exists: bool = superuser.query_one(EXISTS, &[]).await.map_err(ApplyError::Ledger)?.get(0);
     if !exists {
         superuser.batch_execute(CREATE_LEDGER).await.map_err(ApplyError::Ledger)?;
@@ -64,8 +66,9 @@ pub async fn apply(
             Some(_) => applied = version,
         }
     }
-    let mut ran = 0;
+    let mut ran = Vec::new();
     for file in files.iter().filter(|file| file.version > applied) {
+        let started = Instant::now();
         let failed = |source| ApplyError::Failed { name: file.name, source };
         let as_owner = file.run_as() == RunAs::Owner && !is_template;
         if as_owner {
@@ -79,7 +82,7 @@ pub async fn apply(
         }
         tx.execute(INSERT, &[&file.version, &file.name, &file.checksum()]).await.map_err(ApplyError::Ledger)?;
         tx.commit().await.map_err(failed)?;
-        ran += 1;
+        ran.push((file.name, started.elapsed()));
     }
     Ok(ran)
 }

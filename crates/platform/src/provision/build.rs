@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use base::api_key::{self, ApiKeyKind};
 use base::sealed::SealContext;
-use base::{OwnerId, ProjectRef, ProjectStatus, Secret, random};
+use base::{OwnerId, ProjectRef, ProjectStatus};
 use postgres_protocol::password::scram_sha_256;
 use serde_json::json;
 use tokio_postgres::Client;
@@ -102,27 +102,22 @@ impl Provisioner {
             audit_insert(&*tx, &self.1.entry(Some(id), "project.create", json!({ "name": name }))).await?;
         }
         let now = self.0.config.clock.unix_seconds();
-        let jwt_secret = random::hex::<32>();
-        let mut made = vec![
-            (kind::DB_PASSWORD, Secret::new(random::password())),
-            (kind::AUTHENTICATOR_PASSWORD, Secret::new(random::password())),
-        ];
-        made.extend(secrets::legacy_keys(&jwt_secret, id, now));
-        made.push((kind::JWT_SECRET, Secret::new(jwt_secret)));
-        for (secret_kind, key_kind) in
-            [(kind::PUBLISHABLE_KEY, ApiKeyKind::Publishable), (kind::SECRET_KEY, ApiKeyKind::Secret)]
-        {
-            let key = api_key::generate(key_kind);
+        let made = secrets::fresh(id, now);
+        for (kind, key) in &made {
+            // Names are unique among the keys of a project.
+            let (name, kind) = match *kind {
+                kind::PUBLISHABLE_KEY => ("default", ApiKeyKind::Publishable),
+                kind::SECRET_KEY => ("default_secret", ApiKeyKind::Secret),
+                _ => continue,
+            };
             let new = NewApiKey {
                 project_id: id.as_str(),
-                // Names are unique among the keys of a project.
-                name: if key_kind == ApiKeyKind::Publishable { "default" } else { "default_secret" },
-                kind: key_kind,
-                prefix: shown_prefix(key.expose(), key_kind),
+                name,
+                kind,
+                prefix: shown_prefix(key.expose(), kind),
                 hash: &api_key::hash(key.expose()),
             };
             api_key_insert(&*tx, &new).await?;
-            made.push((secret_kind, key));
         }
         for (kind, secret) in made {
             let cx = SealContext { owner: id.as_str(), kind };

@@ -77,7 +77,7 @@ impl Provisioner {
     }
 
     /// Upgrades a project that was closed while others were upgraded; its owner has to be able to connect for that.
-    async fn catch_up(&self, id: &ProjectRef) {
+    pub(super) async fn catch_up(&self, id: &ProjectRef) {
         if let Err(error) = self.upgrade(id).await {
             tracing::warn!(project.ref = %id, cause = ?error, "a project keeps its older baseline for now");
         }

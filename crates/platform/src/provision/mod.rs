@@ -13,12 +13,13 @@ mod extensions;
 mod lifecycle;
 mod logins;
 mod reconcile;
+pub(crate) mod restored;
 mod spares;
 mod store;
 mod template;
 #[cfg(test)]
-mod tests;
-mod upgrade;
+pub(crate) mod tests;
+pub(crate) mod upgrade;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -207,8 +208,12 @@ impl Provisioner {
         Ok(&self.cluster().await?.owner_role)
     }
 
+    pub(crate) fn config(&self) -> &PlatformConfig {
+        &self.0.config
+    }
+
     /// The version of the baseline that new projects have.
-    fn baseline_version(&self) -> i32 {
+    pub(crate) fn baseline_version(&self) -> i32 {
         baseline::version(self.0.files)
     }
 

@@ -80,6 +80,7 @@ impl Provisioner {
             }
         }
         self.silence_databases(cluster).await?;
+        self.scratches_sweep(cluster).await?;
         self.reconcile_databases(cluster, &mut report).await?;
         self.remove_orphan_roles(cluster, &mut report).await?;
         Ok(report)
@@ -187,6 +188,7 @@ impl Provisioner {
             // The role of a database that was kept stays with it.
             if project::project_row(&admin.client, &id, now).await?.is_none()
                 && store::database::database_get(&admin.client, id.database()).await?.is_none()
+                && !self.has_scratch(&admin.client, &id).await?
             {
                 store::role::role_drop(&admin.client, &name).await?;
                 report.orphans.push(name);

@@ -1,5 +1,7 @@
 //! Brings databases of an older baseline up to the present one.
 
+use std::time::{Duration, Instant};
+
 use base::project::DatabaseTarget;
 use base::{ProjectRef, ProjectStatus};
 use postgres_protocol::password::scram_sha_256;
@@ -7,9 +9,25 @@ use postgres_protocol::password::scram_sha_256;
 use super::store;
 use super::store::project;
 use super::{ProvisionError, Provisioner};
-use crate::baseline::{self, RunAs};
+use crate::baseline::{self, ApplyError, RunAs};
 use crate::secrets::{self, kind};
 use crate::store::secret::secret_map;
+
+/// One file of the baseline, and how long it took if it ran now.
+pub(crate) struct UpgradedFile {
+    pub(crate) name: &'static str,
+    /// SHA-256, hex.
+    pub(crate) checksum: String,
+    pub(crate) took: Option<Duration>,
+}
+
+/// What an upgrade did.
+pub(crate) struct UpgradeReport {
+    pub(crate) files: Vec<UpgradedFile>,
+    pub(crate) took: Duration,
+    /// The file that failed.
+    pub(crate) failed: Option<&'static str>,
+}
 
 impl Provisioner {
     /// Applies the baseline files that an active project's database lacks; does nothing when it has them all. Can be stopped
@@ -19,13 +37,51 @@ impl Provisioner {
     /// [`ProvisionError::Database`] also when a file cannot get its locks within a few seconds because the owner's own
     /// sessions hold them; the reconciler tries again.
     pub async fn upgrade(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
+        self.upgrade_reported(id).await.map(drop).map_err(|(error, _)| error)
+    }
+
+    /// The same, told file by file; with a failure that PostgreSQL had, what was applied before it.
+    pub(crate) async fn upgrade_reported(
+        &self,
+        id: &ProjectRef,
+    ) -> Result<UpgradeReport, (ProvisionError, Option<UpgradeReport>)> {
+        let started = Instant::now();
+        let report = |ran: &[(&'static str, Duration)], failed| {
+            let took = |name: &str| ran.iter().find(|(ran, _)| *ran == name).map(|(_, took)| *took);
+            let files = self.0.files.iter();
+            let files =
+                files.map(|file| UpgradedFile { name: file.name, checksum: file.checksum(), took: took(file.name) });
+            UpgradeReport { files: files.collect(), took: started.elapsed(), failed }
+        };
+        match self.upgrade_locked(id).await {
+            Ok(ran) => Ok(report(&ran, None)),
+            Err(error) => {
+                let failed = match &error {
+                    ProvisionError::Database(cause) => match cause.downcast_ref::<ApplyError>() {
+                        Some(ApplyError::Failed { name, .. }) => Some(*name),
+                        _ => None,
+                    },
+                    _ => None,
+                };
+                // Which files ran before it, the ledger knows; here they are only not said to have failed.
+                let told = matches!(error, ProvisionError::Database(_)).then(|| {
+                    let mut told = report(&[], failed);
+                    told.files.truncate(self.0.files.iter().position(|file| Some(file.name) == failed).unwrap_or(0));
+                    told
+                });
+                Err((error, told))
+            }
+        }
+    }
+
+    async fn upgrade_locked(&self, id: &ProjectRef) -> Result<Vec<(&'static str, Duration)>, ProvisionError> {
         let cluster = self.cluster().await?;
         let admin = self.locked(id).await?;
         let now = self.0.config.clock.unix_seconds();
         let row = project::project_row(&admin.client, id, now).await?.ok_or(ProvisionError::NotFound)?;
         let version = self.baseline_version();
         if row.baseline_version == version || row.status != ProjectStatus::Active {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let options =
             format!("{} -c lock_timeout=5s -c statement_timeout=60s", baseline::session_options(&cluster.owner_role));
@@ -50,7 +106,8 @@ impl Provisioner {
             .await
             .map_err(ProvisionError::database)?;
         project::baseline_version_put(&admin.client, id, version).await?;
-        tracing::info!(project.ref = %id, applied, version, "the project's database has the present baseline");
-        Ok(())
+        let files = applied.len();
+        tracing::info!(project.ref = %id, applied = files, version, "the project's database has the present baseline");
+        Ok(applied)
     }
 }

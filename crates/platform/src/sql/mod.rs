@@ -246,6 +246,22 @@ async fn owner_session(cx: &ProjectCx, session: &[(&str, &str)], params: &SqlPar
     })
 }
 
+/// A session of the project's owner for work of ours that takes several statements; each may take `statement_ms`.
+pub(crate) async fn own_session(
+    cx: &ProjectCx,
+    settings: &[(&str, &str)],
+    statement_ms: u64,
+) -> Result<ScriptSession, Error> {
+    let params = SqlParams { query: String::new(), params: None, read_only: false, timeout_ms: statement_ms };
+    let settings: Vec<_> = SESSION.iter().chain(settings).copied().collect();
+    log_in(cx, owner_session(cx, &settings, &params).await?).await
+}
+
+/// What a statement in such a session failed with.
+pub(crate) fn own_error(failure: ScriptError) -> Error {
+    script_error(failure, u64::MAX, Duration::ZERO)
+}
+
 type TypeNames = HashMap<(u32, i32), String>;
 
 async fn run(

@@ -3,8 +3,10 @@
 mod api_keys;
 mod audit;
 mod bad_input;
+mod certificates;
 mod domains;
 mod extensions;
+mod internal;
 mod owners;
 mod projects;
 mod required_fields;
@@ -34,7 +36,7 @@ const OWNER: &str = "owner@example.org";
 const PASSWORD: &str = "a password of the first owner";
 
 /// A control plane of its own in the shared cluster.
-struct Server {
+pub(crate) struct Server {
     cluster: Arc<TestCluster>,
     platform: Platform,
     projects: Arc<ProjectTable>,
@@ -44,14 +46,14 @@ struct Server {
     token: String,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.body["error"]["code"].as_str().unwrap_or_default()
     }
 }
@@ -82,7 +84,7 @@ pub(crate) fn config(cluster: &TestCluster) -> PlatformConfig {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
@@ -127,12 +129,12 @@ impl Server {
     }
 
     /// As the first owner.
-    async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
         self.call_as(&self.token, method, path, body).await
     }
 
     /// As the first owner; has to succeed.
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let answer = self.call(method, path, body).await;
         assert!(answer.status.is_success(), "{method} {path}: {} {}", answer.status, answer.body);
         answer.body
@@ -148,7 +150,7 @@ impl Server {
     }
 
     /// The id of a fresh project.
-    async fn project(&self) -> String {
+    pub(crate) async fn project(&self) -> String {
         let name = format!("project {}", random::hex::<4>());
         self.ok("POST", "/api/projects", json!({ "name": name })).await["id"].as_str().unwrap().to_owned()
     }

@@ -12,6 +12,8 @@ with session as materialized (
         activity.pid, activity.backend_start, activity.usename::text as role, activity.state,
         activity.query_start, activity.xact_start, activity.state_change, activity.backend_xid,
         activity.state in ('active', 'fastpath function call') as running,
+        -- A backup is loaded there, for as long as that takes; who loads it has a limit of its own.
+        activity.datname::text ~ '_(restoring|verifying)$' as loading,
         substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') as project
     from pg_catalog.pg_stat_activity activity
     where activity.backend_type = 'client backend'
@@ -81,10 +83,10 @@ cross join lateral (values
         seen.state like 'idle in transaction%' and seen.state_change < now() - make_interval(secs => $2::float8),
         seen.xact_start, false),
     (7, 'statement_time',
-        seen.running and seen.query_start < now() - make_interval(secs => $1::float8), seen.query_start, true),
+        seen.running and not seen.loading and seen.query_start < now() - make_interval(secs => $1::float8), seen.query_start, true),
     -- An idle session that listens has transactions of its own, whose start is said to be that of its last statement.
     (8, 'transaction_time',
-        seen.state <> 'idle' and seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
+        seen.state <> 'idle' and not seen.loading and seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
 ) as rule (priority, reason, broken, since, cancel_first)
 where rule.broken
 order by seen.pid, rule.priority

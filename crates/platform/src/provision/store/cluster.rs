@@ -15,6 +15,11 @@ pub(in crate::provision) async fn try_lock(db: &impl GenericClient, name: &str) 
     db.query_one("select pg_try_advisory_lock(hashtextextended($1, 0))", &[&name]).await.map(|row| row.get(0))
 }
 
+/// Gives a lock back before the session's end.
+pub(in crate::provision) async fn unlock(db: &impl GenericClient, name: &str) -> Result<(), Error> {
+    db.execute("select pg_advisory_unlock(hashtextextended($1, 0))", &[&name]).await.map(drop)
+}
+
 /// Makes the roles that all projects share, and puts their memberships right.
 pub(in crate::provision) async fn shared_roles_put(db: &impl GenericClient, owner_role: &str) -> Result<(), Error> {
     db.execute("select set_config('launchdb.owner_role', $1, false)", &[&owner_role]).await?;

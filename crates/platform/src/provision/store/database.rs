@@ -7,7 +7,7 @@ use tokio_postgres::{Error, GenericClient};
 /// Keeps what a project's statements say (errors, RAISE) out of the server's log, which is everybody's and has an end: it
 /// is the caller's, who gets it, and may hold what a user typed. On the database because that counts for autovacuum, too,
 /// which runs functions of the owner; and only a superuser can change it.
-const SILENCE: &str = "log_min_messages = 'fatal'";
+pub(super) const SILENCE: &str = "log_min_messages = 'fatal'";
 
 /// A database of the cluster.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ pub(super) mod database;
 pub(super) mod extension;
 pub(super) mod login;
 pub(super) mod project;
+pub(super) mod restored;
 pub(super) mod role;
 
 use tokio_postgres::error::SqlState;

@@ -20,22 +20,22 @@ use crate::secrets::{kind, open_kind};
 use crate::store::secret::secret_map;
 
 /// An installation without an API.
-struct World {
-    cluster: Arc<TestCluster>,
-    config: PlatformConfig,
+pub(crate) struct World {
+    pub(crate) cluster: Arc<TestCluster>,
+    pub(crate) config: PlatformConfig,
     pool: Pool,
-    provisioner: Provisioner,
-    owner: OwnerId,
+    pub(crate) provisioner: Provisioner,
+    pub(crate) owner: OwnerId,
     /// A superuser's session in the platform database.
-    admin: Client,
+    pub(crate) admin: Client,
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    async fn start_with(change: impl FnOnce(&mut PlatformConfig)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut PlatformConfig)) -> Self {
         let cluster = TestCluster::shared();
         let mut config = crate::tests::config(&cluster);
         change(&mut config);
@@ -50,38 +50,38 @@ impl World {
         Self { cluster, config, pool, provisioner, owner, admin }
     }
 
-    async fn create(&self, name: &str) -> Result<ProjectRef, ProvisionError> {
+    pub(crate) async fn create(&self, name: &str) -> Result<ProjectRef, ProvisionError> {
         let new = NewProject { owner_id: self.owner.clone(), name: name.to_owned(), id: None };
         self.provisioner.create(new).await
     }
 
     /// A fresh project.
-    async fn project(&self) -> ProjectRef {
+    pub(crate) async fn project(&self) -> ProjectRef {
         self.create(&format!("project {}", random::hex::<4>())).await.unwrap()
     }
 
-    async fn secret(&self, id: &ProjectRef, kind: &str) -> String {
+    pub(crate) async fn secret(&self, id: &ProjectRef, kind: &str) -> String {
         let sealed = secret_map(&self.admin, id.as_str()).await.unwrap();
         open_kind(&self.config.master_key, id, &sealed, kind).unwrap().unwrap().expose().clone()
     }
 
-    async fn owner_url(&self, id: &ProjectRef, database: &str) -> String {
+    pub(crate) async fn owner_url(&self, id: &ProjectRef, database: &str) -> String {
         self.cluster.url_as(id.owner_role(), &self.secret(id, kind::DB_PASSWORD).await, database)
     }
 
     /// A session of the project's owner, as psql has it.
-    async fn owner_session(&self, id: &ProjectRef) -> Client {
+    pub(crate) async fn owner_session(&self, id: &ProjectRef) -> Client {
         test_support::connect(&self.owner_url(id, id.database()).await).await
     }
 
     /// A session of the services.
-    async fn authenticator_session(&self, id: &ProjectRef) -> Client {
+    pub(crate) async fn authenticator_session(&self, id: &ProjectRef) -> Client {
         let password = self.secret(id, kind::AUTHENTICATOR_PASSWORD).await;
         test_support::connect(&self.cluster.url_as(&id.authenticator_role(), &password, id.database())).await
     }
 
     /// What there is of a project: row with its status, databases, roles, secrets.
-    async fn traces(&self, id: &ProjectRef) -> (Option<String>, i64, i64, i64) {
+    pub(crate) async fn traces(&self, id: &ProjectRef) -> (Option<String>, i64, i64, i64) {
         const SQL: &str = "select (select status from platform.projects where id = $1),
             (select count(*) from pg_database where datname = $1),
             (select count(*) from pg_roles where rolname in ($1, $1 || '_authenticator')),
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// Fails unless the project can be used.
-    async fn assert_usable(&self, id: &ProjectRef) {
+    pub(crate) async fn assert_usable(&self, id: &ProjectRef) {
         assert_eq!(self.traces(id).await, (Some("active".to_owned()), 1, 2, 7), "{id}");
         let user: String =
             self.owner_session(id).await.query_one("select current_user::text", &[]).await.unwrap().get(0);
@@ -99,7 +99,7 @@ impl World {
         self.authenticator_session(id).await.batch_execute("set role anon; select auth.uid()").await.unwrap();
     }
 
-    async fn assert_gone(&self, id: &ProjectRef) {
+    pub(crate) async fn assert_gone(&self, id: &ProjectRef) {
         assert_eq!(self.traces(id).await, (None, 0, 0, 0), "{id}");
     }
 }

@@ -1,0 +1,297 @@
+//! `launchdb backup ...` and `launchdb restore`: in this process, with the server's own access to PostgreSQL.
+
+use std::path::PathBuf;
+
+use base::ProjectRef;
+use clap::{Args, Subcommand};
+use platform::Timestamp;
+use platform::backup::{BackupError, BackupFile, Backups, RestoreTarget, Subject};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::direct;
+use super::output::{print, table};
+use super::progress::{Bar, size};
+use crate::config::Source;
+use crate::exit::{self, Exit, ResultExt as _};
+use crate::run::signals::Signals;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  launchdb backup run --all                     every project and the platform's own database
+  launchdb backup verify                        restore the newest ones into scratch databases and compare
+  gpg --decrypt proj_abc123_20231201_020000.sql.gpg | less
+
+Files are encrypted with BACKUP_ENCRYPTION_KEY (OpenPGP, AES-256) and kept in DATA/backups, or LAUNCHDB_BACKUP_DIR.";
+
+pub const RESTORE_EXAMPLES: &str = "\
+Examples:
+  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123
+  launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy
+
+The project's database is replaced at the very end, in one step; whatever fails before leaves it as it was.";
+
+/// Where the server's data is, for commands that do not go through its API.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DataArgs {
+    /// Data folder of the server [default: ./.launchdb here or above, then /var/lib/launchdb]
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    pub data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Make backups
+    #[command(group(clap::ArgGroup::new("what").required(true)))]
+    Run {
+        /// Every project and the platform's own database
+        #[arg(long, group = "what")]
+        all: bool,
+        /// The platform's own database: owners, projects, sealed secrets
+        #[arg(long, group = "what")]
+        platform: bool,
+        /// One project
+        #[arg(long, value_name = "ID", group = "what")]
+        project: Option<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List the backups there are
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Restore backups into scratch databases and compare every table
+    Verify {
+        /// The backups; without any, the newest of each database
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Remove backups older than BACKUP_RETENTION_DAYS; the newest of each database stays
+    Prune {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Make and verify backups by LAUNCHDB_BACKUP_SCHEDULE until this is ended, where the server does not
+    Schedule {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Id of the project that the backup is of
+    #[arg(value_name = "PROJECT")]
+    pub project: String,
+    /// Make a copy under this id, with keys and passwords of its own, instead of putting the project back
+    #[arg(long, value_name = "NEW")]
+    pub into: Option<String>,
+    /// Leave the project its present keys, settings and domains
+    #[arg(long, conflicts_with = "into")]
+    pub keep_keys: bool,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// Runs one command.
+pub fn run(source: &Source, command: BackupCommand) -> Result<(), Exit> {
+    match command {
+        BackupCommand::Run { all, platform, project, data } => {
+            let subject = match (all, platform, project) {
+                (_, true, _) => Some(Subject::Platform),
+                (_, _, Some(project)) => Some(Subject::Project(project_ref(&project)?)),
+                _ => None,
+            };
+            with_backups(source, &data, async |backups| make(backups, subject).await)
+        }
+        BackupCommand::List { json, data } => list(source, json, &data),
+        BackupCommand::Verify { files, data } => {
+            with_backups(source, &data, async |backups| verify(backups, files).await)
+        }
+        BackupCommand::Prune { data } => with_backups(source, &data, async |backups| {
+            let removed = backups.prune().map_err(refused)?;
+            print(&removed.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        }),
+        BackupCommand::Schedule { data } => {
+            let settings = direct::find(source, data.data.as_deref())?.settings;
+            if settings.schedule.run.is_none() && settings.schedule.verify.is_none() {
+                return Err(Exit::message(
+                    exit::CONFIG,
+                    "there is no schedule: set LAUNCHDB_BACKUP_SCHEDULE, for instance to \"0 2 * * *\"",
+                ));
+            }
+            let log = crate::config::Config::load(source, &Default::default()).exit(exit::CONFIG)?.log;
+            crate::run::logging::start(&log)?;
+            with_cancel(source, &data, async |backups, shutdown| {
+                backups.follow(settings.schedule, shutdown).await;
+                Ok(())
+            })
+        }
+    }
+}
+
+/// Restores a project from a file.
+pub fn restore(source: &Source, args: RestoreArgs) -> Result<(), Exit> {
+    let into = args.into.as_deref().map(project_ref).transpose()?;
+    let target = RestoreTarget { project: args.project, into, keep_keys: args.keep_keys };
+    with_backups(source, &args.data, async |backups| {
+        let bar = Bar::begin(args.file.display().to_string());
+        let restored = backups.restore(&args.file, &target, bar.bytes()).await.map_err(refused)?;
+        let taken_at = Timestamp::from_unix_seconds(restored.taken_at);
+        bar.end(&format!(
+            "{} is as it was at {taken_at}: {} tables, {} rows",
+            restored.project, restored.tables, restored.rows
+        ));
+        print(restored.project.as_str())
+    })
+}
+
+fn project_ref(text: &str) -> Result<ProjectRef, Exit> {
+    ProjectRef::parse(text).map_err(|error| Exit::message(exit::USAGE, format!("\"{text}\": {error}")))
+}
+
+fn refused(error: BackupError) -> Exit {
+    let code = match &error {
+        BackupError::NoSuchProject(_) | BackupError::Unreadable { .. } => exit::NOT_FOUND,
+        BackupError::NoKey | BackupError::WrongKey { .. } => exit::CONFIG,
+        BackupError::NoPgDump(_) => exit::POSTGRES,
+        BackupError::WrongTarget { .. }
+        | BackupError::Refused(_)
+        | BackupError::Newer { .. }
+        | BackupError::NoBackup { .. }
+        | BackupError::Damaged { .. }
+        | BackupError::Load { .. } => exit::REFUSED,
+        _ => exit::FAILURE,
+    };
+    Exit::new(code, error)
+}
+
+/// Runs `work`; Ctrl-C gives it up in order.
+fn with_backups(
+    source: &Source,
+    data: &DataArgs,
+    work: impl AsyncFnOnce(Backups) -> Result<(), Exit>,
+) -> Result<(), Exit> {
+    with_cancel(source, data, async |backups, _| work(backups).await)
+}
+
+fn with_cancel(
+    source: &Source,
+    data: &DataArgs,
+    work: impl AsyncFnOnce(Backups, CancellationToken) -> Result<(), Exit>,
+) -> Result<(), Exit> {
+    let direct = direct::find(source, data.data.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.exit(exit::FAILURE)?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let backups = Backups::standalone(direct.platform, direct.backup, tasks.clone(), shutdown.clone());
+        let mut work = std::pin::pin!(work(backups.map_err(refused)?, shutdown.clone()));
+        let result = tokio::select! {
+            result = &mut work => result,
+            _ = signals.next() => {
+                shutdown.cancel();
+                // Takes back what it had begun; a second signal does not wait for that.
+                tokio::select! {
+                    result = &mut work => result,
+                    _ = signals.next() => Err(Exit::message(exit::FAILURE, "ended at once")),
+                }
+            }
+        };
+        tasks.close();
+        result
+    })
+}
+
+async fn make(backups: Backups, subject: Option<Subject>) -> Result<(), Exit> {
+    let subjects = match subject {
+        Some(subject) => vec![subject],
+        None => backups.subjects().await.map_err(refused)?,
+    };
+    let (mut failures, mut last) = (0, None);
+    for subject in &subjects {
+        let bar = Bar::begin(subject.name());
+        match backups.run(subject, bar.bytes()).await {
+            Ok(file) => {
+                bar.end(&format!("{} of file", size(file.bytes as f64)));
+                print(&file.path.display().to_string())?;
+            }
+            Err(error) => {
+                // The others are backed up all the same.
+                let exit = refused(error);
+                bar.end(&format!("FAILED: {}", exit.text()));
+                failures += 1;
+                last = Some(exit);
+            }
+        }
+    }
+    match last {
+        None => Ok(()),
+        Some(exit) if subjects.len() == 1 => Err(exit),
+        Some(exit) => {
+            Err(Exit::message(exit.code, format!("{failures} of {} backups failed, see above", subjects.len())))
+        }
+    }
+}
+
+async fn verify(backups: Backups, files: Vec<PathBuf>) -> Result<(), Exit> {
+    let files = match files.is_empty() {
+        false => files,
+        true => {
+            let newest = backups.folder().newest().exit(exit::FAILURE)?;
+            newest.into_iter().map(|file| file.path).collect()
+        }
+    };
+    let mut failed = None;
+    for file in &files {
+        let bar = Bar::begin(file.display().to_string());
+        match backups.verify(file, bar.bytes()).await {
+            Ok(verified) => {
+                let how = if verified.restored { "restored and compared" } else { "read to its end" };
+                bar.end(&format!("good, {how}: {} tables, {} rows", verified.tables, verified.rows));
+            }
+            Err(error) => {
+                let exit = refused(error);
+                bar.end(&format!("BAD: {}", exit.text()));
+                failed = Some(exit);
+            }
+        }
+    }
+    match failed {
+        None => print(&format!("{} backups are good", files.len())),
+        Some(exit) => Err(Exit::message(exit.code, "a backup cannot be restored, see above")),
+    }
+}
+
+fn list(source: &Source, as_json: bool, data: &DataArgs) -> Result<(), Exit> {
+    let files = super::direct::backup_folder(source, data.data.as_deref())?.list().exit(exit::FAILURE)?;
+    if as_json {
+        let view = |file: &BackupFile| -> Value {
+            json!({
+                "file": file.path,
+                "database": file.name.database,
+                "taken_at": Timestamp::from_unix_seconds(file.name.taken_at),
+                "bytes": file.bytes,
+                "verified_at": file.verified_at.map(Timestamp::from_unix_seconds),
+            })
+        };
+        return print(&json!({ "backups": files.iter().map(view).collect::<Vec<_>>() }).to_string());
+    }
+    let cells = |file: &BackupFile| {
+        let at = |seconds: i64| Timestamp::from_unix_seconds(seconds).to_string();
+        let verified = file.verified_at.map_or_else(|| "no".to_owned(), at);
+        vec![file.path.display().to_string(), at(file.name.taken_at), size(file.bytes as f64), verified]
+    };
+    print(&table(&["file", "taken", "size", "verified"], files.iter().map(cells)))
+}

@@ -1,0 +1,131 @@
+//! From pg_dump into an encrypted file, as a stream: nothing of a database is ever on the disk in plain text.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use base::Secret;
+use base::project::DatabaseTarget;
+use pg::statements::{Piece, StatementScanner};
+use procs::unprivileged::RunAs;
+use tokio_util::sync::CancellationToken;
+
+use super::error::BackupError;
+use super::file_name::BackupName;
+use super::folder::{BackupFile, BackupFolder};
+use super::manifest::{self, End, Header, Tally};
+use super::openpgp::Encryptor;
+
+/// How long pg_dump waits for a table that somebody is changing, in milliseconds.
+const LOCK_WAIT_MS: u32 = 60_000;
+const CHUNK: usize = 256 * 1024;
+/// Bytes kept of what pg_dump says.
+const MOST_MESSAGE: u64 = 16 * 1024;
+
+/// One backup that is to be made.
+pub(super) struct Dump {
+    pub(super) pg_dump: PathBuf,
+    /// Whom pg_dump runs as: it needs no more than a connection.
+    pub(super) run_as: RunAs,
+    pub(super) target: DatabaseTarget,
+    pub(super) header: Header,
+    pub(super) key: Secret<String>,
+    pub(super) folder: BackupFolder,
+}
+
+/// Ends pg_dump when the work is given up.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Dump {
+    /// Makes the backup; blocks. `progress` counts bytes of the dump.
+    pub(super) fn run(self, progress: &AtomicU64, cancel: &CancellationToken) -> Result<BackupFile, BackupError> {
+        let folder = self.folder.path().to_owned();
+        let name = BackupName { database: self.header.database.clone(), taken_at: self.header.taken_at };
+        let database = name.database.clone();
+        let failed = |message: String| BackupError::PgDump { database: database.clone(), message };
+        let writing = |error| BackupError::writing(&folder, error);
+        let file = self.folder.begin(name).map_err(writing)?;
+        let mut out = Encryptor::new(BufWriter::with_capacity(CHUNK, file), &self.key).map_err(writing)?;
+        write_header(&mut out, &self.header).map_err(writing)?;
+
+        let mut child = Running(self.start().map_err(|error| failed(format!("it does not start: {error}")))?);
+        let mut stdout = child.0.stdout.take().ok_or_else(|| failed("it has no output".to_owned()))?;
+        let stderr = child.0.stderr.take().map(listen);
+        let (mut tally, mut scanner) = (Tally::default(), StatementScanner::default());
+        let mut count = |piece: Piece<'_>| -> Result<(), std::convert::Infallible> {
+            tally.count(&piece);
+            Ok(())
+        };
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            if cancel.is_cancelled() {
+                return Err(BackupError::Cancelled);
+            }
+            let read = stdout.read(&mut chunk).map_err(|error| failed(error.to_string()))?;
+            if read == 0 {
+                break;
+            }
+            scanner.feed(&chunk[..read], &mut count).map_err(|error| failed(error.to_string()))?;
+            out.write_all(&chunk[..read]).map_err(writing)?;
+            progress.fetch_add(read as u64, Ordering::Relaxed);
+        }
+        let status = child.0.wait().map_err(|error| failed(error.to_string()))?;
+        let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if !status.success() {
+            return Err(failed(if said.is_empty() { status.to_string() } else { said }));
+        }
+        scanner.finish(&mut count).map_err(|error| failed(error.to_string()))?;
+        write_end(&mut out, &tally.finish()).map_err(writing)?;
+        let file = out.finish().and_then(|buffer| buffer.into_inner().map_err(io::IntoInnerError::into_error));
+        file.and_then(super::folder::Unfinished::keep).map_err(writing)
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        self.run_as
+            .command(&self.pg_dump)
+            .args(["--no-password", "--no-tablespaces", "--exclude-schema=_launchdb", "--quote-all-identifiers"])
+            .arg(format!("--lock-wait-timeout={LOCK_WAIT_MS}"))
+            .arg("--dbname")
+            // Connection strings are read from this argument, but a database's name has nothing that makes it one.
+            .arg(&self.target.database)
+            .current_dir("/")
+            .env_clear()
+            .envs([("PGHOST", self.target.host.as_str()), ("PGUSER", &self.target.user)])
+            .envs([("PGPORT", self.target.port.to_string().as_str()), ("PGAPPNAME", "launchdb backup")])
+            // Of this child only, and of a process that only its own user can look into.
+            .env("PGPASSWORD", self.target.password.expose())
+            .env("PGCONNECT_TIMEOUT", "10")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    }
+}
+
+/// Keeps the beginning of what a child says and lets it say the rest.
+fn listen(mut stderr: ChildStderr) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = stderr.by_ref().take(MOST_MESSAGE).read_to_end(&mut said);
+        let _ = io::copy(&mut stderr, &mut io::sink());
+        String::from_utf8_lossy(&said).trim().to_owned()
+    })
+}
+
+fn write_header(out: &mut impl Write, header: &Header) -> io::Result<()> {
+    writeln!(out, "-- A backup of LaunchDB. Restore it with: launchdb restore FILE PROJECT")?;
+    writeln!(out, "-- {}{}", manifest::HEADER, serde_json::to_string(header)?)
+}
+
+fn write_end(out: &mut impl Write, end: &End) -> io::Result<()> {
+    writeln!(out, "-- {}{}", manifest::END, serde_json::to_string(end)?)
+}

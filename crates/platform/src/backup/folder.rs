@@ -1,0 +1,232 @@
+//! The folder of backups. A file under its final name is whole: it is written under another one, synced, and renamed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::file_name::BackupName;
+
+/// What a file is called while it is written: `.<name>.partial-<random>`.
+const PARTIAL: &str = ".partial-";
+/// Beside a backup that was restored to see whether it can be: Unix seconds of that.
+const VERIFIED: &str = ".verified";
+/// A partial file that old was left by a process that was killed, in seconds.
+const STALE: i64 = 24 * 3600;
+
+/// A folder of backups.
+#[derive(Clone, Debug)]
+pub struct BackupFolder {
+    path: PathBuf,
+}
+
+/// One backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupFile {
+    pub name: BackupName,
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// When it was last restored into a scratch database and found right; Unix seconds.
+    pub verified_at: Option<i64>,
+}
+
+impl BackupFolder {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every backup, by database and then by time; none when there is no folder.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self) -> io::Result<Vec<BackupFile>> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let Some(name) = entry.file_name().to_str().and_then(BackupName::parse) else { continue };
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                let verified = fs::read_to_string(marker(&entry.path())).ok();
+                let verified_at = verified.and_then(|text| text.trim().parse().ok());
+                files.push(BackupFile { name, path: entry.path(), bytes: metadata.len(), verified_at });
+            }
+        }
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+
+    /// The newest backup of each database.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn newest(&self) -> io::Result<Vec<BackupFile>> {
+        let mut newest: Vec<BackupFile> = Vec::new();
+        for file in self.list()? {
+            match newest.last_mut() {
+                Some(last) if last.name.database == file.name.database => *last = file,
+                _ => newest.push(file),
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Begins a file, making the folder when it is missing. Only its user may read either.
+    pub(super) fn begin(&self, name: BackupName) -> io::Result<Unfinished> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        let partial = self.path.join(format!(".{name}{PARTIAL}{}", base::random::hex::<4>()));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
+        Ok(Unfinished { folder: self.path.clone(), partial, name, file, kept: false })
+    }
+
+    /// Writes down that a backup could be restored.
+    pub(super) fn mark_verified(&self, file: &Path, now: i64) -> io::Result<()> {
+        let path = marker(file);
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        writeln!(file, "{now}")
+    }
+
+    /// Removes backups older than `days`, and what killed processes left. The newest of each database stays however old
+    /// it is. Returns the backups that are gone. `now` in Unix seconds.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not be removed.
+    pub fn prune(&self, now: i64, days: u32) -> io::Result<Vec<BackupName>> {
+        let limit = now - i64::from(days) * 86_400;
+        let newest: Vec<BackupName> = self.newest()?.into_iter().map(|file| file.name).collect();
+        let mut removed = Vec::new();
+        for file in self.list()? {
+            if file.name.taken_at < limit && !newest.contains(&file.name) {
+                fs::remove_file(&file.path)?;
+                let _ = fs::remove_file(marker(&file.path));
+                removed.push(file.name);
+            }
+        }
+        self.remove_stale(now)?;
+        Ok(removed)
+    }
+
+    fn remove_stale(&self, now: i64) -> io::Result<()> {
+        let Ok(entries) = fs::read_dir(&self.path) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let partial = name.to_str().and_then(|name| name.strip_prefix('.')?.split_once(PARTIAL));
+            // The name says when it was begun.
+            let begun = partial.and_then(|(name, _)| BackupName::parse(name)).map(|name| name.taken_at);
+            if begun.is_some_and(|begun| begun < now - STALE) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn marker(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(VERIFIED);
+    name.into()
+}
+
+/// A file that is being written; removed unless it is kept.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    folder: PathBuf,
+    partial: PathBuf,
+    name: BackupName,
+    file: File,
+    kept: bool,
+}
+
+impl Unfinished {
+    /// Syncs the file and gives it its name; another one of that name stays what it is.
+    pub(super) fn keep(mut self) -> io::Result<BackupFile> {
+        self.file.sync_all()?;
+        let path = self.folder.join(self.name.to_string());
+        renameat_with(CWD, &self.partial, CWD, &path, RenameFlags::NOREPLACE)?;
+        self.kept = true;
+        File::open(&self.folder)?.sync_all()?;
+        let bytes = self.file.metadata()?.len();
+        Ok(BackupFile { name: self.name.clone(), path, bytes, verified_at: None })
+    }
+}
+
+impl Write for Unfinished {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn name(database: &str, taken_at: i64) -> BackupName {
+        BackupName { database: database.to_owned(), taken_at }
+    }
+
+    fn write(folder: &BackupFolder, name: BackupName) -> io::Result<BackupFile> {
+        let mut file = folder.begin(name)?;
+        file.write_all(b"data")?;
+        file.keep()
+    }
+
+    #[test]
+    fn a_file_has_its_name_only_when_it_is_whole() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = BackupFolder::new(scratch.path().join("backups"));
+        assert_eq!(folder.list().unwrap(), []);
+        drop(folder.begin(name("platform", DAY)).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let kept = write(&folder, name("platform", DAY)).unwrap();
+        assert_eq!(folder.list().unwrap(), [kept.clone()]);
+        for (path, mode) in [(folder.path(), 0o700), (kept.path.as_path(), 0o600)] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
+        }
+        assert_eq!(write(&folder, name("platform", DAY)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn old_ones_go_and_the_newest_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = BackupFolder::new(scratch.path().to_owned());
+        for (database, day) in [("platform", 1), ("platform", 2), ("platform", 30), ("proj_abc", 1), ("proj_abc", 2)] {
+            let file = write(&folder, name(database, day * DAY)).unwrap();
+            folder.mark_verified(&file.path, 7).unwrap();
+        }
+        let left = folder.begin(name("proj_abc", DAY)).unwrap();
+        std::mem::forget(left);
+        fs::write(scratch.path().join("notes.txt"), "mine").unwrap();
+        let gone = folder.prune(31 * DAY, 7).unwrap();
+        assert_eq!(gone, [name("platform", DAY), name("platform", 2 * DAY), name("proj_abc", DAY)]);
+        let kept = folder.list().unwrap();
+        assert_eq!(kept.iter().map(|file| file.name.taken_at / DAY).collect::<Vec<_>>(), [30, 2]);
+        assert_eq!(kept[0].verified_at, Some(7));
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 5);
+    }
+}

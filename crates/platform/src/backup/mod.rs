@@ -1,0 +1,259 @@
+//! Backups of projects and of the platform's own database: made, listed, verified, restored, removed.
+//!
+//! A backup is what `pg_dump` prints, with a header and an end of ours in comments, encrypted with a passphrase so that
+//! plain `gpg --decrypt` opens it. It goes through as a stream, in both directions: nothing of it is ever on the disk in
+//! plain text, and memory stays the same however large a database is.
+//!
+//! A dump is hostile input: what it holds runs while it is loaded. It is loaded in a session that logged in as the
+//! project's own role, into a fresh database that has its baseline already, so that nothing in it needs more rights.
+
+mod cron;
+mod dump;
+mod error;
+mod file_name;
+mod folder;
+mod load;
+mod manifest;
+mod openpgp;
+mod read;
+mod restore;
+pub(crate) mod routes;
+mod schedule;
+mod store;
+mod template_part;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use base::{ProjectRef, Secret};
+use procs::binaries::Search;
+use procs::client_program;
+use procs::unprivileged::RunAs;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use cron::{Cron, InvalidCron};
+pub use error::BackupError;
+pub use file_name::BackupName;
+pub use folder::{BackupFile, BackupFolder};
+pub use restore::{RestoreTarget, Restored};
+pub use schedule::Schedule;
+pub use verify::Verified;
+
+use self::dump::Dump;
+use self::manifest::{FORMAT, Header, PlainSecret, ProjectPart};
+use crate::config::PlatformConfig;
+use crate::database;
+use crate::provision::{ProvisionError, Provisioner};
+use crate::secrets;
+use crate::store::secret::secret_map;
+use crate::store::settings::settings_map;
+
+/// A dump that met a change of the schema is made again, so often.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where backups go, and with what they are made.
+#[derive(Clone)]
+pub struct BackupConfig {
+    pub folder: BackupFolder,
+    /// The passphrase of every file; without one nothing is made.
+    pub key: Option<Secret<String>>,
+    /// Backups older than this are removed, but for the newest of each database.
+    pub retention_days: u32,
+    /// Where `pg_dump` is looked for.
+    pub search: Search,
+    pub run_as: RunAs,
+}
+
+/// One database to back up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The platform's own: owners, projects, sealed secrets, the audit log.
+    Platform,
+    Project(ProjectRef),
+}
+
+/// How far long work is; bytes of plain text.
+pub type Progress = Arc<AtomicU64>;
+
+/// Makes and restores backups. Cheap to clone.
+#[derive(Clone)]
+pub struct Backups(Arc<Inner>);
+
+struct Inner {
+    config: BackupConfig,
+    provisioner: Provisioner,
+    shutdown: CancellationToken,
+    /// One backup at a time in one process: two would only fight over the disk.
+    at_work: Arc<Mutex<()>>,
+}
+
+impl Backups {
+    /// Connects to nothing yet. `shutdown` gives up what is under way.
+    pub fn new(config: BackupConfig, provisioner: Provisioner, shutdown: CancellationToken) -> Self {
+        Self(Arc::new(Inner { config, provisioner, shutdown, at_work: Arc::default() }))
+    }
+
+    /// For a process of its own beside the server.
+    ///
+    /// # Errors
+    /// [`BackupError::Refused`] when no pool of connections can be made.
+    pub fn standalone(
+        platform: PlatformConfig,
+        config: BackupConfig,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Self, BackupError> {
+        let pool = database::pool(&platform).map_err(|error| BackupError::Refused(error.to_string()))?;
+        let provisioner = Provisioner::new(platform, pool, tasks, shutdown.clone());
+        Ok(Self::new(config, provisioner, shutdown))
+    }
+
+    pub fn folder(&self) -> &BackupFolder {
+        &self.0.config.folder
+    }
+
+    fn key(&self) -> Result<Secret<String>, BackupError> {
+        self.0.config.key.clone().ok_or(BackupError::NoKey)
+    }
+
+    fn now(&self) -> i64 {
+        self.0.provisioner.config().clock.unix_seconds()
+    }
+
+    /// A superuser's session in the platform's database.
+    async fn session(&self) -> Result<Client, BackupError> {
+        Ok(self.0.provisioner.monitor().await?)
+    }
+
+    /// Everything that there is to back up, the platform first: without it nobody knows whose the projects are.
+    ///
+    /// # Errors
+    /// [`BackupError::Database`] when the platform's database does not answer.
+    pub async fn subjects(&self) -> Result<Vec<Subject>, BackupError> {
+        let ids = store::project_ids(&self.session().await?).await?;
+        let projects = ids.iter().filter_map(|id| ProjectRef::parse(id).ok()).map(Subject::Project);
+        Ok([Subject::Platform].into_iter().chain(projects).collect())
+    }
+
+    /// Makes one backup.
+    ///
+    /// # Errors
+    /// Nothing is left of a backup that failed.
+    pub async fn run(&self, subject: &Subject, progress: &Progress) -> Result<BackupFile, BackupError> {
+        let alone = Arc::clone(&self.0.at_work).lock_owned().await;
+        self.run_alone(alone, subject, progress).await
+    }
+
+    /// As [`Backups::run`]; none while another backup is under way.
+    pub(crate) fn try_run(
+        &self,
+        subject: Subject,
+    ) -> Option<impl Future<Output = Result<BackupFile, BackupError>> + use<>> {
+        let alone = Arc::clone(&self.0.at_work).try_lock_owned().ok()?;
+        let backups = self.clone();
+        Some(async move { backups.run_alone(alone, &subject, &Progress::default()).await })
+    }
+
+    async fn run_alone(
+        &self,
+        _alone: OwnedMutexGuard<()>,
+        subject: &Subject,
+        progress: &Progress,
+    ) -> Result<BackupFile, BackupError> {
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            match self.run_once(subject, progress).await {
+                // A table that was dropped between the list and the lock.
+                Err(error @ BackupError::PgDump { .. }) if left > 0 => {
+                    tracing::warn!(cause = %error, "a backup is tried again");
+                    let pause = self.0.shutdown.run_until_cancelled(tokio::time::sleep(PAUSE));
+                    pause.await.ok_or(BackupError::Cancelled)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn run_once(&self, subject: &Subject, progress: &Progress) -> Result<BackupFile, BackupError> {
+        let key = self.key()?;
+        let session = self.session().await?;
+        let header = self.header(&session, subject).await?;
+        let version = store::server_version(&session).await?;
+        drop(session);
+        let major = u32::try_from(version / 10_000).unwrap_or_default();
+        let (search, folder) = (self.0.config.search.clone(), self.0.config.folder.clone());
+        let run_as = self.0.config.run_as.clone();
+        let target = base::project::DatabaseTarget {
+            database: header.database.clone(),
+            ..self.0.provisioner.config().admin.clone()
+        };
+        let (progress, cancel) = (Arc::clone(progress), self.0.shutdown.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let pg_dump = client_program::find(&search, "pg_dump", major).map_err(BackupError::NoPgDump)?;
+            Dump { pg_dump, run_as, target, header, key, folder }.run(&progress, &cancel)
+        });
+        joined(work.await)
+    }
+
+    async fn header(&self, session: &Client, subject: &Subject) -> Result<Header, BackupError> {
+        let header = |database: &str, project| Header {
+            format: FORMAT,
+            database: database.to_owned(),
+            taken_at: self.now(),
+            launchdb_version: env!("CARGO_PKG_VERSION").to_owned(),
+            project,
+        };
+        let id = match subject {
+            Subject::Platform => return Ok(header(&self.0.provisioner.config().database.database, None)),
+            Subject::Project(id) => id,
+        };
+        let facts = store::project_facts(session, id).await?;
+        let facts = facts.ok_or_else(|| BackupError::NoSuchProject(id.to_string()))?;
+        let key = &self.0.provisioner.config().master_key;
+        let mut plain = BTreeMap::new();
+        for (kind, sealed) in secret_map(session, id.as_str()).await? {
+            let secret = secrets::open(key, id.as_str(), &kind, &sealed).map_err(|error| {
+                BackupError::Refused(format!("the secret {kind} of {id} cannot be backed up: {error}"))
+            })?;
+            plain.insert(kind, PlainSecret(secret));
+        }
+        let part = ProjectPart {
+            name: facts.name,
+            owner_email: facts.owner_email,
+            baseline_version: facts.baseline_version,
+            owner_role: self.0.provisioner.owner_role().await?.to_owned(),
+            extensions: self.0.provisioner.installed_extensions(id).await?,
+            secrets: plain,
+            api_keys: store::kept_keys(session, id).await?,
+            settings: settings_map(session, id).await?.into_iter().collect(),
+            domains: store::kept_domains(session, id).await?,
+        };
+        Ok(header(id.database(), Some(part)))
+    }
+
+    /// Removes what is older than the retention allows.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not be removed.
+    pub fn prune(&self) -> Result<Vec<BackupName>, BackupError> {
+        let folder = &self.0.config.folder;
+        folder
+            .prune(self.now(), self.0.config.retention_days)
+            .map_err(|error| BackupError::writing(folder.path(), error))
+    }
+}
+
+/// What a blocking task came to; a panic in it is a failure like others.
+fn joined<T>(result: Result<Result<T, BackupError>, tokio::task::JoinError>) -> Result<T, BackupError> {
+    result.map_err(|error| ProvisionError::Database(error.into()))?
+}

@@ -1,0 +1,55 @@
+//! Writing a message.
+
+use std::io::{self, Write};
+
+use base::Secret;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+use super::cfb::CfbWriter;
+use super::packet::{PacketWriter, write_short};
+use super::s2k::StringToKey;
+use super::{AES_256, tag};
+
+/// Level of compression: dumps become a fifth already, and the next level takes twice as long.
+const LEVEL: u32 = 1;
+/// The zlib format in the registry of RFC 4880, section 9.3.
+pub(super) const ZLIB: u8 = 2;
+
+type Compressed<W> = ZlibEncoder<PacketWriter<CfbWriter<PacketWriter<W>>>>;
+
+/// Encrypts what is written; [`Encryptor::finish`] has to be called at the end.
+pub(in crate::backup) struct Encryptor<W: Write>(PacketWriter<Compressed<W>>);
+
+impl<W: Write> Encryptor<W> {
+    /// Begins a message.
+    pub(in crate::backup) fn new(mut inner: W, passphrase: &Secret<String>) -> io::Result<Self> {
+        let s2k = StringToKey::fresh();
+        let mut session = vec![4, AES_256];
+        s2k.write(&mut session);
+        write_short(&mut inner, tag::PASSPHRASE, &session)?;
+        let encrypted = CfbWriter::begin(PacketWriter::begin(inner, tag::ENCRYPTED)?, &s2k.key(passphrase))?;
+        let mut compressed = PacketWriter::begin(encrypted, tag::COMPRESSED)?;
+        compressed.write_all(&[ZLIB])?;
+        let compressed = ZlibEncoder::new(compressed, Compression::new(LEVEL));
+        let mut literal = PacketWriter::begin(compressed, tag::LITERAL)?;
+        // Bytes, without a name and a date: the file's name has both.
+        literal.write_all(&[b'b', 0, 0, 0, 0, 0])?;
+        Ok(Self(literal))
+    }
+
+    /// Ends the message.
+    pub(in crate::backup) fn finish(self) -> io::Result<W> {
+        self.0.finish()?.finish()?.finish()?.finish()?.finish()
+    }
+}
+
+impl<W: Write> Write for Encryptor<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

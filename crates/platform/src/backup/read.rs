@@ -1,0 +1,146 @@
+//! From an encrypted file to the pieces of a dump, as a stream.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base::Secret;
+use bytes::Bytes;
+use pg::statements::{Piece, ScanError, StatementScanner};
+use tokio::sync::mpsc;
+
+use super::error::BackupError;
+use super::manifest::{self, End, FORMAT, Header, Tally};
+use super::openpgp::Decryptor;
+
+const CHUNK: usize = 256 * 1024;
+
+/// What a loader is handed; data that goes with a statement follows it.
+#[derive(Debug)]
+pub(super) enum Loadable {
+    Statement { text: String, line: u64, copies: bool },
+    CopyData(Bytes),
+    CopyEnd,
+}
+
+/// The header of a backup.
+pub(super) fn header(file: &Path, key: &Secret<String>) -> Result<Header, BackupError> {
+    let mut found = None;
+    let result = scan(file, key, &mut |piece| match piece {
+        Piece::Note(text) => match text.strip_prefix(manifest::HEADER) {
+            Some(json) => {
+                found = Some(json.to_owned());
+                Err(Stop::Enough)
+            }
+            None => Ok(()),
+        },
+        _ => Err(Stop::Enough),
+    });
+    if let Err(error @ (BackupError::WrongKey { .. } | BackupError::NoBackup { .. } | BackupError::Unreadable { .. })) =
+        result
+    {
+        return Err(error);
+    }
+    let Some(json) = found else {
+        // Whatever stopped the reading before the header tells more than its absence.
+        result?;
+        let what = "it has no header, so LaunchDB did not make it".to_owned();
+        return Err(BackupError::Damaged { file: file.to_owned(), what });
+    };
+    let header: Header = serde_json::from_str(&json)
+        .map_err(|error| BackupError::Damaged { file: file.to_owned(), what: format!("its header: {error}") })?;
+    if header.format > FORMAT {
+        let what = format!("format {}, this one reads {FORMAT}", header.format);
+        return Err(BackupError::Newer { file: file.to_owned(), what });
+    }
+    Ok(header)
+}
+
+/// Reads a whole backup; blocks. Fails unless it is whole and its end fits what was in it. With `loader`, statements and
+/// data are handed to it, as fast as it takes them; `progress` counts bytes.
+pub(super) fn whole(
+    file: &Path,
+    key: &Secret<String>,
+    loader: Option<mpsc::Sender<Loadable>>,
+    progress: &AtomicU64,
+) -> Result<End, BackupError> {
+    let (mut tally, mut end) = (Tally::default(), None);
+    let damaged = |what: &str| BackupError::Damaged { file: file.to_owned(), what: what.to_owned() };
+    scan(file, key, &mut |piece| {
+        tally.count(&piece);
+        let loadable = match piece {
+            Piece::Note(text) => {
+                if let Some(json) = text.strip_prefix(manifest::END) {
+                    end = Some(json.to_owned());
+                }
+                return Ok(());
+            }
+            // Written by pg_dump so that psql runs no other command of a dump; we run none at all.
+            Piece::Meta { text, .. } if text.starts_with("\\restrict ") || text.starts_with("\\unrestrict ") => {
+                return Ok(());
+            }
+            Piece::Meta { text, line } => {
+                return Err(Stop::Because(format!(
+                    "line {line}: {text} is a command of psql, which dumps do not have"
+                )));
+            }
+            Piece::Statement { text, line, copies } => Loadable::Statement { text: text.to_owned(), line, copies },
+            Piece::CopyData { bytes, .. } => {
+                progress.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Loadable::CopyData(Bytes::copy_from_slice(bytes))
+            }
+            Piece::CopyEnd => Loadable::CopyEnd,
+        };
+        match &loader {
+            // A loader that is gone has failed, and tells of it itself.
+            Some(loader) => loader.blocking_send(loadable).map_err(|_| Stop::Enough),
+            None => Ok(()),
+        }
+    })?;
+    let end: End = match end.as_deref().map(serde_json::from_str) {
+        Some(Ok(end)) => end,
+        Some(Err(_)) | None => return Err(damaged("it has no end")),
+    };
+    if tally.finish() == end { Ok(end) } else { Err(damaged("its end does not fit what is in it")) }
+}
+
+/// Why reading stops before the end.
+enum Stop {
+    Enough,
+    Because(String),
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Enough => f.write_str("enough"),
+            Self::Because(what) => f.write_str(what),
+        }
+    }
+}
+
+fn scan(
+    path: &Path,
+    key: &Secret<String>,
+    sink: &mut impl FnMut(Piece<'_>) -> Result<(), Stop>,
+) -> Result<(), BackupError> {
+    let unreadable = |source| BackupError::Unreadable { file: path.to_owned(), source };
+    let file = BufReader::with_capacity(CHUNK, File::open(path).map_err(unreadable)?);
+    let mut plain = Decryptor::new(file, key).map_err(|error| BackupError::opening(path, error))?;
+    let mut scanner = StatementScanner::default();
+    let stopped = |error: ScanError<Stop>| match error {
+        ScanError::Sink(Stop::Enough) => Ok(()),
+        error => Err(BackupError::Damaged { file: path.to_owned(), what: error.to_string() }),
+    };
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = plain.read(&mut chunk).map_err(|error| BackupError::reading(path, &error))?;
+        if read == 0 {
+            return scanner.finish(sink).or_else(stopped);
+        }
+        if let Err(error) = scanner.feed(&chunk[..read], sink) {
+            return stopped(error);
+        }
+    }
+}

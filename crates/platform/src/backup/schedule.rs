@@ -1,0 +1,99 @@
+//! Backups by the clock, in the server or in a process of their own.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::error::BackupError;
+use super::{Backups, Cron, Progress, Subject};
+
+/// Longest sleep at once: the system's clock may be set meanwhile.
+const NAP: Duration = Duration::from_secs(30);
+
+/// When what is done; none is never.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Back up everything and remove what is old.
+    pub run: Option<Cron>,
+    /// Verify the newest backup of each database.
+    pub verify: Option<Cron>,
+}
+
+impl Backups {
+    /// Works by the schedule until the shutdown. What fails is told in the log, and is tried again at its next time.
+    pub async fn follow(self, schedule: Schedule, shutdown: CancellationToken) {
+        let mut since = self.now();
+        while !shutdown.is_cancelled() {
+            let next = |cron: &Option<Cron>| cron.as_ref().and_then(|cron| cron.next_after(since));
+            let (run, verify) = (next(&schedule.run), next(&schedule.verify));
+            let Some(due) = run.into_iter().chain(verify).min() else {
+                shutdown.cancelled().await;
+                return;
+            };
+            let now = self.now();
+            if now < due {
+                // Also after the clock went back: then what was done already comes again, which is as good.
+                since = since.min(now);
+                let wait = Duration::from_secs(u64::try_from(due - now).unwrap_or_default()).min(NAP);
+                let _ = shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
+                continue;
+            }
+            since = now;
+            if run == Some(due) {
+                self.run_all().await;
+            }
+            if verify == Some(due) {
+                self.verify_all().await;
+            }
+        }
+    }
+
+    async fn run_all(&self) {
+        let subjects = match self.subjects().await {
+            Ok(subjects) => subjects,
+            Err(error) => return tell("the backups could not be begun", &error),
+        };
+        for subject in &subjects {
+            match self.run(subject, &Progress::default()).await {
+                Ok(file) => tracing::info!(file = %file.path.display(), bytes = file.bytes, "backed up"),
+                // Deleted since the list was made.
+                Err(BackupError::NoSuchProject(_)) => {}
+                Err(BackupError::Cancelled) => return,
+                Err(error) => tell("a backup failed", &error),
+            }
+        }
+        if let Err(error) = self.prune() {
+            tell("old backups could not be removed", &error);
+        }
+    }
+
+    async fn verify_all(&self) {
+        let newest = match self.folder().newest() {
+            Ok(newest) => newest,
+            Err(error) => return tell("backups cannot be listed", &BackupError::writing(self.folder().path(), error)),
+        };
+        for file in newest {
+            match self.verify(&file.path, &Progress::default()).await {
+                Ok(verified) => tracing::info!(
+                    file = %file.path.display(), tables = verified.tables, rows = verified.rows, "a backup was verified"
+                ),
+                Err(BackupError::Cancelled) => return,
+                Err(error) => tell("a backup cannot be restored", &error),
+            }
+        }
+    }
+}
+
+fn tell(what: &str, error: &BackupError) {
+    tracing::error!(cause = %web::error::chain(error), "{what}");
+}
+
+impl Subject {
+    /// The name that people use.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Platform => "platform",
+            Self::Project(id) => id.as_str(),
+        }
+    }
+}

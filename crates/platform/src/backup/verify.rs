@@ -1,0 +1,105 @@
+//! Whether a backup can be restored: it is, into a database of its own, and every table is compared with the file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use memchr::memchr_iter;
+use ring::digest::{Context, SHA256};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::error::BackupError;
+use super::manifest::{End, TableTally};
+use super::restore::{plain, project_of};
+use super::{Backups, Progress, joined, read, store};
+use crate::provision::restored::Purpose;
+
+/// What was found right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    pub database: String,
+    pub tables: usize,
+    pub rows: u64,
+    /// Whether it was restored, too. Without its project there is nobody to restore it as; then the file alone was read.
+    pub restored: bool,
+}
+
+impl Backups {
+    /// Reads a backup to its end and restores it into a scratch database, which is dropped again.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being restored, and [`BackupError::Differs`] when a table came out different.
+    pub async fn verify(&self, file: &Path, progress: &Progress) -> Result<Verified, BackupError> {
+        let _alone = self.0.at_work.lock().await;
+        let header = self.read_header(file).await?;
+        let project = match &header.project {
+            Some(part) => Some((project_of(file, &header)?, part)),
+            None => None,
+        };
+        let is_there = match &project {
+            Some((id, _)) => store::project_facts(&self.session().await?, id).await?.is_some(),
+            None => false,
+        };
+        let end = match project.filter(|_| is_there) {
+            Some((id, part)) => {
+                self.check_baseline(file, part)?;
+                let secrets = plain(part);
+                let loading = self.load_scratch(file, &id, part, Purpose::Verify, &secrets, progress);
+                let (scratch, end) = loading.await?;
+                let compared = match self.0.provisioner.scratch_session(&scratch).await {
+                    Ok(client) => compare(&client, &end).await,
+                    Err(error) => Err(error.into()),
+                };
+                self.0.provisioner.scratch_discard(scratch).await;
+                compared?;
+                end
+            }
+            None => {
+                let (file, key, progress) = (file.to_owned(), self.key()?, Arc::clone(progress));
+                joined(tokio::task::spawn_blocking(move || read::whole(&file, &key, None, &progress)).await)?
+            }
+        };
+        let folder = self.folder();
+        folder.mark_verified(file, self.now()).map_err(|error| BackupError::writing(folder.path(), error))?;
+        let rows = end.tables.iter().map(|table| table.rows).sum();
+        Ok(Verified { database: header.database, tables: end.tables.len(), rows, restored: is_there })
+    }
+}
+
+/// Reads every table as it was loaded, in the form of the dump, and compares.
+async fn compare(client: &Client, end: &End) -> Result<(), BackupError> {
+    store::copy_settings(client).await?;
+    for expected in &end.tables {
+        let found = match tally(client, &expected.columns).await {
+            // A table of the login role itself, which the role that sessions begin with is no member of.
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                client.batch_execute(store::LOGIN_ROLE).await?;
+                let found = tally(client, &expected.columns).await?;
+                client.batch_execute(store::RESET_ROLE).await?;
+                found
+            }
+            found => found?,
+        };
+        if found != *expected {
+            let (columns, rows, count) = (&expected.columns, expected.rows, found.rows);
+            let what = if count == rows { "with another content".to_owned() } else { format!("with {rows} rows") };
+            return Err(BackupError::Differs(format!("{columns} has {count} rows, the backup has it {what}")));
+        }
+    }
+    Ok(())
+}
+
+async fn tally(client: &Client, columns: &str) -> Result<TableTally, tokio_postgres::Error> {
+    let rows = client.copy_out(store::copy_out(columns).as_str()).await?;
+    let mut rows = std::pin::pin!(rows);
+    let (mut count, mut hash) = (0, Context::new(&SHA256));
+    while let Some(data) = rows.next().await {
+        let data: Bytes = data?;
+        count += memchr_iter(b'\n', &data).count() as u64;
+        hash.update(&data);
+    }
+    let sha256 = base::random::to_hex(hash.finish().as_ref());
+    Ok(TableTally { columns: columns.to_owned(), rows: count, sha256 })
+}

@@ -1,0 +1,105 @@
+//! Databases that a backup is loaded into, and how one takes the place of a project's.
+
+use base::{OwnerId, ProjectRef, ProjectStatus};
+use pg::ident::{quote_ident, quote_literal};
+use tokio_postgres::{Error, GenericClient};
+
+use super::database::{SILENCE, connect_allow_in_tx};
+
+/// An empty database of `comment`, closed to everybody.
+pub(in crate::provision) async fn scratch_create(
+    db: &impl GenericClient,
+    name: &str,
+    comment: &str,
+    connection_limit: i32,
+) -> Result<(), Error> {
+    let quoted = quote_ident(name);
+    db.batch_execute(&format!(
+        "create database {quoted} template template0 encoding 'UTF8' connection limit {connection_limit}"
+    ))
+    .await?;
+    db.batch_execute(&format!(
+        "revoke all on database {quoted} from public;
+         comment on database {quoted} is {}",
+        quote_literal(comment)
+    ))
+    .await
+}
+
+/// What a project's database has, for the owner alone: the services stay out until it is the project's.
+pub(in crate::provision) async fn scratch_open_in_tx(
+    db: &impl GenericClient,
+    name: &str,
+    id: &ProjectRef,
+    owner_role: &str,
+) -> Result<(), Error> {
+    let (database, owner, owner_role) = (quote_ident(name), quote_ident(id.owner_role()), quote_ident(owner_role));
+    db.batch_execute(&format!(
+        "grant temporary on database {database} to public;
+         grant connect on database {database} to {owner};
+         grant create on database {database} to {owner}, {owner_role};
+         alter database {database} set search_path to \"$user\", public, extensions;
+         alter database {database} set {SILENCE};
+         alter role {owner} in database {database} set role to {owner_role}"
+    ))
+    .await
+}
+
+/// Lets nobody in any more, or again.
+pub(in crate::provision) async fn database_allow_connections(
+    db: &impl GenericClient,
+    name: &str,
+    allowed: bool,
+) -> Result<(), Error> {
+    db.batch_execute(&format!("alter database {} with allow_connections {allowed}", quote_ident(name))).await
+}
+
+/// Puts `scratch` in the place of the project's database, which is called `replaced` from then on when there is one.
+/// Nobody may be connected to either.
+pub(in crate::provision) async fn database_swap_in_tx(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+    scratch: &str,
+    replaced: Option<(&str, &str)>,
+    comment: &str,
+    status: ProjectStatus,
+) -> Result<(), Error> {
+    let database = quote_ident(id.database());
+    if let Some((replaced, comment)) = replaced {
+        let quoted = quote_ident(replaced);
+        db.batch_execute(&format!(
+            "alter database {database} rename to {quoted};
+             comment on database {quoted} is {}",
+            quote_literal(comment)
+        ))
+        .await?;
+    }
+    db.batch_execute(&format!(
+        "alter database {} rename to {database};
+         comment on database {database} is {};
+         alter database {database} with allow_connections true",
+        quote_ident(scratch),
+        quote_literal(comment)
+    ))
+    .await?;
+    connect_allow_in_tx(db, id, status == ProjectStatus::Active).await
+}
+
+/// The row of a project that comes from a backup, whole.
+pub(in crate::provision) async fn project_insert_restored_in_tx(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+    owner: &OwnerId,
+    name: &str,
+    baseline_version: i32,
+) -> Result<(), Error> {
+    const SQL: &str = "insert into platform.projects (id, owner_id, name, status, is_spare, baseline_version)
+        values ($1, $2::text::uuid, $3, 'active', false, $4)";
+    db.execute(SQL, &[&id.as_str(), &owner.0, &name, &baseline_version]).await.map(drop)
+}
+
+/// Extensions of the database that the session is in, oldest first.
+pub(in crate::provision) async fn extension_names(db: &impl GenericClient) -> Result<Vec<String>, Error> {
+    let rows = db.query("select extname::text from pg_catalog.pg_extension order by oid", &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

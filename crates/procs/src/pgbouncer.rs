@@ -1,0 +1,235 @@
+//! PgBouncer as a child: its program, its two files, and its process.
+//!
+//! There is no wildcard database and no user that PostgreSQL would make a superuser: what is not listed cannot be reached.
+//! Users are listed with the verifiers that PostgreSQL has, with which PgBouncer lets clients in and logs in itself.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Child;
+
+use crate::binaries::Search;
+use crate::private_file;
+use crate::process::{self, Signal};
+use crate::unprivileged::RunAs;
+
+/// Where Debian's package puts the program, which is not on everybody's PATH.
+const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+/// The first version that keeps prepared statements of clients in transaction mode.
+const PREPARED_STATEMENTS: (u32, u32) = (1, 21);
+/// How long a child may take to end.
+const END: Duration = Duration::from_secs(2);
+/// Name of the user of the console; no role of PostgreSQL.
+pub const CONSOLE_USER: &str = "launchdb_pooler";
+
+/// An installed PgBouncer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    pub path: PathBuf,
+    pub version: (u32, u32),
+}
+
+impl Program {
+    /// The first one that is found.
+    pub fn find(search: &Search) -> Option<Self> {
+        let path = search.path.as_deref().map(|path| std::env::split_paths(path).collect::<Vec<_>>());
+        let folders = path.unwrap_or_default().into_iter().chain(SYSTEM_FOLDERS.map(PathBuf::from));
+        folders.map(|folder| folder.join("pgbouncer")).filter(|path| path.is_absolute() && path.is_file()).find_map(
+            |path| {
+                let output = Command::new(&path).arg("--version").output().ok()?;
+                let version = parse_version(&String::from_utf8_lossy(&output.stdout))?;
+                Some(Self { path, version })
+            },
+        )
+    }
+
+    /// Whether connections can be shared between transactions, whatever clients prepare.
+    pub fn keeps_prepared_statements(&self) -> bool {
+        self.version >= PREPARED_STATEMENTS
+    }
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let version = text.lines().next()?.strip_prefix("PgBouncer ")?;
+    let mut parts = version.split('.').map_while(|part| part.trim().parse::<u32>().ok());
+    Some((parts.next()?, parts.next()?))
+}
+
+/// How a pooler is run.
+#[derive(Clone, Debug)]
+pub struct PgbouncerConfig {
+    pub program: Program,
+    /// Holds its files and belongs to its user.
+    pub dir: PathBuf,
+    pub run_as: RunAs,
+    pub listen: IpAddr,
+    pub port: u16,
+    /// PostgreSQL, directly.
+    pub server_host: String,
+    pub server_port: u16,
+    /// Verifier of [`CONSOLE_USER`]'s password.
+    pub console_verifier: String,
+    /// Connections of all clients together.
+    pub max_clients: u32,
+}
+
+/// One database that clients may connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub database: String,
+    /// Connections to PostgreSQL, and as many more when clients have waited for long.
+    pub pool_size: u32,
+    pub reserve_pool: u32,
+}
+
+/// One user that clients may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    /// As it stands in `pg_authid`.
+    pub verifier: String,
+}
+
+impl PgbouncerConfig {
+    fn ini(&self) -> PathBuf {
+        self.dir.join("pgbouncer.ini")
+    }
+
+    fn userlist(&self) -> PathBuf {
+        self.dir.join("userlist.txt")
+    }
+
+    /// `pgbouncer.ini`. Names of databases are projects' ids, which need no quotes.
+    pub fn render(&self, entries: &[Entry]) -> String {
+        let mut text = String::from("; Written by LaunchDB; changes are lost.\n[databases]\n");
+        for entry in entries {
+            let _ = writeln!(
+                text,
+                "{name} = host={} port={} dbname={name} pool_size={} reserve_pool={}",
+                self.server_host,
+                self.server_port,
+                entry.pool_size,
+                entry.reserve_pool,
+                name = entry.database,
+            );
+        }
+        let (mode, prepared) = match self.program.keeps_prepared_statements() {
+            true => ("transaction", "max_prepared_statements = 200\n"),
+            false => ("session", ""),
+        };
+        let _ = write!(
+            text,
+            "\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\nauth_type = scram-sha-256\n\
+             auth_file = {}\nadmin_users = {CONSOLE_USER}\npool_mode = {mode}\n{prepared}server_reset_query = DISCARD ALL\n\
+             max_client_conn = {}\nreserve_pool_timeout = 3\nserver_idle_timeout = 60\nserver_login_retry = 1\n\
+             query_wait_timeout = 30\nclient_login_timeout = 10\nidle_transaction_timeout = 300\n\
+             ignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\nlog_stats = 0\n",
+            self.listen,
+            self.port,
+            self.userlist().display(),
+            self.max_clients,
+        );
+        text
+    }
+
+    /// `userlist.txt`.
+    pub fn render_users(&self, users: &[User]) -> String {
+        let mut text = String::new();
+        let console = User { name: CONSOLE_USER.to_owned(), verifier: self.console_verifier.clone() };
+        for user in [&console].into_iter().chain(users) {
+            let quoted = |text: &str| text.replace('"', "\"\"");
+            let _ = writeln!(text, "\"{}\" \"{}\"", quoted(&user.name), quoted(&user.verifier));
+        }
+        text
+    }
+
+    /// Writes both files, each whole, when they say something else; whether they did. Users first: an entry without its
+    /// user would be refused, a user without an entry harms nobody.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written.
+    pub fn write(&self, entries: &[Entry], users: &[User]) -> io::Result<bool> {
+        self.run_as.make_dir(&self.dir).map_err(io::Error::other)?;
+        let owner = Some(&self.run_as);
+        let changed = private_file::update(&self.userlist(), &self.render_users(users), owner)?;
+        Ok(private_file::update(&self.ini(), &self.render(entries), owner)? || changed)
+    }
+
+    /// Starts the process, after ending one that a killed LaunchDB left.
+    ///
+    /// # Errors
+    /// When it cannot be started; that it does not like its files is seen at its end.
+    pub async fn start(&self) -> io::Result<Child> {
+        let ini = self.ini();
+        for left in process::find(self.run_as.uid, |arguments| is_ours(arguments, &ini)) {
+            left.signal(Signal::KILL)?;
+            left.ended_within(END).await;
+        }
+        let mut command = tokio::process::Command::from(self.run_as.command(&self.program.path));
+        command.arg("-q").arg(&ini).current_dir("/").env_clear().kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn()
+    }
+}
+
+fn is_ours(arguments: &[&str], ini: &Path) -> bool {
+    arguments.first().is_some_and(|program| program.ends_with("pgbouncer"))
+        && arguments.last().is_some_and(|last| Path::new(last) == ini)
+}
+
+/// Reads what a child says until its end, so that it never waits for us; the last line, for who tells of its end.
+pub async fn listen(child: &mut Child) -> String {
+    let mut last = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            tracing::debug!(line, "pgbouncer");
+            last = line;
+        }
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(parse_version("PgBouncer 1.18.0\nlibevent 2.1\n"), Some((1, 18)));
+        assert_eq!(parse_version("PgBouncer 1.24.1"), Some((1, 24)));
+        assert_eq!(parse_version("pgbouncer"), None);
+    }
+
+    #[test]
+    fn only_what_is_listed_can_be_reached() {
+        let config = PgbouncerConfig {
+            program: Program { path: "/usr/sbin/pgbouncer".into(), version: (1, 18) },
+            dir: "/var/lib/launchdb/pooler".into(),
+            run_as: RunAs { name: "postgres".into(), uid: 1, gid: 1, dropped: false },
+            listen: IpAddr::from([127, 0, 0, 1]),
+            port: 6432,
+            server_host: "127.0.0.1".to_owned(),
+            server_port: 5432,
+            console_verifier: "SCRAM-SHA-256$4096:a$b:c".to_owned(),
+            max_clients: 1000,
+        };
+        let entry = Entry { database: "proj_abc123".to_owned(), pool_size: 5, reserve_pool: 2 };
+        let text = config.render(&[entry]);
+        let wanted = "proj_abc123 = host=127.0.0.1 port=5432 dbname=proj_abc123 pool_size=5 reserve_pool=2\n";
+        assert!(text.contains(wanted), "{text}");
+        assert!(!text.contains("* ="), "{text}");
+        assert!(text.contains("pool_mode = session\n") && !text.contains("max_prepared"), "{text}");
+        let newer =
+            PgbouncerConfig { program: Program { version: (1, 21), ..config.program.clone() }, ..config.clone() };
+        assert!(newer.render(&[]).contains("pool_mode = transaction\nmax_prepared_statements = 200\n"));
+        let user = User { name: "proj_abc123".to_owned(), verifier: "SCRAM-SHA-256$4096:x$y:z".to_owned() };
+        let lines = "\"launchdb_pooler\" \"SCRAM-SHA-256$4096:a$b:c\"\n\"proj_abc123\" \"SCRAM-SHA-256$4096:x$y:z\"\n";
+        assert_eq!(config.render_users(&[user]), lines);
+    }
+}
