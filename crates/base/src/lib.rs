@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api_key;
+pub mod auth_settings;
 pub mod calendar;
 pub mod claims;
 pub mod clock;
@@ -17,8 +18,10 @@ pub mod role;
 pub mod sealed;
 pub mod secret;
 pub mod settings;
+pub mod signing;
 pub mod write_gate;
 
+pub use auth_settings::AuthSettings;
 pub use claims::{Caller, Credential};
 pub use clock::Clock;
 pub use ids::{OwnerId, ProjectRef};

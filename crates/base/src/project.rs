@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use crate::api_key::{ApiKeyHash, ApiKeyKind};
+use crate::auth_settings::AuthSettings;
 use crate::ids::ProjectRef;
 use crate::jwt::JwtKeys;
 use crate::secret::Secret;
-use crate::settings::{DataApiSettings, LimitSettings};
+use crate::settings::{DataApiSettings, LimitSettings, StorageSettings};
+use crate::signing::SigningKeys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,11 +74,17 @@ pub struct Project {
     pub database: DatabaseTarget,
     /// Keys that verify the project's tokens (users' and legacy API keys).
     pub jwt_keys: JwtKeys,
+    /// Signs the project's users' tokens.
+    pub signing: SigningKeys,
     pub api_keys: Vec<ApiKey>,
     /// Whether the legacy `anon` and `service_role` JWTs are accepted.
     pub legacy_keys_enabled: bool,
     pub data_api: DataApiSettings,
+    pub auth: Arc<AuthSettings>,
     pub limits: LimitSettings,
+    pub storage: StorageSettings,
+    /// Signs the links to objects; derived from the JWT secret, so that links die with its rotation.
+    pub url_signing_key: Secret<Vec<u8>>,
     pub custom_domains: Vec<String>,
 }
 

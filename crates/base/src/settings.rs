@@ -110,3 +110,45 @@ impl Default for LimitSettings {
         }
     }
 }
+
+/// Files of one project. The names on the wire are those of Supabase's management API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StorageSettings {
+    /// Largest object, in bytes; buckets may have a smaller limit of their own.
+    pub file_size_limit: u64,
+    /// Bytes of all objects together; 0 is no limit.
+    pub total_size_limit: u64,
+    pub features: StorageFeatures,
+}
+
+/// What can be switched off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct StorageFeatures {
+    pub image_transformation: Option<StorageFeature>,
+    pub s3_protocol: Option<StorageFeature>,
+}
+
+impl StorageFeatures {
+    pub fn image_transformation_enabled(&self) -> bool {
+        self.image_transformation.is_none_or(|feature| feature.enabled)
+    }
+
+    pub fn s3_protocol_enabled(&self) -> bool {
+        self.s3_protocol.is_none_or(|feature| feature.enabled)
+    }
+}
+
+/// One switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageFeature {
+    pub enabled: bool,
+}
+
+impl Default for StorageSettings {
+    // 50 MiB, Supabase's and the specification's default.
+    fn default() -> Self {
+        Self { file_size_limit: 50 * 1024 * 1024, total_size_limit: 0, features: StorageFeatures::default() }
+    }
+}

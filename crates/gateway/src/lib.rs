@@ -258,6 +258,7 @@ impl Gateway {
         let (mut parts, body) = request.into_parts();
         let reception = Reception {
             limit: self.config.platform_body_bytes,
+            streamed: false,
             process: &self.bodies,
             project: Some(&self.platform_bodies),
             in_work: [Some(&self.in_flight), None],
@@ -322,8 +323,11 @@ impl Gateway {
             _ => return Err(Rejection::NotBuilt { service: kind.name() }),
         };
         let (parts, body) = request.into_parts();
+        // Contents of objects go to the disk as they come: their limit is storage's own, and they may take their time.
+        let streamed = kind == ServiceKind::Storage;
         let reception = Reception {
-            limit: project.limits.max_body_bytes,
+            limit: if streamed { storage_body_limit(&project) } else { project.limits.max_body_bytes },
+            streamed,
             process: &self.bodies,
             project: Some(&gate.bodies),
             in_work: [Some(&self.in_flight), Some(&gate.in_flight)],
@@ -332,7 +336,11 @@ impl Gateway {
         };
         let (body, held) = reception.receive(&parts.headers, body)?;
         let seconds = deadline_seconds(&project.data_api.statement_timeout_ms, &caller.role, path);
-        work.must_end_in(seconds + if held.is_some() { BODY_READ_TIMEOUT.as_secs() } else { 0 });
+        work.must_end_in(match held {
+            Some(_) if streamed => 0,
+            Some(_) => seconds + BODY_READ_TIMEOUT.as_secs(),
+            None => seconds,
+        });
         let request = for_service(Request::from_parts(parts, body), path, uri, project, caller, ip, answer)?;
         in_time(work, service.call(request)).await
     }
@@ -352,6 +360,12 @@ async fn in_time(work: &Work, call: impl Future<Output = Option<Response>>) -> R
         false => call.as_mut().poll(cx).map(|response| response.ok_or(Rejection::Internal)),
     })
     .await
+}
+
+/// Largest body of a request to storage: its largest object, with what a form has around it. The service knows exactly.
+fn storage_body_limit(project: &Project) -> u64 {
+    const AROUND: u64 = 8 * 1024 * 1024;
+    project.storage.file_size_limit.saturating_add(AROUND)
 }
 
 /// Seconds after which a request of the data API is given up although PostgreSQL should have ended it long before; 0 is

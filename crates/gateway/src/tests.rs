@@ -9,7 +9,7 @@ use axum::response::Response;
 use base::api_key::{self, ApiKeyKind};
 use base::jwt::{JwtKey, JwtKeys, sign_hs256};
 use base::project::{ApiKey, DatabaseTarget};
-use base::settings::{DataApiSettings, LimitSettings, StatementTimeouts};
+use base::settings::{DataApiSettings, LimitSettings, StatementTimeouts, StorageSettings};
 use base::{Caller, Clock, Project, ProjectRef, ProjectStatus, ProjectTable, RoleName, Secret};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -46,9 +46,13 @@ fn project(id: &str, secret: &[u8], status: ProjectStatus) -> (Project, Secret<S
         },
         jwt_keys: JwtKeys::new(vec![JwtKey::secret(secret)]),
         api_keys: vec![ApiKey { id: 1, kind: ApiKeyKind::Publishable, hash: api_key::hash(opaque.expose()) }],
+        signing: base::signing::SigningKeys::default(),
+        auth: std::sync::Arc::default(),
         legacy_keys_enabled: true,
         data_api: DataApiSettings::default(),
         limits: LimitSettings { max_body_bytes: 100, ..LimitSettings::default() },
+        storage: StorageSettings::default(),
+        url_signing_key: Secret::new(Vec::new()),
         custom_domains: vec![],
     };
     (project, opaque)

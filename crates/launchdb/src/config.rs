@@ -4,6 +4,7 @@
 //! `LAUNCHDB_`.
 
 mod backup;
+pub mod files;
 mod limits;
 mod names;
 mod pooler;
@@ -24,6 +25,7 @@ use base::project::DatabaseTarget;
 use procs::unprivileged::RunAs;
 
 pub use self::backup::BackupSettings;
+pub use self::files::FilesConfig;
 pub use self::limits::LimitConfig;
 use self::names::{KNOWN_NAMES, is_known_name};
 pub use self::pooler::PoolerSettings;
@@ -183,6 +185,7 @@ pub struct Config {
     pub limits: LimitConfig,
     pub backup: BackupSettings,
     pub pooler: PoolerSettings,
+    pub files: FilesConfig,
     pub log: LogConfig,
     pub secrets: GivenSecrets,
     /// Threads of the runtime; none means one for each core.
@@ -226,6 +229,7 @@ impl Config {
             limits: LimitConfig::read(&mut reader, invocation, database.connection_budget),
             backup: BackupSettings::read(&mut reader, invocation),
             pooler: PoolerSettings::read(&mut reader),
+            files: FilesConfig::read(&mut reader),
             log: log(&mut reader),
             secrets: GivenSecrets::read(&mut reader, must_exist, stored.as_ref()),
             workers: reader
@@ -237,8 +241,6 @@ impl Config {
         // Of services that are yet to come: checked now, so that a bad value is not found months later.
         let positive = |n: &u64| *n > 0;
         for (name, unit) in [
-            ("MAX_FILE_SIZE_MB", "a number of megabytes above 0"),
-            ("SIGNED_URL_TTL", "a number of seconds above 0"),
             ("ACCESS_TOKEN_TTL", "a number of seconds above 0"),
             ("REFRESH_TOKEN_TTL", "a number of seconds above 0"),
         ] {

@@ -4,6 +4,7 @@ pub mod backups;
 pub mod bind;
 pub mod cli_session;
 pub mod dropin;
+mod files;
 mod front;
 pub mod health;
 pub mod logging;
@@ -16,6 +17,8 @@ pub mod status_page;
 pub mod storage;
 pub mod welcome;
 
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
@@ -31,7 +34,8 @@ pub fn server(source: &Source, invocation: &Invocation, demo: bool) -> Result<()
     for warning in &config.warnings {
         tracing::warn!(setting = warning.name, mend = warning.mend, "{} {}", warning.name, warning.what);
     }
-    let runtime = runtime(config.workers)?;
+    let host = config.database.url.as_ref().map(|target| target.host.as_str());
+    let runtime = runtime(config.workers.unwrap_or_else(|| workers(host.is_none_or(is_local))))?;
     let start = server::Start {
         config,
         only: invocation.only,
@@ -48,11 +52,36 @@ pub fn server(source: &Source, invocation: &Invocation, demo: bool) -> Result<()
     result
 }
 
-/// The runtime; one thread for each core unless told otherwise.
-fn runtime(workers: Option<usize>) -> Result<Runtime, Exit> {
-    let mut builder = Builder::new_multi_thread();
-    if let Some(workers) = workers {
-        builder.worker_threads(workers);
+/// Threads for requests when nobody says how many: one for each core, or for every second one where PostgreSQL works on
+/// the same cores. More would only wake and move each other's tasks, see docs/performance.md.
+fn workers(beside_postgresql: bool) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    if beside_postgresql { cores.div_ceil(2) } else { cores }
+}
+
+/// Whether a database server at this address runs on this machine, as far as its address says.
+fn is_local(host: &str) -> bool {
+    let loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+    host.starts_with('/') || host == "localhost" || host.parse().is_ok_and(loopback)
+}
+
+fn runtime(workers: usize) -> Result<Runtime, Exit> {
+    Builder::new_multi_thread().worker_threads(workers).enable_all().build().exit(exit::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_are_known() {
+        let check = |host: &str, local: bool| assert_eq!(is_local(host), local, "{host}");
+        check("/var/run/postgresql", true);
+        check("localhost", true);
+        check("127.0.0.1", true);
+        check("::1", true);
+        check("10.0.0.5", false);
+        check("db.example.org", false);
+        assert!(workers(true) >= 1 && workers(true) <= workers(false));
     }
-    builder.enable_all().build().exit(exit::FAILURE)
 }

@@ -1,14 +1,12 @@
 //! The connections of one project: made on demand, checked out per exchange or shared by short ones, closed when idle.
 
+mod durations;
 mod lease;
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
-use lru::LruCache;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -22,15 +20,16 @@ use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
 use crate::query::{Query, Rows};
 
+use durations::Durations;
 pub(crate) use lease::Lease;
 pub use lease::OpenTransaction;
 
-/// A read that took less than this on average may share a connection with others.
-const SHORT: Duration = Duration::from_millis(2);
-/// Units that may wait on one shared connection before another one is taken.
-const CROWD: usize = 64;
-/// Statements whose durations are remembered for each pool.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(128).expect("128 is not 0");
+/// Work that may wait on one shared connection before the next one is taken: the more reads are together, the more of them
+/// share a transaction.
+const TOGETHER: Duration = Duration::from_millis(1);
+/// Work that may wait on one before reads get connections of their own, and how many reads that are at most.
+const CROWD: Duration = Duration::from_millis(10);
+const CROWD_READS: usize = 256;
 /// How often an exchange is sent; where one connection was ended or lost its statements, the next may have been too.
 const MOST_ATTEMPTS: usize = 4;
 
@@ -100,8 +99,7 @@ pub(crate) struct PoolInner {
     /// A connection became idle, or its place free.
     freed: Notify,
     shared: Mutex<Shared>,
-    /// Moving average of the duration of statements, in microseconds.
-    durations: Mutex<Option<LruCache<Arc<str>, u32, RandomState>>>,
+    durations: Durations,
     created: Instant,
     /// Connections opened before this are replaced as soon as they have nothing to do; in microseconds after `created`.
     renewed: AtomicU64,
@@ -126,7 +124,7 @@ impl Pool {
             leased: AtomicUsize::new(0),
             freed: Notify::new(),
             shared: Mutex::default(),
-            durations: Mutex::default(),
+            durations: Durations::default(),
             created: Instant::now(),
             renewed: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -142,36 +140,38 @@ impl Pool {
     pub async fn run(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         if exchange.begin.is_some() {
             // A Sync does not end what a BEGIN began.
-            let (rows, transaction) = self.begin(exchange).await?;
-            transaction.commit().await?;
+            let (rows, transaction) = Box::pin(self.begin(exchange)).await?;
+            Box::pin(transaction.commit()).await?;
             return Ok(rows);
         }
-        for _ in 1..MOST_ATTEMPTS {
+        let mut attempts = 1;
+        loop {
             match self.attempt(exchange).await {
-                Err(error) if may_repeat(&error, exchange) => {}
+                Err(error) if attempts < MOST_ATTEMPTS && may_repeat(&error, exchange) => attempts += 1,
                 result => return result,
             }
         }
-        self.attempt(exchange).await
     }
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
         let alone = exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
-        let sharable = exchange.read_only && !alone && main.is_some_and(|sql| self.0.is_short(sql));
-        if sharable && let Some(connection) = self.0.shared_connection() {
+        let sharable = main.filter(|_| exchange.read_only && !alone && self.0.config.interleaved > 0);
+        if let Some(usual) = sharable.and_then(|sql| self.0.durations.short(sql))
+            && let Some(connection) = self.0.shared_connection(usual)
+        {
             let reply = match connection.share(exchange) {
                 Ok(receiver) => receiver.await.ok(),
                 Err(_) => None,
             };
             match reply {
                 Some(UnitReply { result: Err(UnitError::Requeue), .. }) | None => {}
-                Some(reply) => return self.0.outcome(exchange, reply),
+                Some(reply) => return self.0.outcome(exchange, reply, 1),
             }
         }
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Sync).await?;
-        let mut results = self.0.outcome(exchange, reply)?;
+        let mut results = self.0.outcome(exchange, reply, self.0.competitors())?;
         if let Some(long) = results.last_mut().and_then(|rows| rows.long.as_mut()) {
             long.hold(lease);
         }
@@ -192,7 +192,7 @@ impl Pool {
     async fn attempt_begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Flush).await?;
-        match self.0.outcome(exchange, reply) {
+        match self.0.outcome(exchange, reply, self.0.competitors()) {
             Ok(rows) => Ok((rows, OpenTransaction { lease, scope: exchange.scope.clone(), failed: false })),
             Err(error) => {
                 lease.abort().await;
@@ -216,7 +216,7 @@ impl Pool {
         };
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(&exchange, Ending::Sync).await?;
-        self.0.outcome(&exchange, reply).map(drop)
+        self.0.outcome(&exchange, reply, 1).map(drop)
     }
 
     /// Replaces every connection, those in use as soon as they are free: new ones see what has changed for their role
@@ -261,6 +261,11 @@ impl Pool {
     }
 }
 
+/// How many reads of this length make so much work; one at least.
+fn fitting(work: Duration, usual: Duration) -> usize {
+    usize::try_from(work.as_micros() / usual.as_micros().max(20)).unwrap_or(usize::MAX).max(1)
+}
+
 fn may_repeat(error: &Error, exchange: &Exchange) -> bool {
     match error {
         Error::Db(cause) => is_stale_statement(cause),
@@ -271,52 +276,38 @@ fn may_repeat(error: &Error, exchange: &Exchange) -> bool {
 }
 
 impl PoolInner {
-    fn is_short(&self, sql: &Arc<str>) -> bool {
-        self.config.interleaved > 0
-            && lock(&self.durations)
-                .as_mut()
-                .and_then(|durations| durations.get(sql).copied())
-                .is_some_and(|micros| u128::from(micros) < SHORT.as_micros())
-    }
-
-    fn remember(&self, sql: &Arc<str>, elapsed: Duration) {
-        let micros = u32::try_from(elapsed.as_micros()).unwrap_or(u32::MAX);
-        let mut durations = lock(&self.durations);
-        let durations = durations.get_or_insert_with(|| LruCache::with_hasher(REMEMBERED, RandomState::default()));
-        match durations.get_mut(sql) {
-            // A single slow run ends the privilege at once; it comes back slowly.
-            Some(average) if micros > *average => *average = *average / 2 + micros / 2,
-            Some(average) => *average = *average / 8 * 7 + micros / 8,
-            None => {
-                durations.put(sql.clone(), micros);
-            }
-        }
-    }
-
-    /// A shared connection with room, if one is open; the first use and a crowd start the making of another one.
-    fn shared_connection(self: &Arc<Self>) -> Option<Arc<Connection>> {
+    /// A shared connection for a read that usually takes this long, if one is open and has room. The first use and a crowd
+    /// start the making of another one.
+    fn shared_connection(self: &Arc<Self>, usual: Duration) -> Option<Arc<Connection>> {
         let mut shared = lock(&self.shared);
         shared.connections.retain(|shared| shared.connection.is_open());
-        let open = shared.connections.len();
-        let mut best: Option<(usize, usize)> = None;
+        let (now, together) = (Instant::now(), fitting(TOGETHER, usual));
+        let mut best: Option<(bool, usize, usize)> = None;
         for (index, one) in shared.connections.iter().enumerate() {
             let load = one.connection.load();
-            if best.is_none_or(|(least, _)| load < least) {
-                best = Some((load, index));
+            let stalls = load > 0 && one.connection.stalls(now);
+            if best.is_none_or(|(stalled, least, _)| (stalls, load) < (stalled, least)) {
+                best = Some((stalls, load, index));
+            }
+            if load < together && !stalls {
+                break;
             }
         }
         let wanted = self.config.interleaved.min(self.config.max_connections.saturating_sub(1));
-        if !shared.opening && open < wanted && best.is_none_or(|(load, _)| load > 1) {
+        if !shared.opening
+            && shared.connections.len() < wanted
+            && best.is_none_or(|(stalls, load, _)| stalls || load >= together)
+        {
             shared.opening = true;
             let pool = self.clone();
             self.tasks.spawn(async move { pool.open_shared().await });
         }
-        let (load, index) = best?;
-        if load >= CROWD {
+        let (_, load, index) = best?;
+        if load >= fitting(CROWD, usual).min(CROWD_READS) {
             return None;
         }
         let entry = shared.connections.get_mut(index)?;
-        entry.used = Instant::now();
+        entry.used = now;
         Some(entry.connection.clone())
     }
 
@@ -390,10 +381,11 @@ impl PoolInner {
                     tokio::time::timeout_at(deadline, freed).await.map_err(|_| Error::AcquireTimeout)?;
                     continue;
                 }
-                None => self.budget.acquire(leased, self.config.acquire_timeout).await?,
+                None => Box::pin(self.budget.acquire(leased, self.config.acquire_timeout)).await?,
             };
             let leased = Leased::new(self);
-            let connection = self.connect(permit, None).await?;
+            // Rare, and large: boxed, so that each request does not carry the room for it.
+            let connection = Box::pin(self.connect(permit, None)).await?;
             leased.keep();
             return Ok((connection, Instant::now()));
         }
@@ -451,14 +443,23 @@ impl PoolInner {
         connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending, long_rows })
     }
 
-    fn outcome(&self, exchange: &Exchange, reply: UnitReply) -> Result<Vec<Rows>, Error> {
+    /// Among how many statements of this pool PostgreSQL's processors are divided, roughly: it has two at least.
+    fn competitors(&self) -> u32 {
+        u32::try_from(self.leased.load(Ordering::Relaxed) / 2).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The results; `among` is how many shared the time that they took.
+    fn outcome(&self, exchange: &Exchange, reply: UnitReply, among: u32) -> Result<Vec<Rows>, Error> {
         if exchange.read_only
             && let Some(main) = exchange.queries.last()
         {
             // What has long rows is not for a connection that others wait for.
             let long =
                 reply.result.as_ref().is_ok_and(|results| results.last().is_some_and(|rows| rows.long.is_some()));
-            self.remember(&main.sql, if long { reply.elapsed.max(SHORT * 8) } else { reply.elapsed });
+            match long {
+                true => self.durations.note_long(&main.sql),
+                false => self.durations.note(&main.sql, reply.elapsed / among),
+            }
         }
         self.result(reply.result)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
-use base::jwt::{JwtKey, JwtKeys};
+use base::digest::derive_key;
 use base::project::{ApiKey, DatabaseTarget};
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
 use deadpool_postgres::Pool;
@@ -23,11 +23,14 @@ use crate::error::Error;
 use crate::platform::StartError;
 use crate::secrets::{self, kind};
 use crate::settings;
+use crate::signing_keys;
 use crate::store;
 use crate::store::directory as rows;
 use crate::store::settings::Sections;
 use crate::watchdog;
 
+/// What the key of links to objects is derived for.
+const URL_SIGNING: &[u8] = b"launchdb storage: signed URLs";
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -107,6 +110,14 @@ impl Directory {
         let allowed = !refused.await.ok()?;
         gate.set_open(allowed);
         Some(watchdog::health_part(allowed))
+    }
+
+    /// Those of some projects that are gone for good: what is kept of them elsewhere can go too. A project that the platform
+    /// database merely does not know is none of them.
+    pub async fn purged(&self, projects: &[ProjectRef]) -> Result<Vec<ProjectRef>, Error> {
+        let ids: Vec<&str> = projects.iter().map(ProjectRef::as_str).collect();
+        let purged = store::audit::projects_purged(&**self.pool.get().await?, &ids).await?;
+        Ok(purged.iter().filter_map(|id| ProjectRef::parse(id).ok()).collect())
     }
 
     /// As [`crate::Platform::record_api_key_uses`], for a process without a control plane.
@@ -193,8 +204,23 @@ impl Directory {
             tracing::error!(project.r#ref = %project_ref, "a project without secrets is left out");
             return None;
         }
-        let jwt_keys = jwt_secret.map(|secret| JwtKeys::new(vec![JwtKey::secret(secret.expose().as_bytes())]));
+        let url_signing_key =
+            jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
+        let (signing, jwt_keys) = match jwt_secret {
+            Some(secret) => {
+                signing_keys::assemble(&secret, open(kind::SIGNING_KEYS).as_ref()).unwrap_or_else(|error| {
+                    tracing::error!(project.r#ref = %project_ref, cause = %error, "the signing keys are unusable");
+                    Default::default()
+                })
+            }
+            None => Default::default(),
+        };
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();
+        let auth_secrets = sealed.keys().filter_map(|kind| {
+            let name = kind.strip_prefix("auth.")?;
+            Some((name.to_owned(), open(kind)?))
+        });
+        let auth = settings::auth(&settings, auth_secrets.collect());
         Some(Project {
             database: DatabaseTarget {
                 host: self.config.admin.host.clone(),
@@ -205,11 +231,15 @@ impl Directory {
             },
             status,
             revision: row.revision,
-            jwt_keys: jwt_keys.unwrap_or_default(),
+            jwt_keys,
+            signing,
+            auth: Arc::new(auth),
             api_keys: loaded.api_keys.remove(&row.id).unwrap_or_default(),
             legacy_keys_enabled: settings::legacy_keys_enabled(&settings),
             data_api: self.config.ceilings.data_api(settings::data_api(&settings)),
             limits: self.config.ceilings.limits(settings::limits(&settings)),
+            storage: self.config.ceilings.storage(settings::storage(&settings)),
+            url_signing_key: Secret::new(url_signing_key.unwrap_or_default()),
             custom_domains: loaded.domains.remove(&row.id).unwrap_or_default(),
             project_ref,
         })

@@ -32,6 +32,7 @@ mod request;
 mod router;
 pub mod secrets;
 mod settings;
+mod signing_keys;
 mod sql;
 mod store;
 #[cfg(test)]

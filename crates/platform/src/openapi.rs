@@ -171,6 +171,11 @@ fn schemas() -> Value {
         "NewKey": object(&new_key),
         "Keys": object(&[("keys", "#Key[]"), ("legacy_keys_enabled", "boolean")]),
         "LegacyKeys": object(&[("anon_key", "string"), ("service_role_key", "string")]),
+        "SigningKey": object(&[
+            ("id", "string"), ("algorithm", "string"), ("status", "string"), ("created_at", "integer"),
+            ("public_jwk", "object"),
+        ]),
+        "SigningKeys": object(&[("keys", "#SigningKey[]")]),
         "Settings": object(&[
             ("auth", "object"), ("data_api", "object"), ("storage", "object"), ("limits", "object"),
             ("general", "object"),

@@ -132,6 +132,17 @@ impl FromRequestParts<Platform> for KeyId {
     }
 }
 
+/// The `kid` of a path.
+pub(crate) struct KeyName(pub(crate) String);
+
+impl FromRequestParts<Platform> for KeyName {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Error> {
+        path_param(parts, platform, "kid").await.map(Self).ok_or(Error::NoSuchKey)
+    }
+}
+
 pub(crate) async fn path_param(parts: &mut Parts, platform: &Platform, name: &str) -> Option<String> {
     let params = RawPathParams::from_request_parts(parts, platform).await.ok()?;
     let (_, value) = params.iter().find(|(param, _)| *param == name)?;

@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
 use crate::{
-    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, settings, sql,
-    usage, user_migrations,
+    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, settings, signing_keys,
+    sql, usage, user_migrations,
 };
 
 /// Who may call a route.
@@ -261,6 +261,7 @@ fn project_routes() -> Vec<Route> {
 fn project_part_routes() -> Vec<Route> {
     const KEYS: &str = "/api/projects/{id}/keys";
     const SETTINGS: &str = "/api/projects/{id}/settings";
+    const SIGNING_KEYS: &str = "/api/projects/{id}/signing-keys";
     const EXTENSIONS: &str = "/api/projects/{id}/extensions";
     const DOMAINS: &str = "/api/projects/{id}/domains";
     const MIGRATIONS: &str = "/api/projects/{id}/migrations";
@@ -299,6 +300,35 @@ fn project_part_routes() -> Vec<Route> {
             post(api_keys::rotate_jwt_secret),
         )
         .answers(200, "LegacyKeys"),
+        Route::get(
+            SIGNING_KEYS,
+            "list_signing_keys",
+            "The key pairs that sign users' tokens.",
+            get(signing_keys::list_signing_keys),
+        )
+        .answers(200, "SigningKeys"),
+        Route::post(
+            SIGNING_KEYS,
+            "create_signing_key",
+            "Make a standby key (ES256): published, but not used yet.",
+            post(signing_keys::create_signing_key),
+        )
+        .answers(201, "SigningKeys"),
+        Route::post(
+            "/api/projects/{id}/signing-keys/rotate",
+            "rotate_signing_keys",
+            "Sign with the standby key; the one before verifies until it is revoked.",
+            post(signing_keys::rotate_signing_keys),
+        )
+        .answers(200, "SigningKeys"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/signing-keys/{kid}",
+            "revoke_signing_key",
+            "Revoke a key pair; tokens that it signed end at once.",
+            delete(signing_keys::revoke_signing_key),
+        )
+        .answers(200, "SigningKeys"),
         Route::get(DOMAINS, "list_domains", "The project's custom domains.", get(domains::list_domains))
             .answers(200, "Domains"),
         Route::post(

@@ -310,7 +310,8 @@ impl Instance {
             if cache.read_after > Some(began) || !self.versioned {
                 fit = Fit::Fresh;
             }
-            match self.attempt(&On { caller, parts, cache: &cache, fit }, &request, timing).await {
+            // Boxed, so that reads that were planned before do not carry the room for it.
+            match Box::pin(self.attempt(&On { caller, parts, cache: &cache, fit }, &request, timing)).await {
                 // A function of the project can raise the same SQLSTATE; then nothing has moved.
                 Err(Error::SchemaMoved) if fit == Fit::Fresh => return Err(Error::SchemaCacheUnavailable),
                 Err(Error::SchemaMoved) if fit == Fit::Newest && self.source().version().await? == cache.version => {
@@ -436,13 +437,14 @@ impl Instance {
                 }
                 let (readers, parts, sessions) = (self.readers(on), on.parts, &self.sessions);
                 let tx = MainTx { pool: &self.pool, config: &self.config, readers, parts, sessions, session };
-                let run = tx.run(plan, request, query);
                 match timeout.map(|timeouts| timeouts.of(&on.caller.role)) {
                     // 0 is no limit.
-                    Some(limit) if limit > 0 => tokio::time::timeout(Duration::from_millis(limit.into()), run)
-                        .await
-                        .map_err(|_| Error::statement_timeout())??,
-                    _ => run.await?,
+                    Some(limit) if limit > 0 => {
+                        let run =
+                            tokio::time::timeout(Duration::from_millis(limit.into()), tx.run(plan, request, query));
+                        Box::pin(run).await.map_err(|_| Error::statement_timeout())??
+                    }
+                    _ => tx.run(plan, request, query).await?,
                 }
             }
         };

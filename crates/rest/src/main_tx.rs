@@ -69,9 +69,41 @@ const SERIALIZATION_REPEATS: usize = 8;
 /// How a transaction ends.
 struct Ending {
     check: Check,
-    /// Which of the results is checked.
+    /// Which of the results is checked, and what its rows are.
     at: usize,
+    form: Form,
     rollback: bool,
+}
+
+/// What the rows of the main statement are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// One row with the columns of [`column`].
+    Summary,
+    /// A row for each element of the body, with the columns of [`pg::exchange::joined`].
+    Elements,
+    /// The body of the only row, if there is one.
+    OneRow,
+}
+
+impl Form {
+    fn of(query: &MainQuery) -> Self {
+        match query.streams {
+            Streams::Rows => Self::Elements,
+            _ if query.one_row => Self::OneRow,
+            _ => Self::Summary,
+        }
+    }
+
+    /// How many rows the answer shows.
+    fn page_total(self, rows: &Rows) -> i64 {
+        match self {
+            Self::OneRow => i64::try_from(rows.rows.len()).unwrap_or(i64::MAX),
+            Self::Summary | Self::Elements => {
+                rows.rows.first().and_then(|row| row.int(column::PAGE_TOTAL)).unwrap_or(0)
+            }
+        }
+    }
 }
 
 /// What a transaction runs against.
@@ -101,11 +133,11 @@ impl MainTx<'_> {
         let at = has_pre_request + usize::from(explain_count);
         // Reads have nothing to undo, so that what is wrong with their result need not hold up the commit.
         let conditional = rollback || (!read_only && check.is_some());
-        let rows_are_elements = query.streams == Streams::Rows;
+        let form = Form::of(&query);
         let isolation_level = query.isolation_level;
         let isolated = isolation_level.is_some_and(|level| level != IsolationLevel::ReadCommitted);
         let exchange = self.exchange(query, begin(isolation_level, conditional), rollback);
-        let ending = Ending { check, at, rollback };
+        let ending = Ending { check, at, form, rollback };
         let mut repeats = if isolated { SERIALIZATION_REPEATS } else { 0 };
         let results = loop {
             match self.transact(&exchange, &ending).await {
@@ -126,7 +158,7 @@ impl MainTx<'_> {
             }
             ActionPlan::Crud(_) => {
                 let planned = if explain_count { results.next().and_then(|rows| planned_rows(&rows)) } else { None };
-                let mut set = result_set(results.next().unwrap_or_default(), rows_are_elements);
+                let mut set = result_set(results.next().unwrap_or_default(), form);
                 if explain_count {
                     set.total = self.total(request, set.total, planned);
                 }
@@ -139,11 +171,15 @@ impl MainTx<'_> {
     async fn transact(&self, exchange: &Exchange, ending: &Ending) -> Result<Vec<Rows>, Error> {
         if exchange.begin.is_none() {
             let results = self.pool.run(exchange).await?;
-            ending.check.apply(results.get(ending.at))?;
+            ending.check.apply(results.get(ending.at), ending.form)?;
             return Ok(results);
         }
+        Box::pin(self.transact_explicitly(exchange, ending)).await
+    }
+
+    async fn transact_explicitly(&self, exchange: &Exchange, ending: &Ending) -> Result<Vec<Rows>, Error> {
         let (results, transaction) = self.pool.begin(exchange).await?;
-        if let Err(error) = ending.check.apply(results.get(ending.at)) {
+        if let Err(error) = ending.check.apply(results.get(ending.at), ending.form) {
             transaction.rollback().await?;
             return Err(error);
         }
@@ -276,11 +312,11 @@ impl Check {
         self.singular || self.put || self.max_affected.is_some()
     }
 
-    fn apply(&self, main: Option<&Rows>) -> Result<(), Error> {
+    fn apply(&self, main: Option<&Rows>, form: Form) -> Result<(), Error> {
         if !self.is_some() {
             return Ok(());
         }
-        let rows = main.and_then(|rows| rows.rows.first()?.int(column::PAGE_TOTAL)).unwrap_or(0);
+        let rows = main.map_or(0, |rows| form.page_total(rows));
         if self.put && rows != 1 {
             return Err(Error::PutMatchingPk);
         }
@@ -294,15 +330,25 @@ impl Check {
     }
 }
 
-fn result_set(rows: Rows, rows_are_elements: bool) -> ResultSet {
+fn result_set(rows: Rows, form: Form) -> ResultSet {
+    let page_total = form.page_total(&rows);
     let Some(row) = rows.rows.first() else {
-        let body = if rows_are_elements { Bytes::from_static(b"[]") } else { Bytes::new() };
+        let body = if form == Form::Summary { Bytes::new() } else { Bytes::from_static(b"[]") };
         return ResultSet { body: body.into(), ..ResultSet::empty() };
     };
+    if form == Form::OneRow {
+        let body = match rows.long {
+            Some(value) => Body::Long(value),
+            None if rows.rows.len() == 1 => Body::Whole(row.bytes(0).unwrap_or_default()),
+            // A key that holds no longer: a table inherits from this one since the schema was read.
+            None => Body::Whole(one_array(&rows.rows)),
+        };
+        return ResultSet { page_total, body, ..ResultSet::empty() };
+    }
     let text = |index| row.text(index).filter(|text| !text.is_empty()).map(str::to_owned);
     ResultSet {
         total: row.int(column::TOTAL),
-        page_total: row.int(column::PAGE_TOTAL).unwrap_or(0),
+        page_total,
         location: text(column::LOCATION),
         body: match rows.long {
             Some(value) => Body::Long(value),
@@ -312,6 +358,13 @@ fn result_set(rows: Rows, rows_are_elements: bool) -> ResultSet {
         response_status: text(column::RESPONSE_STATUS),
         inserted: row.int(column::INSERTED),
     }
+}
+
+/// Arrays as one, with the line breaks of `json_agg`.
+fn one_array(rows: &[Row]) -> Bytes {
+    let arrays = rows.iter().filter_map(|row| row.text(0));
+    let elements: Vec<&str> = arrays.map(|array| array.trim_matches(['[', ']'])).collect();
+    format!("[{}]", elements.join(", \n ")).into()
 }
 
 /// The results of `query::OpenApiQueries`.

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request};
-use quick_cache::Equivalent;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{Equivalent, UnitWeighter};
 
 use crate::api_request::{ApiRequest, url};
 use crate::config::Config;
@@ -222,7 +223,7 @@ impl PreparedRead {
 struct Shapes {
     schema_cache: Arc<SchemaCache>,
     /// None for a shape that came once, or that cannot be prepared.
-    kept: Cache<Key, Option<Arc<PreparedRead>>>,
+    kept: Cache<Key, Option<Arc<PreparedRead>>, UnitWeighter, RandomState>,
 }
 
 /// The prepared reads of one instance.
@@ -240,7 +241,9 @@ impl PreparedReads {
     pub(crate) fn note(&self, shape: &Shape<'_>, parts: &request::Parts, config: &Config, cache: &Arc<SchemaCache>) {
         let present = self.0.load_full().filter(|shapes| Arc::ptr_eq(&shapes.schema_cache, cache));
         let shapes = present.unwrap_or_else(|| {
-            let fresh = Arc::new(Shapes { schema_cache: cache.clone(), kept: Cache::new(KEPT) });
+            let kept =
+                Cache::with(KEPT, KEPT as u64, UnitWeighter, RandomState::default(), DefaultLifecycle::default());
+            let fresh = Arc::new(Shapes { schema_cache: cache.clone(), kept });
             self.0.store(Some(fresh.clone()));
             fresh
         });

@@ -1,7 +1,5 @@
 //! Ranges of rows: `limit`/`offset` parameters and the `Range` header (PostgREST `RangeQuery`).
 
-use std::fmt::Write as _;
-
 use http::StatusCode;
 
 /// Rows from `offset` on, at most `limit` of them.
@@ -38,17 +36,16 @@ impl RowRange {
 /// `Content-Range` of rows `lower..=upper` of `total`; `*` when there are none, or the total is not known.
 pub fn content_range(lower: i64, upper: i64, total: Option<i64>) -> String {
     let mut text = String::with_capacity(16);
+    let mut digits = itoa::Buffer::new();
     if total != Some(0) && lower <= upper {
-        let _ = write!(text, "{lower}-{upper}");
+        text.push_str(digits.format(lower));
+        text.push('-');
+        text.push_str(digits.format(upper));
     } else {
         text.push('*');
     }
-    match total {
-        Some(total) => {
-            let _ = write!(text, "/{total}");
-        }
-        None => text.push_str("/*"),
-    }
+    text.push('/');
+    text.push_str(total.map_or("*", |total| digits.format(total)));
     text
 }
 

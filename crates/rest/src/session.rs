@@ -5,9 +5,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use base::Caller;
+use foldhash::fast::RandomState;
 use pg::Query;
 use pg::claims::{Claims, SchemaCheck};
-use quick_cache::sync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 /// Callers whose session is kept.
 const KEPT: usize = 64;
@@ -118,7 +120,7 @@ impl Hash for Key {
 /// The sessions of one instance's callers.
 #[derive(Default)]
 pub(crate) struct Sessions {
-    kept: OnceLock<Cache<Key, Session>>,
+    kept: OnceLock<Cache<Key, Session, UnitWeighter, RandomState>>,
 }
 
 impl Sessions {
@@ -127,7 +129,9 @@ impl Sessions {
         if matches!(params.schema, Some(SchemaCheck::Unaffected { .. })) {
             return params.write(&[]);
         }
-        let kept = self.kept.get_or_init(|| Cache::new(KEPT));
+        let kept = self.kept.get_or_init(|| {
+            Cache::with(KEPT, KEPT as u64, UnitWeighter, RandomState::default(), DefaultLifecycle::default())
+        });
         let key = Key::of(params);
         if let Some(session) = kept.get(&key) {
             return session;

@@ -76,20 +76,22 @@ impl RequestLog {
 }
 
 fn json(out: &mut Vec<u8>, line: &RequestLine<'_>, level: &str, now: Duration) {
+    // Names of ours and request ids hold nothing that JSON escapes.
     out.extend_from_slice(b"{\"timestamp\":\"");
     timestamp(out, now);
+    for part in ["\",\"level\":\"", level, "\",\"message\":\"request\",\"request.id\":\"", line.request_id.as_str()] {
+        out.extend_from_slice(part.as_bytes());
+    }
     let mut text = |name: &str, value: &str| {
         out.extend_from_slice(name.as_bytes());
         // Writing to memory does not fail.
         let _ = serde_json::to_writer(&mut *out, value);
     };
-    text("\",\"level\":", level);
-    text(",\"message\":", "request");
-    text(",\"request.id\":", line.request_id.as_str());
-    text(",\"method\":", line.method);
+    text("\",\"method\":", line.method);
     text(",\"path\":", shown(line.path));
-    text(",\"service\":", line.service);
-    out.extend_from_slice(b",\"status\":");
+    for part in [",\"service\":\"", line.service, "\",\"status\":"] {
+        out.extend_from_slice(part.as_bytes());
+    }
     number(out, u64::from(line.status));
     out.extend_from_slice(b",\"duration_ms\":");
     milliseconds(out, line.duration);
@@ -103,7 +105,27 @@ fn json(out: &mut Vec<u8>, line: &RequestLine<'_>, level: &str, now: Duration) {
     if let Some(code) = line.error_code {
         text(",\"error.code\":", code);
     }
-    let _ = writeln!(out, ",\"client.ip\":\"{}\",\"target\":\"{TARGET}\"}}", line.client_ip);
+    out.extend_from_slice(b",\"client.ip\":\"");
+    address(out, line.client_ip);
+    for part in ["\",\"target\":\"", TARGET, "\"}\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn address(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(ip) => {
+            let _ = write!(out, "{ip}");
+        }
+    }
 }
 
 fn pretty(out: &mut Vec<u8>, line: &RequestLine<'_>, level: &str, now: Duration) {

@@ -20,6 +20,8 @@ use crate::overload::{ClientPlace, InFlight, PerClient};
 pub struct Reception<'a> {
     /// Largest body, in bytes.
     pub limit: u64,
+    /// The service takes the body piece by piece and holds none of it, so that only pieces count and not the whole.
+    pub streamed: bool,
     pub process: &'a Arc<ByteBudget>,
     pub project: Option<&'a Arc<ByteBudget>>,
     /// Where the request has its places.
@@ -47,7 +49,8 @@ impl Reception<'_> {
             client: self.client,
             waiting: None,
         };
-        let received = ReceivedBody { inner: body, left: limit, limit, held: held.clone(), places };
+        let received =
+            ReceivedBody { inner: body, left: limit, limit, held: (!self.streamed).then(|| held.clone()), places };
         Ok((Body::new(received), Some(held)))
     }
 }
@@ -88,14 +91,18 @@ struct ReceivedBody {
     inner: Body,
     left: u64,
     limit: u64,
-    held: Arc<Held>,
+    /// None for a body that is streamed.
+    held: Option<Arc<Held>>,
     places: Places,
 }
 
 impl ReceivedBody {
     fn count(&mut self, bytes: u64) -> Result<(), BodyFault> {
         self.left = self.left.checked_sub(bytes).ok_or(BodyFault::TooLarge { limit: self.limit })?;
-        if self.held.grow(bytes, 1) { Ok(()) } else { Err(BodyFault::NoRoom) }
+        match &self.held {
+            Some(held) if !held.grow(bytes, 1) => Err(BodyFault::NoRoom),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -148,6 +155,7 @@ mod tests {
         fn receive(&self, body: Body) -> (Body, Option<Arc<Held>>) {
             let reception = Reception {
                 limit: 100,
+                streamed: false,
                 process: &self.process,
                 project: None,
                 in_work: [Some(&self.in_work), None],
@@ -209,5 +217,24 @@ mod tests {
         let (body, _held) = setting.receive(too_large);
         assert!(matches!(read_body(body).await, Err(BodyError::TooLarge { limit: 100 })));
         assert!(setting.receive(Body::empty()).1.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_streamed_does_not_fill_the_budget() {
+        let setting = setting();
+        let reception = Reception {
+            limit: 1_000,
+            streamed: true,
+            process: &setting.process,
+            project: None,
+            in_work: [None, None],
+            clients: &setting.clients,
+            client: [192, 0, 2, 1].into(),
+        };
+        let pieces = (0..9).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 100]));
+        let streamed = Body::from_stream(futures_util::stream::iter(pieces));
+        let (body, _held) = reception.receive(&HeaderMap::new(), streamed).unwrap();
+        assert_eq!(read_body(body).await.unwrap().len(), 900);
+        assert_eq!(setting.process.held(), 0);
     }
 }

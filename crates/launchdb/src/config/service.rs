@@ -9,6 +9,10 @@ pub enum Service {
     Rest,
     /// The internal service that brings projects up to the present baseline (port 8002).
     Migrations,
+    /// Buckets and files of every project (port 8003).
+    Storage,
+    /// The auth service of every project (port 8001).
+    Auth,
     /// The public entrance with every service behind it (port 8000).
     Gateway,
 }
@@ -19,13 +23,15 @@ impl Service {
             Self::PlatformApi => "platform-api",
             Self::Rest => "rest",
             Self::Migrations => "migrations",
+            Self::Storage => "storage",
+            Self::Auth => "auth",
             Self::Gateway => "gateway",
         }
     }
 
     /// Whether it only serves projects, and leaves the control plane to another process.
     pub fn serves_projects_only(self) -> bool {
-        matches!(self, Self::Rest)
+        matches!(self, Self::Rest | Self::Auth | Self::Storage)
     }
 
     /// Whether it keeps projects: upgrades, spares, the watchdog, backups. One process of a server does.
@@ -39,6 +45,8 @@ impl Service {
             Self::PlatformApi | Self::Gateway => 8000,
             Self::Rest => 3000,
             Self::Migrations => 8002,
+            Self::Storage => 8003,
+            Self::Auth => 8001,
         }
     }
 }

@@ -92,7 +92,9 @@ pub fn run(args: &[String]) -> Result<(), Exit> {
         return ready(&settings);
     }
     let log = start_logging(settings.log_level)?;
-    let runtime = super::runtime(None)?;
+    let connect = pg::ConnectConfig::from_uri(settings.db_uri.expose(), &libpq);
+    let local = connect.is_ok_and(|connect| super::is_local(&connect.host));
+    let runtime = super::runtime(super::workers(local))?;
     // Until the runtime goes; what then waits is written below.
     runtime.spawn(log.clone().run(CancellationToken::new()));
     let result = runtime.block_on(async {

@@ -53,8 +53,10 @@ pub(super) fn front(
     let platform = services.platform.as_ref().filter(|_| here(Service::PlatformApi));
     let behind = gateway::Services {
         rest: here(Service::Rest).then(|| services.engine.service()),
+        auth: here(Service::Auth).then(|| services.auth.service()),
         platform: platform.map(|platform| platform.router().into()),
         pages: Some(page.into()),
+        storage: here(Service::Storage).then(|| services.files.service()),
         ..gateway::Services::default()
     };
     Ok(Gateway::new(

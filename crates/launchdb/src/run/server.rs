@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use auth::{Auth, AuthConfig};
 use axum::Router;
 use axum::routing::{MethodRouter, get};
-use base::ProjectTable;
+use base::{Clock, ProjectRef, ProjectTable};
 use pg::{Budget, PoolConfig, ServicePools};
 use platform::backup::Backups;
 use platform::database::PrepareError;
@@ -29,6 +30,7 @@ use web::{ApiKeyCheck, ServeConfig, health};
 use super::backups;
 use super::bind::{self, Listeners};
 use super::cli_session::CliSession;
+use super::files;
 use super::front;
 use super::health::HealthBoard;
 use super::metrics::ProcessCollector;
@@ -53,6 +55,9 @@ const SERVICE_CONNECTIONS: usize = 6;
 const TASKS_DEADLINE: Duration = Duration::from_secs(2);
 /// What an end at once leaves for PostgreSQL, and for taking the command line's way in away.
 const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// Passwords of users that may wait for their turn: a second or two of hashing.
+const PASSWORD_QUEUE: usize = 64;
 
 /// What a start is asked for.
 pub(super) struct Start {
@@ -131,8 +136,10 @@ pub(super) struct Services {
     pub(super) platform: Option<Platform>,
     pub(super) directory: Directory,
     pub(super) engine: Arc<Engine>,
+    pub(super) auth: Auth,
     /// Connections of the services beside the data API.
     pub(super) pools: Arc<ServicePools>,
+    pub(super) files: ::storage::Storage,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
     /// Remembers verified keys, and when opaque ones were used last.
@@ -179,6 +186,16 @@ async fn run_services(
     });
     let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, ..PoolConfig::default() };
     let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
+    let files = files::open(config, storage.data_path(), &urls.public, &pools, &write_gate, &tasks)?;
+    let auth = Auth::new(AuthConfig {
+        public_url: urls.public.clone(),
+        pools: pools.clone(),
+        clock: Clock::system(),
+        tasks: tasks.clone(),
+        write_gate: write_gate.clone(),
+        password_workers: None,
+        password_queue: PASSWORD_QUEUE,
+    });
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
@@ -205,6 +222,14 @@ async fn run_services(
         let pooler = Pooler::new(plan.config, plan.console_password, platform.provisioner().clone());
         registry.register_collector(Box::new(pooler::PoolerCollector(pooler.clone())));
         loops.spawn(pooler.run(shutdown.clone()));
+    }
+    if start.only.is_none_or(|only| only == Service::Storage) {
+        let asked = directory.clone();
+        let purged = move |projects: Vec<ProjectRef>| {
+            let directory = asked.clone();
+            async move { directory.purged(&projects).await }
+        };
+        loops.spawn(files.clone().maintain(projects.clone(), purged, shutdown.clone()));
     }
     let board = HealthBoard::default();
     let watched = platform.as_ref().filter(|_| Service::keeps_projects(start.only));
@@ -241,7 +266,9 @@ async fn run_services(
         platform: platform.clone(),
         directory,
         engine,
+        auth,
         pools,
+        files,
         projects,
         board,
         keys: Arc::new(ApiKeyCheck::new()),

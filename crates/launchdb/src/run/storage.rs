@@ -137,6 +137,7 @@ impl Storage {
                 max_body_bytes: config.limits.project_body_bytes,
                 db_pool: config.limits.project_db_pool,
                 statement_timeout_ms: config.limits.project_statement_timeout_ms,
+                file_size_limit: config.files.max_file_bytes,
             },
             clock: Clock::system(),
         })

@@ -49,7 +49,7 @@ fn address(server: &Server) -> (String, String) {
     (server.url(), server.token())
 }
 
-fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Option<(u16, Value)> {
+pub(crate) fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Option<(u16, Value)> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(Duration::from_secs(20)))
@@ -65,7 +65,7 @@ fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Option<(u16, Value
 }
 
 /// Runs `work` on four threads until it says that it is done, while the server is killed again and again.
-fn while_killing(server: &mut Server, home: &ScratchDir, work: impl Fn(&(String, String)) -> bool + Sync) {
+pub(crate) fn while_killing(server: &mut Server, home: &ScratchDir, work: impl Fn(&(String, String)) -> bool + Sync) {
     let current: Address = Arc::new(Mutex::new(address(server)));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -213,6 +213,6 @@ fn insert_while_killing(server: &mut Server, home: &ScratchDir, project: &str) {
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
 }

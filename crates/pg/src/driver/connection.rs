@@ -26,6 +26,9 @@ use crate::exchange::Exchange;
 /// How long units may wait behind a slow one before they are sent elsewhere.
 const STUCK: Duration = Duration::from_millis(20);
 
+/// How long a unit may take before newcomers rather take another connection.
+const STALLS: Duration = Duration::from_millis(5);
+
 /// Prepared statements kept on one connection; a plan costs PostgreSQL some 20-50 KiB.
 pub(crate) const STATEMENTS_PER_CONNECTION: usize = 128;
 
@@ -147,6 +150,12 @@ impl Connection {
     pub(crate) fn load(&self) -> usize {
         let state = self.shared.lock();
         state.outbox.load() + state.pending.iter().map(|unit| unit.members.len()).sum::<usize>()
+    }
+
+    /// Whether PostgreSQL has worked for a while on what it has.
+    pub(crate) fn stalls(&self, now: Instant) -> bool {
+        let state = self.shared.lock();
+        state.pending.front().is_some_and(|head| now.saturating_duration_since(head.progressed) > STALLS)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -317,7 +326,7 @@ impl Driver {
                 if let Progress::Finished = unit.receive(message, state.outbox.statements())? {
                     finished.extend(state.pending.pop_front());
                     if let Some(next) = state.pending.front_mut() {
-                        next.started = Instant::now();
+                        next.begin(Instant::now());
                     }
                 }
             }
@@ -337,7 +346,7 @@ impl Driver {
             let state = &mut *state;
             let Some(head) = state.pending.front().filter(|_| state.shared) else { return };
             // Who comes later does not wake this task, so the timer runs as long as anything is under way.
-            let mut deadline = head.started + STUCK;
+            let mut deadline = head.progressed + STUCK;
             let now = Instant::now();
             if deadline <= now {
                 let sent = state.pending.iter_mut().flat_map(|unit| unit.members.iter_mut());

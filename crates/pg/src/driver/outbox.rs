@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
@@ -156,6 +157,7 @@ impl Outbox {
             // A name of ours has no NUL.
             frontend::close(b'S', StatementName::new(number).as_str(), out).ok();
         }
+        let now = Instant::now();
         for mut waiting in self.waiting.drain(..) {
             match waiting.ending {
                 Ending::Sync => frontend::sync(&mut waiting.bytes),
@@ -171,7 +173,7 @@ impl Outbox {
             if self.spare.len() < 2 && waiting.bytes.capacity() <= 64 * 1024 {
                 self.spare.push(waiting.bytes);
             }
-            waiting.unit.started = std::time::Instant::now();
+            waiting.unit.begin(now);
             sent.push_back(waiting.unit);
         }
     }

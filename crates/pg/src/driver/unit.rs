@@ -111,8 +111,12 @@ pub(super) struct Unit {
     pub(super) parses: VecDeque<Option<StatementKey>>,
     /// Named statements that were bound, to forget them when the server lost them.
     pub(super) bound: Vec<StatementKey>,
-    /// Since when PostgreSQL has worked on the current member.
-    pub(super) started: Instant,
+    /// Since when PostgreSQL has worked on the unit.
+    started: Instant,
+    /// Since when, as far as is known, it has worked on the current member.
+    pub(super) progressed: Instant,
+    /// Members that the unit had when it was sent.
+    shares: u32,
     pub(super) members: VecDeque<Member>,
     /// Statements that were completed, of those of the unit.
     completed: usize,
@@ -131,6 +135,7 @@ pub(super) enum Progress {
 
 impl Unit {
     pub(super) fn new(quiet: usize, ending: Ending, long_rows: LongRows, early: bool) -> Self {
+        let now = Instant::now();
         Self {
             quiet,
             ending,
@@ -139,7 +144,9 @@ impl Unit {
             early,
             parses: VecDeque::new(),
             bound: Vec::new(),
-            started: Instant::now(),
+            started: now,
+            progressed: now,
+            shares: 1,
             members: VecDeque::with_capacity(1),
             completed: 0,
             current: Rows::default(),
@@ -147,6 +154,13 @@ impl Unit {
             transaction: None,
             untouched: true,
         }
+    }
+
+    /// PostgreSQL begins to work on the unit.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.started = now;
+        self.progressed = now;
+        self.shares = u32::try_from(self.members.len()).unwrap_or(u32::MAX).max(1);
     }
 
     /// Whether the results of the statement under way are wanted.
@@ -258,9 +272,11 @@ impl Unit {
         }
         if self.early {
             let results = std::mem::take(&mut member.results);
-            member.answer(Ok(results), self.started.elapsed(), None);
+            let now = Instant::now();
+            // What PostgreSQL writes for a unit mostly comes at once, so that nobody knows which member took how long.
+            member.answer(Ok(results), now.duration_since(self.started) / self.shares, None);
             self.members.pop_front();
-            self.started = Instant::now();
+            self.progressed = now;
         } else if self.ending == Ending::Flush {
             return Ok(Progress::Finished);
         }

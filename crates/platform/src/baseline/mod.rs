@@ -59,6 +59,8 @@ pub const FILES: &[BaselineFile] = files![
     5 "0005_schema_version",
     6 "0006_catalog_privacy",
     7 "0007_schema_change_scope",
+    8 "0008_auth_mail",
+    10 "0010_storage_removals",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.

@@ -1,6 +1,6 @@
 //! The operator's ceilings over what owners may set for their projects.
 
-use base::settings::{DataApiSettings, LimitSettings};
+use base::settings::{DataApiSettings, LimitSettings, StorageSettings};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Problem};
@@ -14,11 +14,18 @@ pub struct Ceilings {
     pub db_pool: u32,
     /// Of the timeouts in `data_api.statement_timeout_ms`, for which 0 (no limit) is above every ceiling; 0 here is none.
     pub statement_timeout_ms: u32,
+    /// Of `storage.fileSizeLimit`, in bytes.
+    pub file_size_limit: u64,
 }
 
 impl Default for Ceilings {
     fn default() -> Self {
-        Self { max_body_bytes: 50 * 1024 * 1024, db_pool: 30, statement_timeout_ms: 300_000 }
+        Self {
+            max_body_bytes: 50 * 1024 * 1024,
+            db_pool: 30,
+            statement_timeout_ms: 300_000,
+            file_size_limit: 50 * 1024 * 1024,
+        }
     }
 }
 
@@ -44,6 +51,7 @@ impl Ceilings {
             }
         };
         look(["limits", "max_body_bytes", ""], self.max_body_bytes, false, "LAUNCHDB_PROJECT_BODY_MB");
+        look(["storage", "fileSizeLimit", ""], self.file_size_limit, false, "MAX_FILE_SIZE_MB");
         look(["data_api", "db_pool", ""], u64::from(self.db_pool), false, "LAUNCHDB_PROJECT_DB_POOL");
         if self.statement_timeout_ms > 0 {
             for role in ROLES {
@@ -52,6 +60,10 @@ impl Ceilings {
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
+    }
+
+    pub(crate) fn storage(&self, settings: StorageSettings) -> StorageSettings {
+        StorageSettings { file_size_limit: settings.file_size_limit.min(self.file_size_limit), ..settings }
     }
 
     pub(crate) fn data_api(&self, mut settings: DataApiSettings) -> DataApiSettings {
@@ -79,7 +91,8 @@ mod tests {
 
     #[test]
     fn what_is_above_is_refused_by_name_and_cut_where_it_is_stored() {
-        let ceilings = Ceilings { max_body_bytes: 2_000_000, db_pool: 5, statement_timeout_ms: 9_000 };
+        let ceilings =
+            Ceilings { max_body_bytes: 2_000_000, db_pool: 5, statement_timeout_ms: 9_000, ..Ceilings::default() };
         let check = |patch: Value, refused: &[&str]| {
             let Value::Object(patch) = patch else { panic!("an object") };
             let problems = match ceilings.check(&patch) {

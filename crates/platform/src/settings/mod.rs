@@ -7,11 +7,12 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::Json;
 use base::sealed::SealContext;
-use base::settings::{DataApiSettings, LimitSettings};
+use base::settings::{DataApiSettings, LimitSettings, StorageSettings};
+use base::{AuthSettings, Secret};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
@@ -60,6 +61,19 @@ pub(crate) fn data_api(stored: &Sections) -> DataApiSettings {
 /// The limits as the gateway reads them.
 pub(crate) fn limits(stored: &Sections) -> LimitSettings {
     typed("limits", stored)
+}
+
+/// The settings of the storage service.
+pub(crate) fn storage(stored: &Sections) -> StorageSettings {
+    typed("storage", stored)
+}
+
+/// The auth settings as its service reads them; `secrets` by the names of their settings.
+pub(crate) fn auth(stored: &Sections, secrets: BTreeMap<String, Secret<String>>) -> AuthSettings {
+    AuthSettings::from_flat(section("auth", stored), secrets).unwrap_or_else(|error| {
+        tracing::error!(settings.section = "auth", cause = %error, "stored settings do not fit; using the defaults");
+        AuthSettings::default()
+    })
 }
 
 fn flag(stored: &Sections, name: &str) -> bool {

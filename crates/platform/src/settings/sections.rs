@@ -54,6 +54,8 @@ pub(crate) fn storage() -> Vec<Rule> {
     vec![
         // 50 MiB, Supabase's and the specification's default; at most 500 GiB.
         rule("fileSizeLimit", Kind::Int(0, 500 * 1024 * 1024 * 1024), 50 * 1024 * 1024),
+        // 0 is no limit.
+        rule("totalSizeLimit", Kind::Int(0, 1024 * 1024 * 1024 * 1024 * 1024), 0),
         rule("features", Kind::Object(features), json!({})),
     ]
 }

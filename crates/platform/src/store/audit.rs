@@ -76,6 +76,14 @@ pub(crate) async fn audit_list_server(
     Ok(db.query(SQL, &[&before, &limit]).await?.iter().map(read).collect())
 }
 
+/// Those of some projects that are gone for good and were not made again.
+pub(crate) async fn projects_purged(db: &impl GenericClient, ids: &[&str]) -> Result<Vec<String>, Error> {
+    const SQL: &str = "select distinct project_id from platform.audit_log
+        where action = 'project.purge' and project_id = any ($1)
+            and not exists (select from platform.projects where id = project_id)";
+    Ok(db.query(SQL, &[&ids]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 fn read(row: &Row) -> AuditEntry {
     AuditEntry {
         id: row.get(0),

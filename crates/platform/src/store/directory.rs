@@ -27,7 +27,7 @@ pub(crate) async fn secret_rows(
 ) -> Result<Vec<(String, String, Sealed)>, Error> {
     const SQL: &str = "select distinct on (project_id, kind) project_id, kind, sealed, key_version
         from platform.secrets
-        where ($1::text is null or project_id = $1) and kind in ('jwt_secret', 'authenticator_password')
+        where ($1::text is null or project_id = $1) and (kind in ('jwt_secret', 'authenticator_password', 'signing_keys') or kind like 'auth.%')
         order by project_id, kind, version desc";
     let rows = db.query(SQL, &[&only.map(ProjectRef::as_str)]).await?;
     let secrets =
@@ -52,7 +52,7 @@ pub(crate) async fn settings_rows(
     only: Option<&ProjectRef>,
 ) -> Result<Vec<(String, String, Map<String, Value>)>, Error> {
     const SQL: &str = "select project_id, section, settings from platform.project_settings
-        where ($1::text is null or project_id = $1) and section in ('data_api', 'limits', 'general')";
+        where ($1::text is null or project_id = $1) and section in ('auth', 'data_api', 'limits', 'general')";
     let rows = db.query(SQL, &[&only.map(ProjectRef::as_str)]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get::<_, Json<Map<String, Value>>>(2).0)).collect())
 }

@@ -47,6 +47,8 @@ pub struct CrudPlan {
     pub media_type: MediaType,
     /// Whether the transaction may be read only.
     pub read_only: bool,
+    /// Filters on a whole primary key leave one row at most.
+    pub by_key: bool,
     /// The relation, or the function, as the request named it.
     pub target: QualifiedIdentifier,
 }

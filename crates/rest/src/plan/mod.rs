@@ -30,7 +30,7 @@ pub use read_plan::{
 };
 
 use crate::api_request::ApiRequest;
-use crate::api_request::types::{Action, InvokeMethod, Mutation};
+use crate::api_request::types::{Action, InvokeMethod, Mutation, OpExpr, Operation, QuantOperator};
 use crate::config::Config;
 use crate::error::Error;
 use crate::identifier::QualifiedIdentifier;
@@ -92,18 +92,40 @@ fn read(
     config: &Config,
     cache: &SchemaCache,
 ) -> Result<ActionPlan, Error> {
-    find_table(target, cache)?;
+    let table = find_table(target, cache)?;
     let read = read_tree::read_plan(target, config, cache, request)?;
     let (handler, media_type) = negotiate::negotiate(config, request, target, cache, selects_all(&read))?;
     request.preferences.check()?;
+    let by_key = by_key(table, &read);
     Ok(ActionPlan::Crud(Box::new(CrudPlan {
         kind: CrudKind::Read { headers_only },
         read,
         handler,
         media_type,
         read_only: true,
+        by_key,
         target: target.clone(),
     })))
+}
+
+/// Whether a read names one row by its primary key, and what is embedded cannot multiply it.
+fn by_key(table: &Table, read: &ReadPlanTree) -> bool {
+    let is_named = |column: &Arc<str>| {
+        read.plan.filters.iter().any(|node| match node {
+            LogicNode::Filter { field, op: OpExpr::Op { negated: false, operation } } => {
+                let equals =
+                    matches!(operation, Operation::Quantified { operator: QuantOperator::Eq, quantifier: None, .. });
+                field.name == **column && field.path.is_empty() && equals
+            }
+            _ => false,
+        })
+    };
+    let keeps_rows = |embed: &Embed| matches!(embed, Embed::Json { to_one: false, .. });
+    let is_table = !table.is_view && !table.has_heirs && !table.pk_columns.is_empty();
+    is_table
+        && table.pk_columns.iter().all(is_named)
+        && !read.plan.aggregates()
+        && read.plan.embeds.iter().all(keeps_rows)
 }
 
 fn mutate(
@@ -124,6 +146,7 @@ fn mutate(
         handler,
         media_type,
         read_only: false,
+        by_key: false,
         target: target.clone(),
     })))
 }
@@ -159,6 +182,7 @@ fn call(
         handler,
         media_type,
         read_only,
+        by_key: false,
         target: target.clone(),
     })))
 }

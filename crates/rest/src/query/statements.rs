@@ -65,6 +65,18 @@ pub(super) fn read(
     s
 }
 
+/// As [`read`] for JSON of one row at most, which needs no aggregate: the row is the body.
+pub(super) fn read_one(tree: &ReadPlanTree, handler: &MediaHandler) -> Snippet {
+    let mut s = Snippet::new();
+    // The array's text is that of `json_agg`.
+    let single = matches!(handler, MediaHandler::SingleJson { .. });
+    s.sql(if single { "SELECT row_to_json(" } else { "SELECT json_build_array(" });
+    s.sql("_postgrest_t) AS body FROM (");
+    builder::read(&mut s, tree);
+    s.sql(") _postgrest_t");
+    s
+}
+
 /// As [`read`] for plain JSON, with a row for each element (see `pg::exchange::joined`): PostgreSQL then never holds the
 /// whole result as one value, of which it would make several copies, and which could have 1 GB at most.
 pub(super) fn read_rows(tree: &ReadPlanTree, counting: Counting, response_settings: bool) -> Snippet {

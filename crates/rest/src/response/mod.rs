@@ -110,9 +110,15 @@ fn read(plan: &CrudPlan, request: &ApiRequest, raw_query: &str, rows: ResultSet,
     let (status, range) = range_status(request.top_level_range.offset, rows.page_total, rows.total);
     let mut headers = HeaderMap::with_capacity(8);
     insert(&mut headers, CONTENT_RANGE, &range);
+    let mut location = String::with_capacity(plan.target.name.len() + raw_query.len() + 16);
+    location.push('/');
+    location.push_str(&plan.target.name);
     let canonical = url::canonical(raw_query);
-    let separator = if canonical.is_empty() { "" } else { "?" };
-    insert(&mut headers, CONTENT_LOCATION, &format!("/{}{separator}{canonical}", plan.target.name));
+    if !canonical.is_empty() {
+        location.push('?');
+        location.push_str(&canonical);
+    }
+    insert(&mut headers, CONTENT_LOCATION, &location);
     preference_applied(&mut headers, plan, request);
     page(plan, request, rows, headers_only, status, headers)
 }

@@ -19,6 +19,7 @@ fn table(name: &str, pk: &[&str], columns: &[(&str, &str, Option<&str>)]) -> (Qu
         name: name.into(),
         description: None,
         is_view: false,
+        has_heirs: false,
         insertable: true,
         updatable: true,
         deletable: true,

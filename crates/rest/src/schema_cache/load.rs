@@ -181,13 +181,14 @@ fn views(rows: &pg::Rows, names: &mut Interner) -> Result<HashMap<u32, view::Vie
     Ok(views)
 }
 
-/// (oid, schema, name, description, is a view, insertable, updatable, deletable, columns)
+/// (oid, schema, name, description, is a view, has heirs, insertable, updatable, deletable, columns)
 #[derive(Deserialize)]
 struct TableRow<'a>(
     u32,
     #[serde(borrow)] Text<'a>,
     #[serde(borrow)] Text<'a>,
     Option<Box<str>>,
+    bool,
     bool,
     bool,
     bool,
@@ -230,7 +231,7 @@ fn tables(rows: &pg::Rows, names: &mut Interner) -> Result<Vec<Table>, LoadError
             });
             continue;
         }
-        let TableRow(oid, schema, name, description, is_view, insertable, updatable, deletable, columns) =
+        let TableRow(oid, schema, name, description, is_view, has_heirs, insertable, updatable, deletable, columns) =
             column_json(QUERY, row, 1)?;
         let columns = columns.into_iter().map(|ColumnRow(name, description, nullable, number, default)| {
             let column_type = types.get(number).ok_or(LoadError::Missing(QUERY))?;
@@ -252,6 +253,7 @@ fn tables(rows: &pg::Rows, names: &mut Interner) -> Result<Vec<Table>, LoadError
             name: names.get(&name),
             description,
             is_view,
+            has_heirs,
             insertable,
             updatable,
             deletable,

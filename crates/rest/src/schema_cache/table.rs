@@ -12,6 +12,8 @@ pub struct Table {
     pub description: Option<Box<str>>,
     /// Views and materialized views.
     pub is_view: bool,
+    /// Other tables inherit from it, whose rows are seen as its own but do not share its keys.
+    pub has_heirs: bool,
     /// What the relation itself can do, whatever the role may.
     pub insertable: bool,
     pub updatable: bool,

@@ -13,7 +13,7 @@ base_types as (
   join pg_catalog.pg_type t on t.oid = d.base_id and t.typtype <> 'd'
 ),
 relations as materialized (
-  select c.oid, n.nspname, c.relname, c.relkind
+  select c.oid, n.nspname, c.relname, c.relkind, c.relkind <> 'p' and c.relhassubclass as has_heirs
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where n.nspname::text = any ($1::text[]) and c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
@@ -96,6 +96,7 @@ select 'r', json_build_array(
   r.relname,
   d.description,
   r.relkind in ('v', 'm'),
+  r.has_heirs,
   r.relkind in ('r', 'p') or u.commands & 8 <> 0,
   r.relkind in ('r', 'p') or u.commands & 4 <> 0,
   r.relkind in ('r', 'p') or u.commands & 16 <> 0,

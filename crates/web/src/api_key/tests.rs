@@ -23,12 +23,16 @@ fn project(publishable: &str, secret: &str) -> Project {
         },
         jwt_keys: JwtKeys::new(vec![JwtKey::secret(SECRET)]),
         api_keys: vec![key(1, ApiKeyKind::Publishable, publishable), key(2, ApiKeyKind::Secret, secret)],
+        signing: base::signing::SigningKeys::default(),
+        auth: std::sync::Arc::default(),
         legacy_keys_enabled: true,
         data_api: base::settings::DataApiSettings {
             jwt_roles: vec!["editor".into(), "supabase_auth_admin".into()],
             ..Default::default()
         },
         limits: Default::default(),
+        storage: base::settings::StorageSettings::default(),
+        url_signing_key: Secret::new(Vec::new()),
         custom_domains: Vec::new(),
     }
 }

@@ -1,0 +1,55 @@
+//! The service and what the binary tells it.
+
+use std::sync::Arc;
+
+use base::{Clock, WriteGate};
+use pg::ServicePools;
+use tokio_util::task::TaskTracker;
+use web::HttpService;
+
+use crate::password::PasswordHasher;
+use crate::rate_limit::RateLimiter;
+use crate::router;
+
+/// What the service needs from the process that it is part of.
+pub struct AuthConfig {
+    /// Every URL handed out begins with it; without a slash at the end.
+    pub public_url: String,
+    /// Connections to the projects' databases.
+    pub pools: Arc<ServicePools>,
+    pub clock: Clock,
+    /// Background work of requests; it ends at shutdown.
+    pub tasks: TaskTracker,
+    /// Closed while the disk is nearly full: nothing new is taken in then.
+    pub write_gate: WriteGate,
+    /// Passwords that are hashed at once; none is half of the processors.
+    pub password_workers: Option<usize>,
+    /// Passwords that may wait for their turn; a request beyond is refused.
+    pub password_queue: usize,
+}
+
+/// The auth service of every project. Clones share it.
+#[derive(Clone)]
+pub struct Auth(pub(crate) Arc<Shared>);
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) config: AuthConfig,
+    pub(crate) passwords: PasswordHasher,
+    pub(crate) limiter: RateLimiter,
+}
+
+impl Auth {
+    pub fn new(config: AuthConfig) -> Self {
+        let passwords = PasswordHasher::new(config.password_workers, config.password_queue);
+        let limiter = RateLimiter::new(config.clock.instant());
+        Self(Arc::new(Shared { config, passwords, limiter }))
+    }
+
+    /// Answers requests that carry `Arc<Project>` and [`base::Caller`] in their extensions and a path below the
+    /// service's base.
+    pub fn service(&self) -> HttpService {
+        let auth = self.clone();
+        HttpService::from_fn(move |request| router::handle(auth.clone(), request))
+    }
+}

@@ -1,0 +1,107 @@
+//! How long sessions last, and what refresh tokens are good for.
+
+use super::*;
+
+#[tokio::test]
+async fn a_refresh_token_is_good_once_and_a_little_longer() {
+    let server = Server::start().await;
+    server.user(ANN, PASSWORD).await;
+    let first = server.sign_in(ANN, PASSWORD).await.expect(200).text("refresh_token").to_owned();
+    let second = server.refresh(&first).await.expect(200).text("refresh_token").to_owned();
+    assert_ne!(first, second);
+    // A client that lost the answer asks again.
+    assert_eq!(server.refresh(&first).await.expect(200).text("refresh_token"), second);
+    let third = server.refresh(&second).await.expect(200).text("refresh_token").to_owned();
+    assert_eq!(server.refresh(&first).await.expect(200).text("refresh_token"), third);
+    let stored = "select count(*) from auth.refresh_tokens where length(token) = 64";
+    assert_eq!(server.count(stored).await, 3);
+
+    server.clock.advance(60);
+    let reused = server.refresh(&first).await;
+    assert_eq!((reused.status, reused.code()), (400, "refresh_token_already_used"));
+    // Whoever has the newest one is out, too.
+    let newest = server.refresh(&third).await;
+    assert_eq!((newest.status, newest.code()), (400, "refresh_token_already_used"));
+}
+
+#[tokio::test]
+async fn sessions_end_by_age_idleness_and_a_newer_one() {
+    let mut server = Server::with(|settings| settings.sessions_timebox = 3600).await;
+    server.user(ANN, PASSWORD).await;
+    let token =
+        async |server: &Server| server.sign_in(ANN, PASSWORD).await.expect(200).text("refresh_token").to_owned();
+    let old = token(&server).await;
+    server.clock.advance(1800);
+    let old = server.refresh(&old).await.expect(200).text("refresh_token").to_owned();
+    server.clock.advance(1900);
+    let late = server.refresh(&old).await;
+    assert_eq!((late.status, late.code()), (400, "session_expired"));
+
+    server.set(|settings| {
+        settings.sessions_timebox = 0;
+        settings.sessions_inactivity_timeout = 600;
+    });
+    let mut busy = token(&server).await;
+    for _ in 0..3 {
+        server.clock.advance(500);
+        busy = server.refresh(&busy).await.expect(200).text("refresh_token").to_owned();
+    }
+    server.clock.advance(700);
+    assert_eq!(server.refresh(&busy).await.code(), "session_expired");
+
+    server.set(|settings| {
+        settings.sessions_inactivity_timeout = 0;
+        settings.sessions_single_per_user = true;
+    });
+    let first = token(&server).await;
+    server.clock.advance(2);
+    let second = token(&server).await;
+    let late = server.refresh(&first).await;
+    assert_eq!((late.status, late.code()), (400, "session_expired"));
+    server.refresh(&second).await.expect(200);
+}
+
+#[tokio::test]
+async fn tokens_of_an_import_are_refreshed() {
+    let server = Server::start().await;
+    let user = server.user(ANN, PASSWORD).await;
+    let id = user["id"].as_str().unwrap();
+    let sql = format!(
+        "insert into auth.sessions (id, user_id, created_at, updated_at, aal)
+            values ('11111111-2222-4333-8444-555555555555', '{id}', now(), now(), 'aal1');
+         insert into auth.refresh_tokens (token, user_id, session_id, revoked, created_at, updated_at)
+            values ('abcdef123456', '{id}', '11111111-2222-4333-8444-555555555555', false, now(), now())"
+    );
+    server.database.execute(&sql).await;
+    let next = server.refresh("abcdef123456").await.expect(200).text("refresh_token").to_owned();
+    assert!(next.len() > 20);
+    server.refresh(&next).await.expect(200);
+    // What is stored is of no use as a token.
+    let client = server.database.connect().await;
+    let stored: String =
+        client.query_one("select token from auth.refresh_tokens where not revoked", &[]).await.unwrap().get(0);
+    assert_eq!(server.refresh(&stored).await.code(), "refresh_token_not_found");
+}
+
+#[tokio::test]
+async fn banned_and_deleted_users_do_not_go_on() {
+    let server = Server::start().await;
+    let user = server.user(ANN, PASSWORD).await;
+    let path = format!("/admin/users/{}", user["id"].as_str().unwrap());
+    let session = server.sign_in(ANN, PASSWORD).await.expect(200);
+    server.call("PUT", &path, Key::Secret, json!({ "ban_duration": "24h" })).await.expect(200);
+    assert_eq!(server.sign_in(ANN, PASSWORD).await.code(), "user_banned");
+    assert_eq!(server.sign_in(ANN, "wrong").await.code(), "invalid_credentials");
+    assert_eq!(server.refresh(session.text("refresh_token")).await.code(), "user_banned");
+    let read = server.call("GET", "/user", Key::User(session.text("access_token")), Value::Null).await;
+    assert_eq!((read.status, read.code()), (403, "user_banned"));
+    server.call("PUT", &path, Key::Secret, json!({ "ban_duration": "none" })).await.expect(200);
+    server.refresh(session.text("refresh_token")).await.expect(200);
+
+    server.call("DELETE", &path, Key::Secret, json!({ "should_soft_delete": true })).await.expect(200);
+    let read = server.call("GET", "/user", Key::User(session.text("access_token")), Value::Null).await;
+    assert_eq!((read.status, read.code()), (403, "user_not_found"));
+    // The address is free again.
+    server.user(ANN, PASSWORD).await;
+    server.sign_in(ANN, PASSWORD).await.expect(200);
+}

@@ -1,0 +1,111 @@
+//! `grant_type=password`: signing in with an address or a number and a password.
+
+use base::Secret;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::audit::{self, Action};
+use crate::contact;
+use crate::cx::Cx;
+use crate::error::{Error, ErrorCode};
+use crate::hook;
+use crate::identity;
+use crate::password::{LONGEST, Verdict};
+use crate::password_strength;
+use crate::request;
+use crate::response;
+use crate::session::{self, method};
+use crate::store::Tx;
+use crate::store::session::{Ending, session_delete_in_tx};
+use crate::store::user::{self as users, UserChange};
+use crate::user::User;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PasswordParams {
+    email: Option<String>,
+    phone: Option<String>,
+    password: Option<String>,
+}
+
+fn refused() -> Error {
+    Error::new(ErrorCode::InvalidCredentials, "Invalid login credentials")
+}
+
+pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, Error> {
+    let params: PasswordParams = request::params(body)?;
+    let settings = cx.settings();
+    let email = request::text("email", params.email.as_ref())?;
+    let phone = request::text("phone", params.phone.as_ref())?;
+    let password = params.password.clone().unwrap_or_default();
+    let (provider, user) = match (email, phone) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("Only an email address or phone number should be provided on login."));
+        }
+        (None, None) => return Err(Error::invalid("missing email or phone")),
+        (Some(email), None) if settings.external_email_enabled => {
+            (identity::EMAIL, users::user_by_email(&cx.pool, &contact::email_key(email)).await?)
+        }
+        (None, Some(phone)) if settings.external_phone_enabled => {
+            (identity::PHONE, users::user_by_phone(&cx.pool, &contact::phone_key(phone)).await?)
+        }
+        (Some(_), None) => return Err(Error::new(ErrorCode::EmailProviderDisabled, "Email logins are disabled")),
+        (None, Some(_)) => return Err(Error::new(ErrorCode::PhoneProviderDisabled, "Phone logins are disabled")),
+    };
+    let user = user.filter(|user| user.deleted_at.is_none());
+    // However the answer turns out, it has taken the time of a hash.
+    let hash = user.as_ref().and_then(|user| user.encrypted_password.clone());
+    let too_long = password.len() > LONGEST;
+    let tried = if too_long { String::new() } else { password.clone() };
+    let verdict = cx.shared.passwords.verify(Secret::new(tried), hash).await?;
+    let verdict = if too_long { Verdict::Wrong } else { verdict };
+    let Some(user) = user else { return Err(refused()) };
+    ask_hook(cx, &user, verdict != Verdict::Wrong).await?;
+    if verdict == Verdict::Wrong {
+        return Err(refused());
+    }
+    if user.is_banned(cx.now) {
+        return Err(Error::new(ErrorCode::UserBanned, "User is banned"));
+    }
+    if provider == identity::EMAIL && !user.is_email_confirmed() && !settings.mailer_allow_unverified_email_sign_ins {
+        return Err(Error::new(ErrorCode::EmailNotConfirmed, "Email not confirmed"));
+    }
+    if provider == identity::PHONE && !user.is_phone_confirmed() {
+        return Err(Error::new(ErrorCode::PhoneNotConfirmed, "Phone not confirmed"));
+    }
+    let rehashed = match verdict {
+        Verdict::RightButOld => Some(cx.shared.passwords.hash(Secret::new(password.clone())).await?),
+        _ => None,
+    };
+    let mut tx = Tx::begin(&cx.pool).await?;
+    let change = UserChange { password_hash: rehashed.as_deref(), ..UserChange::default() };
+    if rehashed.is_some() {
+        users::user_update_in_tx(&mut tx, user.id, &change, cx.now).await?;
+    }
+    audit::of_user(cx, &mut tx, &user, Action::Login, Some(json!({ "provider": provider }))).await?;
+    let mut view = session::begin(cx, &mut tx, &user, method::PASSWORD).await?;
+    tx.commit().await?;
+    view.weak_password =
+        password_strength::check(settings, &password).err().and_then(|error| error.weak_password_view());
+    response::ok(&view)
+}
+
+/// The project may refuse a try, whatever came of it (GoTrue's password verification hook).
+async fn ask_hook(cx: &Cx, user: &User, valid: bool) -> Result<(), Error> {
+    let Some(asked) = cx.settings().hook("password_verification_attempt") else { return Ok(()) };
+    let event = json!({ "user_id": user.id, "valid": valid });
+    let mut tx = Tx::begin(&cx.pool).await?;
+    let output = hook::run(cx, Some(&mut tx), "password_verification_attempt", asked, &event).await?;
+    let rejected = output["decision"] == "reject";
+    if rejected && output["should_logout_user"] == true {
+        session_delete_in_tx(&mut tx, user.id, Ending::All).await?;
+    }
+    tx.commit().await?;
+    if !rejected {
+        return Ok(());
+    }
+    let message = output["message"].as_str().filter(|text| !text.is_empty());
+    let message = message.unwrap_or("Further password verification attempts will be rejected.").to_owned();
+    Err(Error::new(ErrorCode::InvalidCredentials, message))
+}

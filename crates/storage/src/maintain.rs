@@ -1,0 +1,97 @@
+//! What the service does without being asked: files of projects that are gone, expired uploads, and what crashes left.
+
+use std::collections::HashSet;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::time::Duration;
+
+use base::{ProjectRef, ProjectStatus, ProjectTable};
+use tokio_util::sync::CancellationToken;
+
+use crate::Storage;
+use crate::reconcile::Scope;
+
+/// The first round waits until a start is over.
+const FIRST: Duration = Duration::from_secs(60);
+const BETWEEN: Duration = Duration::from_secs(6 * 3600);
+/// Between two projects of a round, so that it takes nothing from anybody.
+const BREATH: Duration = Duration::from_millis(200);
+/// Files without a row are removed once they are older, in seconds.
+const GRACE: i64 = 3600;
+
+impl Storage {
+    /// Goes round all projects that have files until `shutdown`. `purged` tells which of some projects are gone for good;
+    /// files of those go, and of no others.
+    pub async fn maintain<F, E>(
+        self,
+        projects: std::sync::Arc<ProjectTable>,
+        purged: impl Fn(Vec<ProjectRef>) -> F + Send,
+        shutdown: CancellationToken,
+    ) where
+        F: Future<Output = Result<Vec<ProjectRef>, E>> + Send,
+        E: StdError + 'static,
+    {
+        let mut wait = FIRST;
+        while shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+            wait = BETWEEN;
+            if shutdown.run_until_cancelled(self.round(&projects, &purged)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// One round.
+    pub(crate) async fn round<F, E>(&self, projects: &ProjectTable, purged: &(impl Fn(Vec<ProjectRef>) -> F + Send))
+    where
+        F: Future<Output = Result<Vec<ProjectRef>, E>> + Send,
+        E: StdError + 'static,
+    {
+        let backend = &self.shared.config.backend;
+        let kept = match backend.projects().await {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::warn!(cause = %web::error::chain(&error), "the projects with files cannot be listed");
+                return;
+            }
+        };
+        let unknown: Vec<ProjectRef> = kept.iter().filter(|id| projects.get(id).is_none()).cloned().collect();
+        let gone: HashSet<ProjectRef> = match purged(unknown).await {
+            Ok(gone) => gone.into_iter().collect(),
+            Err(error) => {
+                tracing::warn!(cause = %web::error::chain(&error), "whose files can go is not known");
+                HashSet::new()
+            }
+        };
+        for id in &gone {
+            match backend.remove_project(id).await {
+                Ok(()) => tracing::info!(project.r#ref = %id, "the files of a project that is gone are removed"),
+                Err(error) => {
+                    tracing::warn!(project.r#ref = %id, cause = %web::error::chain(&error), "files of a project stay");
+                }
+            }
+        }
+        for id in kept.iter().filter(|id| !gone.contains(*id)) {
+            let Some(project) = projects.get(id).filter(|project| project.status == ProjectStatus::Active) else {
+                continue;
+            };
+            let scope = Scope { checksums: false, repair: true, grace: GRACE };
+            match self.reconcile(&project, scope).await {
+                Ok(report) if report.is_clean() && report.orphans == 0 => {}
+                Ok(report) => {
+                    let faults = report.faults.len() as u64 + report.more_faults;
+                    tracing::warn!(
+                        project.r#ref = %id, files = report.files, orphans = report.orphans, repaired = report.repaired,
+                        faults, "rows and files did not agree"
+                    );
+                    for fault in report.faults.iter().take(10) {
+                        tracing::error!(project.r#ref = %id, object = fault.object, "{}", fault.what);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(project.r#ref = %id, cause = %web::error::chain(&error), "rows and files were not compared");
+                }
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+}

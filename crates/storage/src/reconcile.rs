@@ -1,0 +1,259 @@
+//! Rows and files compared: what a crash can leave, and what it cannot.
+//!
+//! A file without a row is what an upload leaves that a crash ended between the file's place and the row's commit; it is
+//! removed once it is old enough that no transaction can still mean it. A row without a file is damage: nothing but
+//! outside force makes one, and it is reported. One kind is mended: where SQL renamed a row, its file is found by the
+//! version and gets its new place.
+
+use std::collections::{HashMap, HashSet};
+
+use base::Project;
+use bytes::Buf as _;
+use http_body_util::BodyExt as _;
+use md5::Digest as _;
+
+use crate::Storage;
+use crate::backend::{BackendError, Found, Location, blocking};
+use crate::database::Database;
+use crate::error::Error;
+use crate::key::{BucketId, ObjectKey, Version};
+use crate::store;
+use crate::store::removal::{self, Recorded};
+use crate::tus;
+
+/// Rows of one page.
+const PAGE: u64 = 500;
+/// Entries of a report that are named.
+const MOST_NAMED: usize = 1_000;
+
+/// How thorough a comparison is.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// Read every content and compare its checksum.
+    pub checksums: bool,
+    /// Remove what is not needed and mend what can be.
+    pub repair: bool,
+    /// Seconds for which a file without a row is left alone: a transaction may still be about to mean it.
+    pub grace: i64,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `bucket/key`, and the version.
+    pub object: String,
+    pub what: &'static str,
+}
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub objects: u64,
+    pub files: u64,
+    /// Bytes of the contents whose checksum was compared.
+    pub bytes_read: u64,
+    /// Files that no row means.
+    pub orphans: u64,
+    /// Of those, how many were removed or given back to their row.
+    pub repaired: u64,
+    /// Uploads that were never finished and have been removed.
+    pub expired_uploads: u64,
+    /// Damage: rows whose content is missing or another one. Named up to some number.
+    pub faults: Vec<Fault>,
+    pub more_faults: u64,
+}
+
+impl Report {
+    /// Whether every object has its content.
+    pub fn is_clean(&self) -> bool {
+        self.faults.is_empty() && self.orphans == self.repaired
+    }
+
+    fn fault(&mut self, location: &str, what: &'static str) {
+        if self.faults.len() < MOST_NAMED {
+            self.faults.push(Fault { object: location.to_owned(), what });
+        } else {
+            self.more_faults += 1;
+        }
+    }
+}
+
+impl Storage {
+    /// Compares the rows and files of one project.
+    pub async fn reconcile(&self, project: &Project, scope: Scope) -> Result<Report, Error> {
+        let database = Database::new(self.shared.config.pools.of(project));
+        let mut report = Report::default();
+        let now = self.shared.config.clock.unix_seconds();
+        if scope.repair {
+            self.shared.sweep_all(&project.project_ref, &database).await?;
+            let root = self.shared.config.staging.root();
+            report.expired_uploads = tus::remove_expired(root, &project.project_ref, now).await? as u64;
+            self.remove_stale_uploads(project, now - scope.grace).await?;
+        }
+        let mut orphans = self.find_orphans(project, &database, now - scope.grace, &mut report).await?;
+        self.check_rows(project, &database, scope, &mut orphans, &mut report).await?;
+        if scope.repair {
+            for orphan in orphans.into_values() {
+                self.shared.config.backend.remove(&orphan.location).await?;
+                report.repaired += 1;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Contents whose receiving ended with the process.
+    async fn remove_stale_uploads(&self, project: &Project, before: i64) -> Result<(), Error> {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = self.shared.config.staging.folder(&project.project_ref);
+        let removed = blocking(move || {
+            let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+            for entry in entries {
+                let entry = entry?;
+                if entry.metadata().is_ok_and(|metadata| metadata.ctime() <= before) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+            Ok(())
+        });
+        Ok(removed.await?)
+    }
+
+    /// Files without a row, by version.
+    async fn find_orphans(
+        &self,
+        project: &Project,
+        database: &Database,
+        before: i64,
+        report: &mut Report,
+    ) -> Result<HashMap<Version, Found>, Error> {
+        let mut orphans = HashMap::new();
+        let mut from = None;
+        loop {
+            let page = self.shared.config.backend.list(&project.project_ref, from).await?;
+            report.files += page.found.len() as u64;
+            let old: Vec<&Found> = page.found.iter().filter(|found| found.modified <= before).collect();
+            let files: Vec<(&str, &str, &str)> = old
+                .iter()
+                .map(|found| {
+                    let at = &found.location;
+                    (at.bucket.as_str(), at.key.as_str(), at.version.as_str())
+                })
+                .collect();
+            if !files.is_empty() {
+                let rows = database.look_up(removal::recorded_versions(&files)).await?;
+                let recorded: HashSet<String> = match rows.rows.first() {
+                    Some(row) => store::json(row, 0)?.unwrap_or_default(),
+                    None => HashSet::new(),
+                };
+                for found in old {
+                    if !recorded.contains(found.location.version.as_str()) {
+                        report.orphans += 1;
+                        orphans.insert(found.location.version.clone(), found.clone());
+                    }
+                }
+            }
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(orphans),
+            }
+        }
+    }
+
+    /// Rows without their content.
+    async fn check_rows(
+        &self,
+        project: &Project,
+        database: &Database,
+        scope: Scope,
+        orphans: &mut HashMap<Version, Found>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let (mut bucket, mut name) = (String::new(), String::new());
+        loop {
+            let rows = database.look_up(removal::recorded_page(&bucket, &name, PAGE)).await?;
+            let page: Vec<Recorded> = match rows.rows.first() {
+                Some(row) => store::json(row, 0)?.unwrap_or_default(),
+                None => Vec::new(),
+            };
+            let Some(last) = page.last() else { return Ok(()) };
+            (bucket, name) = (last.bucket_id.clone(), last.name.clone());
+            for recorded in &page {
+                report.objects += 1;
+                self.check_row(project, recorded, scope, orphans, report).await?;
+            }
+            if (page.len() as u64) < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn check_row(
+        &self,
+        project: &Project,
+        recorded: &Recorded,
+        scope: Scope,
+        orphans: &mut HashMap<Version, Found>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let object = format!("{}/{}", recorded.bucket_id, recorded.name);
+        let parts = (
+            BucketId::parse(&recorded.bucket_id),
+            ObjectKey::parse(&recorded.name),
+            recorded.version.as_deref().and_then(Version::parse),
+        );
+        let (Some(bucket), Some(key), Some(version)) = parts else {
+            report.fault(&object, "its name or version can have no file");
+            return Ok(());
+        };
+        let location = Location { project: project.project_ref.clone(), bucket, key, version };
+        let backend = &self.shared.config.backend;
+        let size = match backend.size(&location).await {
+            Ok(size) => size,
+            Err(BackendError::Missing) => {
+                let Some(moved) = orphans.remove(&location.version) else {
+                    report.fault(&object, "its file is missing");
+                    return Ok(());
+                };
+                if !scope.repair {
+                    report.fault(&object, "its file is at another place");
+                    return Ok(());
+                }
+                backend.copy(&moved.location, &location).await?;
+                backend.remove(&moved.location).await?;
+                report.repaired += 1;
+                moved.size
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if recorded.size.is_some_and(|recorded| recorded != size) {
+            report.fault(&object, "its file has another size");
+        } else if scope.checksums
+            && let Some(etag) = &recorded.etag
+        {
+            report.bytes_read += size;
+            if !self.has_checksum(&location, size, etag).await? {
+                report.fault(&object, "its file has another checksum");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a content still is what its entity tag says. Tags that are no MD5 (of parts, or of other origin) say nothing.
+    async fn has_checksum(&self, location: &Location, size: u64, etag: &str) -> Result<bool, Error> {
+        let expected = etag.trim_matches('"').to_ascii_lowercase();
+        if expected.len() != 32 || !expected.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(true);
+        }
+        let mut md5 = md5::Md5::new();
+        if size > 0 {
+            let mut body = self.shared.config.backend.open(location, 0..size).await?;
+            while let Some(frame) = body.frame().await {
+                let Ok(frame) = frame else { return Ok(false) };
+                if let Ok(data) = frame.into_data() {
+                    md5.update(data.chunk());
+                }
+            }
+        }
+        Ok(base::random::to_hex(&md5.finalize()) == expected)
+    }
+}

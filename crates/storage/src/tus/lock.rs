@@ -1,0 +1,57 @@
+//! One request at a time for each resumable upload. A client that comes back after its connection broke must not wait for
+//! what the server still believes in: the newcomer ends the one before.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+
+/// How long the one before may take to put away what it has.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Uploads remembered before those that nobody works on are forgotten.
+const MANY: usize = 1_024;
+
+#[derive(Default)]
+pub(crate) struct UploadLocks {
+    uploads: Mutex<HashMap<String, Upload>>,
+}
+
+struct Upload {
+    lock: Arc<AsyncMutex<()>>,
+    /// Of whoever holds the lock or comes next.
+    ends: CancellationToken,
+}
+
+/// The right to work on an upload.
+pub(crate) struct UploadLock {
+    _guard: OwnedMutexGuard<()>,
+    /// Somebody else wants it.
+    pub(crate) ends: CancellationToken,
+}
+
+impl UploadLocks {
+    /// `name` tells uploads of all projects apart.
+    pub(crate) async fn acquire(&self, name: &str) -> Result<UploadLock, Error> {
+        let ends = CancellationToken::new();
+        let lock = {
+            let mut uploads = self.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+            if uploads.len() >= MANY {
+                uploads.retain(|_, upload| Arc::strong_count(&upload.lock) > 1);
+            }
+            let upload = uploads
+                .entry(name.to_owned())
+                .or_insert_with(|| Upload { lock: Arc::default(), ends: CancellationToken::new() });
+            upload.ends.cancel();
+            upload.ends = ends.clone();
+            upload.lock.clone()
+        };
+        match tokio::time::timeout(PATIENCE, lock.lock_owned()).await {
+            Ok(guard) => Ok(UploadLock { _guard: guard, ends }),
+            Err(_) => Err(Error::Locked),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Resumable uploads: TUS 1.0 with creation, creation-with-upload, creation-defer-length, expiration and termination.
+//!
+//! An upload belongs to who made it. Policies are asked when it is made, at each piece, and decide at its end, when the
+//! object's row is inserted.
+
+mod header;
+mod lock;
+pub(crate) mod record;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use base::random;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header as names};
+
+use crate::backend::{StagedFile, blocking};
+use crate::body::next_piece;
+use crate::conditional::http_date;
+use crate::database::Session;
+use crate::error::Error;
+use crate::mime;
+use crate::request::{Cx, set};
+use crate::route::ObjectPath;
+use crate::sign;
+use crate::upload::{Finish, Permit, Target, find_bucket, size_limit};
+
+use self::lock::UploadLock;
+pub(crate) use self::lock::UploadLocks;
+use self::record::{Folder, Record, is_id};
+
+const VERSION: &str = "1.0.0";
+const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,expiration,termination";
+/// Seconds that an upload lasts from its last piece on.
+const LIFETIME: i64 = 24 * 3600;
+/// Uploads that a project may have on the way.
+const MOST_UPLOADS: usize = 1_000;
+/// How often a piece without an announced length looks at the disk, in bytes.
+const LOOK_AT_DISK: u64 = 8 * 1024 * 1024;
+
+const TUS_RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
+const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+
+/// What the server can do, for whoever asks.
+pub(crate) fn options() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert("tus-version", HeaderValue::from_static(VERSION));
+    headers.insert("tus-extension", HeaderValue::from_static(EXTENSIONS));
+    headers.insert(TUS_RESUMABLE, HeaderValue::from_static(VERSION));
+    response
+}
+
+pub(crate) async fn handle(cx: Cx, signed: bool, id: Option<String>, body: Body) -> Response {
+    let cx = Arc::new(cx);
+    let mut response = match Box::pin(answer(&cx, signed, id, body)).await {
+        Ok(response) => response,
+        Err(error) => {
+            let mut response = error.respond_tus();
+            if matches!(error, Error::TusVersion) {
+                response.headers_mut().insert("tus-version", HeaderValue::from_static(VERSION));
+            }
+            response
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(TUS_RESUMABLE, HeaderValue::from_static(VERSION));
+    headers.insert(names::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn answer(cx: &Arc<Cx>, signed: bool, id: Option<String>, body: Body) -> Result<Response, Error> {
+    if cx.header("tus-resumable") != Some(VERSION) {
+        return Err(Error::TusVersion);
+    }
+    // Some networks let only GET and POST through.
+    let method = match cx.header("x-http-method-override") {
+        Some(method) if cx.parts.method == Method::POST => {
+            Method::from_bytes(method.as_bytes()).map_err(|_| Error::MethodNotAllowed)?
+        }
+        _ => cx.parts.method.clone(),
+    };
+    match (&method, id) {
+        (&Method::POST, None) => create(cx, signed, body).await,
+        (&Method::HEAD | &Method::PATCH | &Method::DELETE, Some(id)) => {
+            if !is_id(&id) {
+                return Err(Error::NoSuchUpload);
+            }
+            let name = format!("{}/{id}", cx.project.project_ref);
+            let lock = cx.shared.resumable.acquire(&name).await?;
+            let upload = Upload::open(cx, signed, id).await?;
+            match method {
+                Method::HEAD => upload.tell(),
+                Method::PATCH => upload.take(lock, body).await,
+                _ => upload.end().await,
+            }
+        }
+        _ => Err(Error::MethodNotAllowed),
+    }
+}
+
+/// By which right an upload goes on.
+struct Right {
+    session: Session,
+    owner: Option<String>,
+    upsert: bool,
+}
+
+impl Right {
+    fn of(cx: &Cx, signed: bool, at: &ObjectPath, operation: &'static str) -> Result<Self, Error> {
+        if signed {
+            let token = cx.header("x-signature").ok_or(Error::InvalidSignature("Missing x-signature header"))?;
+            let right = sign::check_upload(cx, token, at)?;
+            return Ok(Self { session: Session::admin(operation), owner: right.owner, upsert: right.upsert });
+        }
+        Ok(Self { session: cx.session(operation), owner: cx.owner.clone(), upsert: cx.wants_upsert() })
+    }
+}
+
+async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Error> {
+    let header = cx.header("upload-metadata").ok_or(Error::InvalidRequest("Metadata header is required".into()))?;
+    let announced = header::announced(header)?;
+    let length = header::length(cx.header(UPLOAD_LENGTH), cx.header("upload-defer-length"))?;
+    let right = Right::of(cx, signed, &announced.at, "storage.tus.upload.create")?;
+    let bucket = find_bucket(&cx.database, &announced.at.bucket).await?;
+    let limit = size_limit(&cx.project, &bucket, &announced.at.key);
+    if length.is_some_and(|length| length > limit) {
+        return Err(Error::TooLarge { limit });
+    }
+    mime::check_storable(&announced.info.mime_type)?;
+    mime::check_allowed(&announced.info.mime_type, bucket.allowed_mime_types.as_deref().unwrap_or_default())?;
+    cx.shared.disk.check(length.unwrap_or_default())?;
+    cx.shared.quotas.check(&cx.project, &cx.database, length.unwrap_or_default()).await?;
+    let permit = Permit {
+        at: &announced.at,
+        upsert: right.upsert,
+        owner: right.owner.as_deref(),
+        info: &announced.info,
+        user_metadata: announced.user_metadata.as_ref(),
+        length,
+    };
+    permit.ask(&cx.database, &right.session).await?;
+    let mut record = Record::new(&announced, header, length, right.upsert);
+    record.owner = right.owner;
+    record.signed = signed;
+    record.expires = cx.shared.config.clock.unix_seconds() + LIFETIME;
+    let id = random::hex::<16>();
+    let folder = Folder::new(cx.shared.config.staging.root(), &cx.project.project_ref);
+    let (own, made) = (id.clone(), record.clone());
+    blocking({
+        let folder = folder.clone();
+        move || {
+            if folder.ids()?.len() >= MOST_UPLOADS {
+                return Ok(false);
+            }
+            folder.create(&own, &made)?;
+            Ok(true)
+        }
+    })
+    .await?
+    .then_some(())
+    .ok_or(Error::TooManyUploads)?;
+    let with_content = cx.header(names::CONTENT_TYPE) == Some("application/offset+octet-stream");
+    let location = location(cx, signed, &id);
+    let mut response = if with_content || length == Some(0) {
+        let name = format!("{}/{id}", cx.project.project_ref);
+        let lock = cx.shared.resumable.acquire(&name).await?;
+        let upload = Upload { cx: cx.clone(), id, folder, record };
+        let body = if with_content { body } else { Body::empty() };
+        upload.receive(lock, right.session, limit, body).await?
+    } else {
+        let mut response = Response::new(Body::empty());
+        set(&mut response, UPLOAD_EXPIRES, &http_date(record.expires));
+        response
+    };
+    *response.status_mut() = StatusCode::CREATED;
+    set(&mut response, names::LOCATION, &location);
+    Ok(response)
+}
+
+/// Where the client goes on, by the public URL.
+fn location(cx: &Cx, signed: bool, id: &str) -> String {
+    let (url, project) = (&cx.shared.config.public_url, &cx.project.project_ref);
+    format!("{url}/p/{project}/storage/v1/upload/resumable{}/{id}", if signed { "/sign" } else { "" })
+}
+
+/// An upload that is there and belongs to the caller.
+struct Upload {
+    cx: Arc<Cx>,
+    id: String,
+    folder: Folder,
+    record: Record,
+}
+
+impl Upload {
+    async fn open(cx: &Arc<Cx>, signed: bool, id: String) -> Result<Self, Error> {
+        let folder = Folder::new(cx.shared.config.staging.root(), &cx.project.project_ref);
+        let record = blocking({
+            let (folder, id) = (folder.clone(), id.clone());
+            move || folder.load(&id)
+        })
+        .await?
+        .ok_or(Error::NoSuchUpload)?;
+        if record.expires < cx.shared.config.clock.unix_seconds() {
+            let (folder, id) = (folder.clone(), id.clone());
+            blocking(move || folder.remove(&id)).await?;
+            return Err(Error::UploadExpired);
+        }
+        let upload = Self { cx: cx.clone(), id, folder, record };
+        // A stranger learns nothing, not even that there is such an upload.
+        let own = match signed {
+            true => {
+                Right::of(cx, true, &upload.record.at()?, "storage.tus.upload.get")?;
+                upload.record.signed
+            }
+            false => !upload.record.signed && (cx.owner == upload.record.owner || cx.is_service_role()),
+        };
+        if own { Ok(upload) } else { Err(Error::NoSuchUpload) }
+    }
+
+    /// HEAD: how far the upload is.
+    fn tell(self) -> Result<Response, Error> {
+        let mut response = Response::new(Body::empty());
+        self.describe(&mut response);
+        set(&mut response, HeaderName::from_static("upload-metadata"), &self.record.header);
+        match self.record.length {
+            Some(length) => set(&mut response, UPLOAD_LENGTH, &length.to_string()),
+            None => set(&mut response, HeaderName::from_static("upload-defer-length"), "1"),
+        }
+        Ok(response)
+    }
+
+    fn describe(&self, response: &mut Response) {
+        set(response, UPLOAD_OFFSET, &self.record.offset.to_string());
+        set(response, UPLOAD_EXPIRES, &http_date(self.record.expires));
+    }
+
+    /// DELETE: the client gives up.
+    async fn end(self) -> Result<Response, Error> {
+        if self.record.finished {
+            return Err(Error::InvalidRequest("The upload is finished and cannot be terminated".into()));
+        }
+        let (folder, id) = (self.folder.clone(), self.id.clone());
+        blocking(move || folder.remove(&id)).await?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    }
+
+    /// PATCH: more bytes.
+    async fn take(mut self, lock: UploadLock, body: Body) -> Result<Response, Error> {
+        let cx = self.cx.clone();
+        if cx.header(names::CONTENT_TYPE) != Some("application/offset+octet-stream") {
+            return Err(Error::TusContentType);
+        }
+        let client = header::required_number(cx.header(UPLOAD_OFFSET), "Upload-Offset")?;
+        if client != self.record.offset || self.record.finished {
+            return Err(Error::OffsetConflict { server: self.record.offset, client });
+        }
+        let at = self.record.at()?;
+        let bucket = find_bucket(&cx.database, &at.bucket).await?;
+        let limit = size_limit(&cx.project, &bucket, &at.key);
+        if let Some(length) = cx.header(UPLOAD_LENGTH) {
+            let length = header::required_number(Some(length), "Upload-Length")?;
+            match self.record.length {
+                Some(known) if known != length => {
+                    return Err(Error::InvalidRequest("Upload-Length is known already".into()));
+                }
+                _ if length < self.record.offset => {
+                    return Err(Error::InvalidRequest("Upload-Length is less than what is there already".into()));
+                }
+                _ if length > limit => return Err(Error::TooLarge { limit }),
+                _ => self.record.length = Some(length),
+            }
+        }
+        let right = Right::of(&cx, self.record.signed, &at, "storage.tus.upload.part")?;
+        let permit = Permit {
+            at: &at,
+            upsert: self.record.upsert,
+            owner: self.record.owner.as_deref(),
+            info: &self.record.info(),
+            user_metadata: self.record.user_metadata(),
+            length: self.record.length,
+        };
+        permit.ask(&cx.database, &right.session).await?;
+        self.receive(lock, right.session, limit, body).await
+    }
+
+    /// Takes the body's bytes, keeps those that came even when the connection breaks, and ends the upload when all are there.
+    /// It goes on when the client hangs up.
+    async fn receive(self, lock: UploadLock, session: Session, limit: u64, body: Body) -> Result<Response, Error> {
+        let tasks = self.cx.shared.config.tasks.clone();
+        match tasks.spawn(self.receive_all(lock, session, limit, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::Internal("a piece of an upload was aborted")),
+        }
+    }
+
+    async fn receive_all(
+        mut self,
+        lock: UploadLock,
+        session: Session,
+        limit: u64,
+        body: Body,
+    ) -> Result<Response, Error> {
+        let _slot = self.cx.shared.uploads.enter(&self.cx.project.project_ref)?;
+        let (folder, id, record) = (self.folder.clone(), self.id.clone(), self.record.clone());
+        let mut staged = blocking(move || folder.open(&id, &record)).await?;
+        let received = self.receive_body(&mut staged, &lock, limit, body).await;
+        // What came is kept, whatever ended it.
+        staged.sync().await?;
+        let (offset, digest) = (staged.size(), staged.digest_state().await?);
+        self.record.expires = self.cx.shared.config.clock.unix_seconds() + LIFETIME;
+        let (folder, id, mut record) = (self.folder.clone(), self.id.clone(), self.record.clone());
+        self.record = blocking(move || {
+            folder.count(&id, &mut record, offset, &digest)?;
+            Ok(record)
+        })
+        .await?;
+        received?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        if self.record.is_complete() {
+            self.finish(session, staged).await?;
+            response.headers_mut().insert("tus-complete", HeaderValue::from_static("1"));
+        }
+        self.describe(&mut response);
+        Ok(response)
+    }
+
+    async fn receive_body(
+        &self,
+        staged: &mut StagedFile,
+        lock: &UploadLock,
+        limit: u64,
+        mut body: Body,
+    ) -> Result<(), Error> {
+        let most = self.record.length.unwrap_or(limit);
+        let mut looked = staged.size();
+        loop {
+            let piece = tokio::select! {
+                piece = next_piece(&mut body) => piece?,
+                () = lock.ends.cancelled() => return Err(Error::Locked),
+            };
+            let Some(piece) = piece else { return Ok(()) };
+            let size = staged.size() + piece.len() as u64;
+            if size > most {
+                return Err(Error::TooLarge { limit: most });
+            }
+            if size >= looked + LOOK_AT_DISK {
+                looked = size;
+                self.cx.shared.disk.check(0)?;
+            }
+            staged.write(piece).await?;
+        }
+    }
+
+    /// All bytes are there: the object is made.
+    async fn finish(&mut self, session: Session, mut staged: StagedFile) -> Result<(), Error> {
+        let at = self.record.at()?;
+        let bucket = find_bucket(&self.cx.database, &at.bucket).await?;
+        let allowed = bucket.allowed_mime_types.unwrap_or_default();
+        if !allowed.is_empty() {
+            mime::check_content(&self.record.info().mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
+        }
+        let finish = Finish {
+            shared: self.cx.shared.clone(),
+            project: self.cx.project.clone(),
+            database: self.cx.database.clone(),
+            target: Target { at, upsert: self.record.upsert, owner: self.record.owner.clone(), session },
+            info: self.record.info(),
+            user_metadata: self.record.user_metadata().cloned(),
+        };
+        finish.detached(staged).await?;
+        self.record.finished = true;
+        let (folder, id, record) = (self.folder.clone(), self.id.clone(), self.record.clone());
+        blocking(move || folder.save(&id, &record)).await?;
+        Ok(())
+    }
+}
+
+/// Removes the uploads of a project that have expired; gives how many.
+pub(crate) async fn remove_expired(root: &Path, project: &base::ProjectRef, now: i64) -> Result<usize, Error> {
+    let folder = Folder::new(root, project);
+    let removed = blocking(move || {
+        let mut removed = 0;
+        for id in folder.ids()? {
+            // A record that cannot be read is of no use to anybody.
+            if folder.load(&id)?.is_none_or(|record| record.expires < now) {
+                folder.remove(&id)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    });
+    Ok(removed.await?)
+}
