@@ -100,6 +100,14 @@ async fn a_hostile_dump_gets_no_rights() {
             "23514",
         ),
         ("delete from _launchdb.baseline_migrations;".to_owned(), "42501"),
+        // Ours would read it with the superuser's rights.
+        (
+            "create type public.evil as (a text); alter table storage.objects drop column path_tokens;
+             alter table storage.objects drop column version cascade;
+             alter table storage.objects add column version public.evil;"
+                .to_owned(),
+            "storage.objects has columns of other types",
+        ),
         ("select 'no end".to_owned() + "';\nselect (;", "42601"),
     ] {
         let altered = altered(&store, &file, &sql);
