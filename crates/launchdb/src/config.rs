@@ -240,10 +240,9 @@ impl Config {
         };
         // Of services that are yet to come: checked now, so that a bad value is not found months later.
         let positive = |n: &u64| *n > 0;
-        for (name, unit) in [
-            ("ACCESS_TOKEN_TTL", "a number of seconds above 0"),
-            ("REFRESH_TOKEN_TTL", "a number of seconds above 0"),
-        ] {
+        for (name, unit) in
+            [("ACCESS_TOKEN_TTL", "a number of seconds above 0"), ("REFRESH_TOKEN_TTL", "a number of seconds above 0")]
+        {
             reader.parsed_opt::<u64>(name, unit, positive);
         }
         let (problems, mut warnings) = reader.finish();
