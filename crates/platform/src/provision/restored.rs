@@ -107,11 +107,20 @@ impl Provisioner {
         let comment = cluster.marker(id.as_str(), STATE_SCRATCH).text();
         let limit = self.0.limits.database;
         store_restored::scratch_create(&admin.client, &database, &comment, limit).await?;
-        let owner_password = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await?;
+        let roles = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await;
+        let owner_password = match roles {
+            Ok(password) => password,
+            Err(error) => {
+                self.scratches_drop(&admin.client, cluster, id).await?;
+                return Err(error);
+            }
+        };
         let extensions = extensions.iter().filter(|name| OFFERED.contains(&name.as_str())).cloned().collect();
         let id = id.clone();
-        let scratch = Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password };
-        let made = self.scratch_fill(&scratch, cluster).await;
+        let triggers = Vec::new();
+        let mut scratch =
+            Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password, triggers };
+        let made = self.scratch_fill(&mut scratch, cluster).await;
         match made {
             Ok(()) => Ok(scratch),
             Err(error) => {
