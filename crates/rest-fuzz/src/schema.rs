@@ -51,6 +51,7 @@ fn table(name: &str, pk: &[&str], columns: &[(&str, &str, &str, Option<&str>)]) 
         name: name.into(),
         description: None,
         is_view: pk.is_empty(),
+        has_heirs: false,
         insertable: true,
         updatable: true,
         deletable: true,
