@@ -38,7 +38,7 @@ pub(crate) struct Upload {
 
 enum Content {
     Raw(Body),
-    Form(Form),
+    Form(Box<Form>),
     /// Of the S3 protocol.
     Signed(Box<Payload>),
 }
@@ -75,7 +75,7 @@ impl Upload {
             mime_type: or(Some(content_type.trim()), "application/octet-stream"),
             cache_control: or(cx.header(header::CACHE_CONTROL), "no-cache"),
         };
-        let user_metadata = cx.header("x-metadata").and_then(|text| decoded_metadata(text));
+        let user_metadata = cx.header("x-metadata").and_then(decoded_metadata);
         Ok(Self { info, user_metadata, length: body_length, body_length, content: Content::Raw(body) })
     }
 
@@ -98,7 +98,7 @@ impl Upload {
                     user_metadata,
                     length: None,
                     body_length,
-                    content: Content::Form(Form { multipart, file: Some(field) }),
+                    content: Content::Form(Box::new(Form { multipart, file: Some(field) })),
                 });
             }
             let text = short_text(field).await?;

@@ -18,7 +18,7 @@ use crate::user::User;
 /// What came of a token.
 pub(crate) enum Accepted {
     /// The user, and what the token was for.
-    User(User, Kind),
+    User(Box<User>, Kind),
     /// A change of address needs the other one's consent too.
     FirstOfTwo,
 }
@@ -36,10 +36,10 @@ pub(super) async fn accept(cx: &Cx, tx: &mut Tx, user: &User, kind: Kind, taken:
                 users::user_email_change_agreed_in_tx(tx, user.id, cx.now).await?;
                 return Ok(Accepted::FirstOfTwo);
             }
-            change_email(cx, tx, user, &user.new_email().unwrap_or_default().to_owned()).await?;
+            change_email(cx, tx, user, user.new_email().unwrap_or_default()).await?;
         }
         Purpose::PhoneChange => {
-            change_phone(cx, tx, user, &user.new_phone().unwrap_or_default().to_owned()).await?;
+            change_phone(cx, tx, user, user.new_phone().unwrap_or_default()).await?;
         }
         Purpose::Reauthentication => {}
     }
@@ -49,7 +49,7 @@ pub(super) async fn accept(cx: &Cx, tx: &mut Tx, user: &User, kind: Kind, taken:
         (Kind::Email, _) => Kind::Signup,
         (kind, _) => kind,
     };
-    Ok(Accepted::User(users::user_reload_in_tx(tx, user.id).await?, kind))
+    Ok(Accepted::User(Box::new(users::user_reload_in_tx(tx, user.id).await?), kind))
 }
 
 async fn confirmation(cx: &Cx, tx: &mut Tx, user: &User) -> Result<(), Error> {

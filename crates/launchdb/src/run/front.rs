@@ -57,7 +57,6 @@ pub(super) fn front(
         platform: platform.map(|platform| platform.router().into()),
         pages: Some(page.into()),
         storage: here(Service::Storage).then(|| services.files.service()),
-        ..gateway::Services::default()
     };
     Ok(Gateway::new(
         gateway_config,

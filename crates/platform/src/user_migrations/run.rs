@@ -139,8 +139,7 @@ fn failure_of(pending: &Pending, at: usize, error: Error) -> Error {
     Error::Migration(Box::new(MigrationFailure {
         version: pending.file.version.clone(),
         name: pending.file.name.clone(),
-        line: statement
-            .map_or(1, |statement| line_of(statement, position.and_then(|position| u32::try_from(position).ok()))),
+        line: statement.map_or(1, |statement| line_of(statement, position)),
         statement: statement.map_or_else(|| "commit".to_owned(), |statement| shown(&statement.text)),
         message,
         sqlstate,

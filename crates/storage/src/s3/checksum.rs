@@ -51,8 +51,8 @@ impl Algorithm {
             Self::Crc32 => Running::Crc32(CRC32.digest()),
             Self::Crc32C => Running::Crc32(CRC32C.digest()),
             Self::Crc64Nvme => Running::Crc64(CRC64_NVME.digest()),
-            Self::Sha1 => Running::Ring(Context::new(&SHA1_FOR_LEGACY_USE_ONLY)),
-            Self::Sha256 => Running::Ring(Context::new(&SHA256)),
+            Self::Sha1 => Running::Ring(Box::new(Context::new(&SHA1_FOR_LEGACY_USE_ONLY))),
+            Self::Sha256 => Running::Ring(Box::new(Context::new(&SHA256))),
         }
     }
 }
@@ -62,7 +62,7 @@ impl Algorithm {
 pub(crate) enum Running {
     Crc32(Digest<'static, u32, Table<16>>),
     Crc64(Digest<'static, u64, Table<16>>),
-    Ring(Context),
+    Ring(Box<Context>),
 }
 
 impl Running {

@@ -58,8 +58,8 @@ impl<R: Read> Read for Compressed<R> {
 }
 
 enum Literal<R: Read> {
-    Compressed(PacketReader<Compressed<R>>),
-    Plain(PacketReader<Encrypted<R>>),
+    Compressed(Box<PacketReader<Compressed<R>>>),
+    Plain(Box<PacketReader<Encrypted<R>>>),
 }
 
 /// The plain text of a message. Its end was reached only when a read returned 0 and no error.
@@ -90,14 +90,14 @@ impl<R: Read> Decryptor<R> {
             let Some(encrypted) = CfbReader::begin(packet, &s2k.key(passphrase))? else { return Ok(None) };
             let mut packet = PacketReader::begin(encrypted)?;
             let literal = match packet.tag {
-                tag::LITERAL => Literal::Plain(packet),
+                tag::LITERAL => Literal::Plain(Box::new(packet)),
                 tag::COMPRESSED => {
                     let compressed = match byte(&mut packet)? {
                         DEFLATE => Compressed::Deflate(DeflateDecoder::new(BufReader::new(packet))),
                         ZLIB => Compressed::Zlib(ZlibDecoder::new(BufReader::new(packet))),
                         _ => return Err(malformed("it is compressed in a way that is not known")),
                     };
-                    Literal::Compressed(PacketReader::begin(compressed)?)
+                    Literal::Compressed(Box::new(PacketReader::begin(compressed)?))
                 }
                 _ => return Err(malformed("there is no data in it")),
             };
