@@ -57,14 +57,14 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         ("GET" | "HEAD", [".well-known", "jwks.json"]) => well_known::jwks(cx),
         ("GET" | "HEAD", [".well-known", "openid-configuration"]) => well_known::openid_configuration(cx),
         ("GET" | "HEAD", ["settings"]) => settings::get_settings(cx),
-        ("POST", ["signup"]) => guarded(cx, None, body, signup::sign_up(cx, body)).await,
+        ("POST", ["signup"]) => guarded(cx, None, body, Box::pin(signup::sign_up(cx, body))).await,
         ("POST", ["token"]) => guarded_token(cx, body).await,
-        ("POST", ["recover"]) => even(guarded(cx, Some(Limit::Otp), body, recover::recover(cx, body))).await,
-        ("POST", ["resend"]) => even(guarded(cx, Some(Limit::Otp), body, resend::resend(cx, body))).await,
+        ("POST", ["recover"]) => even(guarded(cx, Some(Limit::Otp), body, Box::pin(recover::recover(cx, body)))).await,
+        ("POST", ["resend"]) => even(guarded(cx, Some(Limit::Otp), body, Box::pin(resend::resend(cx, body)))).await,
         ("POST", ["magiclink"]) => {
-            even(guarded(cx, Some(Limit::Otp), body, magic_link::send_magic_link(cx, body))).await
+            even(guarded(cx, Some(Limit::Otp), body, Box::pin(magic_link::send_magic_link(cx, body)))).await
         }
-        ("POST", ["otp"]) => even(guarded(cx, Some(Limit::Otp), body, otp::send_otp(cx, body))).await,
+        ("POST", ["otp"]) => even(guarded(cx, Some(Limit::Otp), body, Box::pin(otp::send_otp(cx, body)))).await,
         ("GET" | "POST", ["verify"]) => verify::verify(cx, method, body).await,
         ("POST", ["logout"]) => logout::logout(cx).await,
         ("GET", ["reauthenticate"]) => reauthenticate::reauthenticate(cx).await,

@@ -82,6 +82,8 @@ impl World {
             data_api: Default::default(),
             auth: Arc::new(auth),
             limits: Default::default(),
+            storage: Default::default(),
+            url_signing_key: Secret::new(Vec::new()),
             custom_domains: Vec::new(),
         };
         let projects = Arc::new(ProjectTable::new());

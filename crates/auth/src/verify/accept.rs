@@ -16,6 +16,7 @@ use crate::store::user::{self as users, UserChange};
 use crate::user::User;
 
 /// What came of a token.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the user")]
 pub(crate) enum Accepted {
     /// The user, and what the token was for.
     User(User, Kind),
@@ -36,10 +37,10 @@ pub(super) async fn accept(cx: &Cx, tx: &mut Tx, user: &User, kind: Kind, taken:
                 users::user_email_change_agreed_in_tx(tx, user.id, cx.now).await?;
                 return Ok(Accepted::FirstOfTwo);
             }
-            change_email(cx, tx, user, &user.new_email().unwrap_or_default().to_owned()).await?;
+            change_email(cx, tx, user, user.new_email().unwrap_or_default()).await?;
         }
         Purpose::PhoneChange => {
-            change_phone(cx, tx, user, &user.new_phone().unwrap_or_default().to_owned()).await?;
+            change_phone(cx, tx, user, user.new_phone().unwrap_or_default()).await?;
         }
         Purpose::Reauthentication => {}
     }
