@@ -12,8 +12,8 @@ use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
 use crate::{
-    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, s3_keys, settings,
-    signing_keys, sql, usage, user_migrations,
+    api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, s3_keys,
+    settings, signing_keys, sql, usage, user_migrations,
 };
 
 /// Who may call a route.

@@ -281,17 +281,8 @@ async fn run_services(
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 
-    let services = Services {
-        platform: platform.clone(),
-        directory,
-        engine,
-        auth,
-        pools,
-        files,
-        projects,
-        board,
-        keys,
-    };
+    let services =
+        Services { platform: platform.clone(), directory, engine, auth, pools, files, projects, board, keys };
     let result =
         serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
 
