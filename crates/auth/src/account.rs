@@ -188,11 +188,16 @@ pub(crate) async fn link(
         (None, Some(email)) if users::user_lock_by_email_in_tx(tx, email).await?.is_none() => Some(email),
         _ => None,
     };
+    // An address that is neither verified nor the user's has no place in what applications read of them.
+    let mut data = profile.data.clone();
+    if !profile.email_verified {
+        data.retain(|name, _| !matches!(name.as_str(), "email" | "email_verified"));
+    }
     let change = UserChange {
         email,
         confirm_email: email.is_some(),
         is_anonymous: Some(false),
-        user_metadata: Some(&profile.data),
+        user_metadata: Some(&data),
         ..UserChange::default()
     };
     users::user_update_in_tx(tx, user.id, &change, cx.now).await?;

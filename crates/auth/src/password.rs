@@ -1,12 +1,13 @@
 //! Passwords: Argon2id (RFC 9106), a few at a time. Hashes that came with an import (bcrypt) are verified and replaced at
 //! the next sign-in.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use base::{Secret, random};
+use base::{ProjectRef, Secret, random};
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, ErrorCode};
@@ -24,6 +25,27 @@ const OURS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
 pub(crate) struct PasswordHasher {
     queue: Arc<Semaphore>,
     running: Arc<Semaphore>,
+    /// Places that one project may have of all.
+    share: usize,
+    taken: Arc<Mutex<HashMap<ProjectRef, usize>>>,
+}
+
+/// A place of a project, until it is dropped.
+struct Place {
+    project: ProjectRef,
+    taken: Arc<Mutex<HashMap<ProjectRef, usize>>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.project) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.project);
+            }
+        }
+    }
 }
 
 /// What came of a comparison.
@@ -37,16 +59,22 @@ pub(crate) enum Verdict {
 
 impl PasswordHasher {
     /// `workers` may hash at once, by default half of the processors, so that a flood of sign-ins never stops everything
-    /// else; `queue` more may wait.
+    /// else; `queue` more may wait, of one project at most half of all.
     pub(crate) fn new(workers: Option<usize>, queue: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let running = workers.unwrap_or(processors / 2).max(1);
-        Self { queue: Arc::new(Semaphore::new(queue + running)), running: Arc::new(Semaphore::new(running)) }
+        let places = queue + running;
+        Self {
+            queue: Arc::new(Semaphore::new(places)),
+            running: Arc::new(Semaphore::new(running)),
+            share: places.div_ceil(2),
+            taken: Arc::default(),
+        }
     }
 
     /// The PHC string of a password.
-    pub(crate) async fn hash(&self, password: Secret<String>) -> Result<String, Error> {
-        self.run(move || {
+    pub(crate) async fn hash(&self, project: &ProjectRef, password: Secret<String>) -> Result<String, Error> {
+        self.run(project, move || {
             let salt = random::bytes::<16>();
             let hash: PasswordHash = Argon2::default()
                 .hash_password_with_salt(password.expose().as_bytes(), &salt)
@@ -57,21 +85,43 @@ impl PasswordHasher {
     }
 
     /// Compares a password with a stored hash. Without a hash it is wrong, after the same time.
-    pub(crate) async fn verify(&self, password: Secret<String>, hash: Option<String>) -> Result<Verdict, Error> {
-        self.run(move || compare(password.expose(), hash.as_deref())).await
+    pub(crate) async fn verify(
+        &self,
+        project: &ProjectRef,
+        password: Secret<String>,
+        hash: Option<String>,
+    ) -> Result<Verdict, Error> {
+        self.run(project, move || compare(password.expose(), hash.as_deref())).await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let place = self.queue.clone().try_acquire_owned().map_err(|_| {
-            Error::new(ErrorCode::OverRequestRateLimit, "Too many passwords are being checked; try again")
-                .retry_after(2)
-        })?;
+    /// A place for a password of this project, if it has not too many already.
+    fn place(&self, project: &ProjectRef) -> Option<Place> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(project.clone()).or_default();
+        if *count >= self.share {
+            return None;
+        }
+        *count += 1;
+        Some(Place { project: project.clone(), taken: self.taken.clone() })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        project: &ProjectRef,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let busy = || {
+            let what = "Too many passwords are being checked; try again";
+            Error::new(ErrorCode::OverRequestRateLimit, what).retry_after(2)
+        };
+        let share = self.place(project).ok_or_else(busy)?;
+        let place = self.queue.clone().try_acquire_owned().map_err(|_| busy())?;
         // Neither semaphore is ever closed.
         let turn = self.running.clone().acquire_owned().await;
         let turn = turn.map_err(|error| Error::internal("Error checking the password", error))?;
         // Place and turn go with the work: a client that hangs up does not stop it.
         let work = move || {
-            let _held = (place, turn);
+            let _held = (share, place, turn);
             work()
         };
         let done = tokio::task::spawn_blocking(work).await;
@@ -118,14 +168,31 @@ pub(crate) fn is_supported_hash(hash: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn project(name: &str) -> ProjectRef {
+        ProjectRef::parse(&format!("proj_{name}bc")).unwrap()
+    }
+
+    #[test]
+    fn one_project_does_not_take_every_place() {
+        let hasher = PasswordHasher::new(Some(1), 9);
+        let (ours, theirs) = (project("a"), project("b"));
+        let places: Vec<_> = std::iter::from_fn(|| hasher.place(&ours)).collect();
+        assert_eq!(places.len(), 5);
+        let other = hasher.place(&theirs);
+        assert!(other.is_some());
+        drop((places, other));
+        assert!(hasher.taken.lock().unwrap().is_empty());
+    }
+
     #[tokio::test]
     async fn passwords_are_verified_and_old_hashes_reported() {
         let hasher = PasswordHasher::new(Some(1), 4);
-        let ours = hasher.hash(Secret::new("correct horse".to_owned())).await.unwrap();
+        let ours = hasher.hash(&project("a"), Secret::new("correct horse".to_owned())).await.unwrap();
         assert!(ours.starts_with(OURS), "{ours}");
         let bcrypt = bcrypt::hash("correct horse", 4).unwrap();
         let check = async |password: &str, hash: Option<&str>, expected: Verdict| {
-            let verdict = hasher.verify(Secret::new(password.to_owned()), hash.map(str::to_owned)).await.unwrap();
+            let verdict =
+                hasher.verify(&project("a"), Secret::new(password.to_owned()), hash.map(str::to_owned)).await.unwrap();
             assert_eq!(verdict, expected, "{password} {hash:?}");
         };
         check("correct horse", Some(&ours), Verdict::Right).await;
@@ -143,7 +210,7 @@ mod tests {
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..20 {
             let hasher = hasher.clone();
-            all.spawn(async move { hasher.hash(Secret::new("x".to_owned())).await.map(drop) });
+            all.spawn(async move { hasher.hash(&project("a"), Secret::new("x".to_owned())).await.map(drop) });
         }
         let results = all.join_all().await;
         let refused = results.iter().filter(|result| result.is_err()).count();

@@ -70,7 +70,7 @@ pub(crate) async fn sign_up(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
         mail::admit(cx, "confirmation", &email)?;
     }
     // Before anything is looked up: an address that is known takes as long as one that is not.
-    let hash = cx.shared.passwords.hash(Secret::new(password)).await?;
+    let hash = cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password)).await?;
     let data = params.data.unwrap_or_default();
     let wanted = Wanted { email: &email, password_hash: Some(&hash), data: &data, challenge };
     let account = request_account(cx, &wanted);
@@ -107,7 +107,7 @@ async fn phone_sign_up(
 ) -> Result<axum::response::Response, Error> {
     phone::require_enabled(cx, "Phone signups are disabled")?;
     let number = contact::phone(number)?;
-    let hash = cx.shared.passwords.hash(Secret::new(password)).await?;
+    let hash = cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password)).await?;
     phone::sign_up(cx, &number, &hash, data).await
 }
 

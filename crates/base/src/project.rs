@@ -99,8 +99,6 @@ pub struct Project {
     pub auth: Arc<AuthSettings>,
     pub limits: LimitSettings,
     pub storage: StorageSettings,
-    /// Signs the links to objects; derived from the JWT secret, so that links die with its rotation.
-    pub url_signing_key: Secret<Vec<u8>>,
     /// Keys for the S3 protocol.
     pub s3: S3Keys,
     pub custom_domains: Vec<String>,

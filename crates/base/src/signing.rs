@@ -106,7 +106,7 @@ impl SigningKeys {
         &self.public
     }
 
-    /// A key for `purpose` that belongs to the project's secret: 32 bytes that tell nothing about it.
+    /// A key for `purpose` that belongs to the project's secret: 32 bytes that tell nothing about it and end with it.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.secret.expose());
         let mut out = [0; 32];

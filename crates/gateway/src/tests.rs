@@ -52,7 +52,6 @@ fn project(id: &str, secret: &[u8], status: ProjectStatus) -> (Project, Secret<S
         data_api: DataApiSettings::default(),
         limits: LimitSettings { max_body_bytes: 100, ..LimitSettings::default() },
         storage: StorageSettings::default(),
-        url_signing_key: Secret::new(Vec::new()),
         s3: base::project::S3Keys::default(),
         custom_domains: vec![],
     };

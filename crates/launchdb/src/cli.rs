@@ -18,6 +18,7 @@ pub mod project;
 pub mod s3_keys;
 pub mod status;
 pub mod storage;
+pub mod storage_verify;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -338,6 +339,26 @@ pub enum StorageCommand {
     /// Reads the same settings as the server (STORAGE_PATH, STORAGE_S3_..., AWS_...). Nothing is removed at the old place. Run it
     /// while the server runs, then stop the server, run it again for what came meanwhile, set STORAGE_BACKEND and start.
     Migrate(MigrateArgs),
+    /// Compare the rows and files of projects, and read every file's checksum again
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// One project, by id or name; all of the owner otherwise
+    #[arg(long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Compare sizes only and read no file
+    #[arg(long)]
+    pub quick: bool,
+    /// Remove files that no row means, and find those of rows that SQL renamed
+    #[arg(long)]
+    pub repair: bool,
+    /// Leave files alone that are younger than this many seconds: an upload may be about to make their row
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub grace: u32,
+    #[command(flatten)]
+    pub reach: ReachArgs,
 }
 
 #[derive(Debug, Args)]
@@ -461,6 +482,7 @@ mod tests {
             "launchdb project s3-keys create shop backup",
             "launchdb project s3-keys delete shop 7 --json",
             "launchdb storage migrate --to s3",
+            "launchdb storage verify --project shop --repair",
             "launchdb storage migrate --to disk --project proj_abc123 --data d",
             "launchdb project extensions install shop vector",
             "launchdb project domains approve proj_abc123 api.example.org",

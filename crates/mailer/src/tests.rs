@@ -82,6 +82,8 @@ impl World {
             data_api: Default::default(),
             auth: Arc::new(auth),
             limits: Default::default(),
+            storage: Default::default(),
+            s3: Default::default(),
             custom_domains: Vec::new(),
         };
         let projects = Arc::new(ProjectTable::new());

@@ -149,7 +149,10 @@ async fn send_due(
         };
         let Some(mail) = mail else {
             close(connection).await;
-            let due = store::mail_next_due(&pool, clock.unix_seconds()).await?;
+            let due = {
+                let _place = inner.asking.acquire().await;
+                store::mail_next_due(&pool, clock.unix_seconds()).await?
+            };
             // At least a second: another worker may be at it.
             let seconds = due.map(|at| (at - clock.unix_seconds()).clamp(1, LONGEST_DELAY));
             return Ok(seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs));

@@ -26,8 +26,30 @@ pub struct Budget {
     reserve: Arc<Semaphore>,
     total: usize,
     pools: Mutex<Vec<Weak<PoolInner>>>,
-    /// Connections to close when they become free, for those who wait.
+    /// Those who wait for a connection.
+    waiting: AtomicUsize,
+    /// Connections to close for them: what is idle at once, else what becomes free.
     wanted: AtomicUsize,
+}
+
+/// Somebody waits for a connection, until dropped.
+struct Wanting<'a>(&'a Budget);
+
+impl<'a> Wanting<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        budget.waiting.fetch_add(1, Ordering::SeqCst);
+        budget.wanted.fetch_add(1, Ordering::SeqCst);
+        Self(budget)
+    }
+}
+
+impl Drop for Wanting<'_> {
+    fn drop(&mut self) {
+        let waiting = self.0.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
+        // Who got another connection, or gave up, needs none closed any more.
+        let surplus = |wanted: usize| (wanted > waiting).then_some(waiting);
+        self.0.wanted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, surplus).ok();
+    }
 }
 
 impl Budget {
@@ -46,6 +68,7 @@ impl Budget {
             reserve: Arc::new(Semaphore::new(reserve)),
             total,
             pools: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
         })
     }
@@ -65,28 +88,21 @@ impl Budget {
         pools.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Permission for one more connection of a pool that holds `held`, without waiting. When the budget is spent, None;
-    /// the connection that has been idle longest, of whatever project, is then given up, so that a later try succeeds.
+    /// Permission for one more connection of a pool that holds `held`, if the budget is not spent.
     pub(crate) fn try_acquire(&self, held: usize) -> Option<OwnedSemaphorePermit> {
         let permit = self.common.clone().try_acquire_owned().ok();
-        let permit = permit.or_else(|| (held < GUARANTEED).then(|| self.reserve.clone().try_acquire_owned().ok())?);
-        if permit.is_none() {
-            self.close_idlest();
-        }
-        permit
+        permit.or_else(|| (held < GUARANTEED).then(|| self.reserve.clone().try_acquire_owned().ok())?)
     }
 
-    /// As [`Self::try_acquire`], and waits. When no connection is idle, the next that would be is given up.
+    /// As [`Self::try_acquire`], and waits: the connection that has been idle longest, of whatever project, is given up, or
+    /// the next that becomes idle.
     pub(crate) async fn acquire(&self, held: usize, timeout: Duration) -> Result<OwnedSemaphorePermit, Error> {
         if let Some(permit) = self.try_acquire(held) {
             return Ok(permit);
         }
         let guaranteed = held < GUARANTEED;
-        // Asked for before the look, so that what becomes idle between look and wait is not missed.
-        self.wanted.fetch_add(1, Ordering::SeqCst);
-        if self.close_idlest() {
-            self.take_wanted();
-        }
+        let _wanting = Wanting::new(self);
+        self.close_wanted();
         let from_reserve = async {
             if guaranteed { self.reserve.clone().acquire_owned().await } else { std::future::pending().await }
         };
@@ -101,8 +117,11 @@ impl Budget {
             loop {
                 match tokio::time::timeout(LOOK_AGAIN, &mut permit).await {
                     Ok(acquired) => return acquired,
-                    // Shared connections become idle without a word.
-                    Err(_) => self.close_idlest(),
+                    // Shared connections become idle without a word, and what was closed may have been of the reserve.
+                    Err(_) => {
+                        self.wanted.fetch_max(1, Ordering::SeqCst);
+                        self.close_wanted();
+                    }
                 };
             }
         });
@@ -112,12 +131,19 @@ impl Budget {
         }
     }
 
-    /// Closes the connection that has been idle longest; false when there is none.
-    fn close_idlest(&self) -> bool {
-        let idlest = self.live_pools().into_iter().filter_map(|pool| pool.idle_since().map(|since| (since, pool)));
-        let Some((_, pool)) = idlest.min_by_key(|(since, _)| *since) else { return false };
-        pool.close_idle(None);
-        true
+    /// Closes idle connections for those who wait, as far as there are any; what then is still wanted is closed when it
+    /// becomes free.
+    fn close_wanted(&self) {
+        while self.take_wanted() {
+            let since = |pool: Arc<PoolInner>| pool.idle_since().map(|since| (since, pool));
+            match self.live_pools().into_iter().filter_map(since).min_by_key(|(since, _)| *since) {
+                Some((_, pool)) => pool.close_idle(None),
+                None => {
+                    self.wanted.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+            }
+        }
     }
 
     /// Whether a connection that has become free is to be closed for somebody who waits.

@@ -287,7 +287,8 @@ impl StatementScanner {
         sink: &mut impl FnMut(Piece<'_>) -> Result<(), E>,
     ) -> Result<(), ScanError<E>> {
         let last = std::mem::replace(&mut self.last, byte);
-        if word::is_part(byte) && !(byte == b'$' && !word::is_part(last)) {
+        let continues_word = byte != b'$' || word::is_part(last);
+        if word::is_part(byte) && continues_word {
             self.words.push(byte);
         } else {
             let is_escape_string = byte == b'\'' && self.words.is_escape_prefix();

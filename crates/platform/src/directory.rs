@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
-use base::digest::derive_key;
 use base::project::{ApiKey, DatabaseTarget, S3AccessKey, S3Keys};
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
 use deadpool_postgres::Pool;
@@ -29,8 +28,6 @@ use crate::store::directory as rows;
 use crate::store::settings::Sections;
 use crate::watchdog;
 
-/// What the key of links to objects is derived for.
-const URL_SIGNING: &[u8] = b"launchdb storage: signed URLs";
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
@@ -210,8 +207,6 @@ impl Directory {
             tracing::error!(project.r#ref = %project_ref, "a project without secrets is left out");
             return None;
         }
-        let url_signing_key =
-            jwt_secret.as_ref().map(|secret| derive_key(secret.expose().as_bytes(), URL_SIGNING).to_vec());
         let s3 = S3Keys {
             anon_key: open(kind::ANON_KEY),
             access_keys: self.s3_access_keys(&project_ref, loaded.s3_keys.remove(&row.id).unwrap_or_default()),
@@ -249,7 +244,6 @@ impl Directory {
             data_api: self.config.ceilings.data_api(settings::data_api(&settings)),
             limits: self.config.ceilings.limits(settings::limits(&settings)),
             storage: self.config.ceilings.storage(settings::storage(&settings)),
-            url_signing_key: Secret::new(url_signing_key.unwrap_or_default()),
             s3,
             custom_domains: loaded.domains.remove(&row.id).unwrap_or_default(),
             project_ref,

@@ -1,10 +1,8 @@
 //! One data API: a project's, or the only one of a drop-in server.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use base::settings::StatementTimeouts;
 use base::{Caller, Project, RoleName, WriteGate};
 use bytes::Bytes;
@@ -17,10 +15,12 @@ use crate::api_request::ApiRequest;
 use crate::cache_slot::{CacheSlot, Renewal, Source};
 use crate::config::{Config, RoleSettings};
 use crate::error::Error;
+use crate::large_reads::{LargeReads, is_too_large};
 use crate::main_tx::{DbResult, MainTx, search_path};
 use crate::plan::{self, ActionPlan, Footprint};
 use crate::prepared::{PreparedRead, PreparedReads, Shape};
 use crate::query::{self, MainQuery};
+use crate::query_log::QueryLog;
 use crate::response::{self, Body, Response, ServerTiming, Stage};
 use crate::schema_cache::{SchemaCache, SettingReaders, timezones_from, timezones_query};
 use crate::session::{SessionParams, Sessions};
@@ -46,27 +46,6 @@ pub struct Shared {
     pub public_url: Option<String>,
     /// Closed while nothing may be written.
     pub write_gate: WriteGate,
-}
-
-/// The SQL of one request, for the log; goes along in the request's extensions where it is wanted.
-#[derive(Clone, Default)]
-pub(crate) struct QueryLog(Arc<Mutex<Vec<Arc<str>>>>);
-
-impl QueryLog {
-    fn note(&self, query: &MainQuery) {
-        let open_api = query.open_api.iter();
-        let open_api = open_api.flat_map(|q| [&q.accessible_tables, &q.accessible_functions, &q.schema_description]);
-        let all = query.pre_request.iter().chain(&query.main).chain(open_api).chain(&query.explain_count);
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Planned anew, a request runs other statements.
-        noted.clear();
-        noted.extend(all.map(|query| query.sql.clone()));
-    }
-
-    /// What was run.
-    pub(crate) fn take(&self) -> Vec<Arc<str>> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 /// How a plan has to fit the database.
@@ -552,36 +531,6 @@ impl Instance {
 
 fn search_paths(config: &Config) -> Vec<Arc<str>> {
     config.db_schemas.iter().map(|schema| search_path(schema, &config.db_extra_search_path).into()).collect()
-}
-
-/// Whether PostgreSQL could not hold a result in memory as one value: out of memory, or more than 1 GB.
-fn is_too_large(error: &Error) -> bool {
-    let Error::Db(cause) = error else { return false };
-    match cause.code.as_str() {
-        "53200" | "54000" => true,
-        "XX000" => cause.message.starts_with("invalid memory alloc request size"),
-        _ => false,
-    }
-}
-
-/// Statements whose results were too large for one value.
-#[derive(Default)]
-struct LargeReads(ArcSwapOption<HashSet<Arc<str>>>);
-
-/// Statements that are remembered; beyond it all are forgotten.
-const MOST_LARGE_READS: usize = 64;
-
-impl LargeReads {
-    fn contains(&self, query: &MainQuery) -> bool {
-        let known = self.0.load();
-        known.as_ref().zip(query.main.as_ref()).is_some_and(|(known, main)| known.contains(&main.sql))
-    }
-
-    fn insert(&self, statement: Arc<str>) {
-        let mut known = self.0.load().as_deref().filter(|known| known.len() < MOST_LARGE_READS).cloned();
-        known.get_or_insert_default().insert(statement);
-        self.0.store(known.map(Arc::new));
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ use crate::upload::{Permit, Target, receive};
 
 /// Seconds that a link for an upload counts, as Supabase documents.
 const UPLOAD_SECONDS: i64 = 2 * 3600;
+/// What the key that links are signed with is derived for; it ends with the project's JWT secret.
+pub(crate) const PURPOSE: &str = "storage: links";
 /// Longest a link counts, in seconds: a century.
 const LONGEST: i64 = 100 * 366 * 86_400;
 /// Names in one request.
@@ -62,23 +64,17 @@ impl SignParams {
 }
 
 fn token(cx: &Cx, mut claims: Value, seconds: i64) -> Result<String, Error> {
-    let key = cx.project.url_signing_key.expose();
-    if key.is_empty() {
-        return Err(Error::Internal("a project without a key for links"));
-    }
+    let key = cx.project.signing.derive(PURPOSE);
     let now = cx.shared.config.clock.unix_seconds();
     claims["iat"] = now.into();
     claims["exp"] = now.saturating_add(seconds).into();
-    Ok(sign_hs256(key, &claims))
+    Ok(sign_hs256(&key, &claims))
 }
 
 /// The claims of a token for `at` and `scope`.
 fn check(cx: &Cx, token: &str, at: &ObjectPath, scope: &str) -> Result<Map<String, Value>, Error> {
-    let key = cx.project.url_signing_key.expose();
-    if key.is_empty() {
-        return Err(Error::Internal("a project without a key for links"));
-    }
-    let claims = JwtKeys::new(vec![JwtKey::secret(key)])
+    let key = cx.project.signing.derive(PURPOSE);
+    let claims = JwtKeys::new(vec![JwtKey::secret(&key)])
         .verify_signature(token)
         .map_err(|_| Error::InvalidJwt("signature verification failed"))?;
     if claims.text("scope") != Some(scope) {

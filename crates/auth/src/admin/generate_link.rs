@@ -119,7 +119,7 @@ async fn signup_password(cx: &Cx, user: Option<&User>, params: &LinkParams) -> R
     let password = params.password.as_deref().filter(|password| !password.is_empty());
     let password = password.ok_or_else(|| Error::invalid("Signup requires a valid password"))?;
     password_strength::check(cx.settings(), password)?;
-    cx.shared.passwords.hash(Secret::new(password.to_owned())).await.map(Some)
+    cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password.to_owned())).await.map(Some)
 }
 
 async fn signup(

@@ -34,6 +34,7 @@ pub(crate) struct Discovery {
     pub(crate) userinfo_endpoint: Option<String>,
     pub(crate) jwks_uri: String,
     pub(crate) token_endpoint_auth_methods_supported: Vec<String>,
+    pub(crate) code_challenge_methods_supported: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -99,9 +100,10 @@ pub(crate) async fn discover(cx: &Cx, provider: &Provider) -> Result<Arc<Discove
     let value = fetch(cx, provider, &key.1).await?;
     let found: Discovery = serde_json::from_value(value)
         .map_err(|error| failed(provider, "describes itself in an unknown way").because(error))?;
-    // Who answers for another issuer is not believed. Azure's shared tenants have a placeholder there.
-    let same =
-        found.issuer.trim_end_matches('/') == issuer || found.issuer.contains("{tenantid}") && provider.name == "azure";
+    // Who answers for another issuer is not believed. Azure names tenants by their ids, or by a placeholder.
+    let host = |text: &str| Url::parse(text).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let same = found.issuer.trim_end_matches('/') == issuer
+        || provider.name == "azure" && host(&found.issuer).is_some() && host(&found.issuer) == host(&issuer);
     if !same {
         return Err(failed(provider, "describes another issuer"));
     }

@@ -74,12 +74,11 @@ impl Provider {
             Protocol::GitLab => (format!("{}/oauth/token", self.base), false),
             Protocol::Discord => (format!("{}/api/oauth2/token", self.base), false),
         };
-        let mut pairs = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", &flow.redirect_uri),
-            ("code_verifier", &flow.verifier),
-        ];
+        let mut pairs =
+            vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", &flow.redirect_uri)];
+        if self.takes_proof_key(cx).await? {
+            pairs.push(("code_verifier", &flow.verifier));
+        }
         if !basic {
             pairs.extend([("client_id", self.client_id()), ("client_secret", self.secret()?)]);
         }
@@ -118,7 +117,8 @@ impl Provider {
         let id_token = tokens.id_token.as_deref().ok_or_else(|| failed("The provider gave no ID token"))?;
         let expected = Expected {
             audiences: vec![self.client_id()],
-            nonce: Nonce::Is(&flow.nonce),
+            // LinkedIn's tokens have none, whatever was asked for.
+            nonce: if self.name == "linkedin_oidc" { Nonce::Any } else { Nonce::Is(&flow.nonce) },
             access_token: Some(&tokens.access_token),
         };
         let mut claims = self.verify_id_token(cx, id_token, &expected).await?;

@@ -142,6 +142,7 @@ impl Provider {
     pub(crate) async fn authorization_url(&self, cx: &Cx, flow: &Flow, more_scopes: &str) -> Result<Url, Error> {
         // A flow that could not be ended need not begin.
         self.secret()?;
+        let proves = self.takes_proof_key(cx).await?;
         let endpoint = match self.protocol {
             Protocol::OpenId => discovery::discover(cx, self).await?.authorization_endpoint.clone(),
             Protocol::GitHub => format!("{}/login/oauth/authorize", self.base),
@@ -162,9 +163,10 @@ impl Provider {
                 .append_pair("redirect_uri", &flow.redirect_uri)
                 .append_pair("response_type", "code")
                 .append_pair("scope", &scopes.join(" "))
-                .append_pair("state", &flow.state)
-                .append_pair("code_challenge", &flow.challenge())
-                .append_pair("code_challenge_method", "S256");
+                .append_pair("state", &flow.state);
+            if proves {
+                query.append_pair("code_challenge", &flow.challenge()).append_pair("code_challenge_method", "S256");
+            }
             if self.protocol == Protocol::OpenId {
                 query.append_pair("nonce", &flow.nonce);
             }
@@ -173,6 +175,17 @@ impl Provider {
             }
         }
         Ok(url)
+    }
+
+    /// Whether the provider knows proof keys (RFC 7636); to one that does not they may be an error.
+    async fn takes_proof_key(&self, cx: &Cx) -> Result<bool, Error> {
+        if self.protocol != Protocol::OpenId {
+            return Ok(true);
+        }
+        let discovery = discovery::discover(cx, self).await?;
+        // Azure takes them and does not say so.
+        let says = discovery.code_challenge_methods_supported.iter().any(|method| method == "S256");
+        Ok(says || self.name == "azure")
     }
 
     /// An address of the provider's that the project may call.

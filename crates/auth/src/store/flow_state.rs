@@ -12,8 +12,6 @@ use crate::timestamp::Timestamp;
 pub(crate) struct FlowState {
     pub(crate) id: Uuid,
     pub(crate) user_id: Option<Uuid>,
-    /// SHA-256 of the code.
-    pub(crate) auth_code: Option<String>,
     pub(crate) code_challenge_method: Option<String>,
     pub(crate) code_challenge: Option<String>,
     pub(crate) provider_type: String,
@@ -23,7 +21,6 @@ pub(crate) struct FlowState {
     pub(crate) authentication_method: String,
     pub(crate) auth_code_issued_at: Option<Timestamp>,
     pub(crate) referrer: Option<String>,
-    pub(crate) oauth_client_state_id: Option<Uuid>,
     pub(crate) linking_target_id: Option<Uuid>,
     #[serde(default)]
     pub(crate) email_optional: bool,

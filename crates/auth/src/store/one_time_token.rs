@@ -57,7 +57,6 @@ pub(crate) async fn one_time_token_owner_by_address_in_tx(
 /// A token that was used.
 pub(crate) struct Taken {
     pub(crate) purpose: Purpose,
-    pub(crate) hash: String,
     /// The address or number that it was sent to.
     pub(crate) relates_to: String,
     /// Seconds since it was made.
@@ -74,7 +73,7 @@ pub(crate) async fn one_time_token_take_in_tx(
 ) -> Result<Option<Taken>, Error> {
     const SQL: &str = "delete from auth.one_time_tokens
         where user_id = $1::uuid and token_hash in ($2, $3) and token_type::text = any ($4::text[])
-        returning token_type::text, token_hash, relates_to,
+        returning token_type::text, relates_to,
             floor(extract(epoch from ($5::timestamptz at time zone 'utc') - created_at))::bigint";
     let names: Vec<&str> = purposes.iter().map(|purpose| purpose.name()).collect();
     let params = [user_id.into(), hashes[0].into(), hashes[1].into(), names.as_slice().into(), now.into()];
@@ -82,9 +81,8 @@ pub(crate) async fn one_time_token_take_in_tx(
     Ok(rows.first().and_then(|row| {
         Some(Taken {
             purpose: Purpose::from_name(row.text(0)?)?,
-            hash: row.text(1)?.to_owned(),
-            relates_to: row.text(2)?.to_owned(),
-            age: row.int(3)?,
+            relates_to: row.text(1)?.to_owned(),
+            age: row.int(2)?,
         })
     }))
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::session::Device;
-use super::{Tx, first_json, json_column, query};
+use super::{Tx, json_column, query};
 use crate::error::Error;
 use crate::store::session::Session;
 use crate::timestamp::Timestamp;
@@ -18,10 +18,8 @@ pub(crate) struct RefreshToken {
     pub(crate) id: i64,
     /// As it is stored.
     pub(crate) token: String,
-    pub(crate) parent: Option<String>,
     pub(crate) revoked: Option<bool>,
     pub(crate) updated_at: Option<Timestamp>,
-    pub(crate) created_at: Option<Timestamp>,
 }
 
 /// Everything that decides about a refresh.
@@ -125,11 +123,4 @@ pub(crate) async fn refresh_token_replace_in_tx(
         values ('00000000-0000-0000-0000-000000000000', $2, $3, $1::uuid, false, $4::timestamptz, $4::timestamptz)";
     let params = [session.id.into(), new_hash.into(), session.user_id.to_string().into(), now.into()];
     tx.query(SQL, params).await.map(drop)
-}
-
-/// The newest token of a session.
-pub(crate) async fn refresh_token_active_in_tx(tx: &mut Tx, session_id: Uuid) -> Result<Option<RefreshToken>, Error> {
-    const SQL: &str = "select to_jsonb(t)::text from auth.refresh_tokens t
-        where session_id = $1::uuid and not revoked order by id desc limit 1";
-    first_json(&tx.query(SQL, [session_id.into()]).await?)
 }

@@ -19,7 +19,6 @@ pub(crate) struct Session {
     pub(crate) refreshed_at: Option<Timestamp>,
     pub(crate) not_after: Option<Timestamp>,
     pub(crate) aal: Option<String>,
-    pub(crate) factor_id: Option<Uuid>,
     /// Newest first.
     #[serde(default)]
     pub(crate) amr: Vec<Amr>,
@@ -116,7 +115,6 @@ pub(crate) async fn session_insert_in_tx(
         refreshed_at: None,
         not_after: None,
         aal: Some("aal1".to_owned()),
-        factor_id: None,
         amr: vec![Amr { method: method.to_owned(), at: now }],
     })
 }

@@ -7,7 +7,7 @@ use super::{Param, Tx, db_error, first_json, query, read, violated};
 use crate::error::{Error, ErrorCode};
 use crate::timestamp::Timestamp;
 use crate::user::{AUDIENCE, User};
-use pg::{Pool, Query};
+use pg::Pool;
 
 /// A whole user as JSON. Secrets of factors stay where they are.
 macro_rules! user_columns {
@@ -47,15 +47,6 @@ pub(crate) async fn user_by_phone(pool: &Pool, phone: &str) -> Result<Option<Use
 pub(crate) async fn user_by_id(pool: &Pool, id: Uuid) -> Result<Option<User>, Error> {
     let rows = read(pool, vec![query(BY_ID, [id.into()])]).await?;
     first_json(rows.first().map_or(&[], Vec::as_slice))
-}
-
-/// The statement of [`user_get_in_tx`], for those who send it with others.
-pub(crate) fn user_by_id_query(id: Uuid) -> Query {
-    query(BY_ID, [id.into()])
-}
-
-pub(crate) fn user_of_rows(rows: &[pg::Row]) -> Result<Option<User>, Error> {
-    first_json(rows)
 }
 
 pub(crate) async fn user_get_in_tx(tx: &mut Tx, id: Uuid) -> Result<Option<User>, Error> {

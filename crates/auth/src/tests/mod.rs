@@ -9,6 +9,7 @@ mod email_change;
 mod flows;
 mod hooks;
 mod https_hooks;
+mod mails;
 mod mfa;
 mod one_time_tokens;
 mod phone;

@@ -205,7 +205,6 @@ impl Server {
             auth: Arc::new(settings),
             limits: LimitSettings::default(),
             storage: StorageSettings::default(),
-            url_signing_key: Secret::new(Vec::new()),
             s3: base::project::S3Keys::default(),
             custom_domains: Vec::new(),
         };

@@ -58,7 +58,7 @@ pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
     let hash = user.as_ref().and_then(|user| user.encrypted_password.clone());
     let too_long = password.len() > LONGEST;
     let tried = if too_long { String::new() } else { password.clone() };
-    let verdict = cx.shared.passwords.verify(Secret::new(tried), hash).await?;
+    let verdict = cx.shared.passwords.verify(&cx.project.project_ref, Secret::new(tried), hash).await?;
     let verdict = if too_long { Verdict::Wrong } else { verdict };
     let Some(user) = user else { return Err(refused()) };
     ask_hook(cx, &user, verdict != Verdict::Wrong).await?;
@@ -75,7 +75,9 @@ pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
         return Err(Error::new(ErrorCode::PhoneNotConfirmed, "Phone not confirmed"));
     }
     let rehashed = match verdict {
-        Verdict::RightButOld => Some(cx.shared.passwords.hash(Secret::new(password.clone())).await?),
+        Verdict::RightButOld => {
+            Some(cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password.clone())).await?)
+        }
         _ => None,
     };
     let mut tx = Tx::begin(&cx.pool).await?;

@@ -135,13 +135,14 @@ fn check<'a>(cx: &Cx, params: &'a UpdateParams, user: &User, session: Option<&Se
 async fn new_password(cx: &Cx, user: &User, password: &str) -> Result<String, Error> {
     let secret = || Secret::new(password.to_owned());
     if user.has_password() {
-        let verdict = cx.shared.passwords.verify(secret(), user.encrypted_password.clone()).await?;
+        let verdict =
+            cx.shared.passwords.verify(&cx.project.project_ref, secret(), user.encrypted_password.clone()).await?;
         if verdict != Verdict::Wrong {
             let what = "New password should be different from the old password.";
             return Err(Error::new(ErrorCode::SamePassword, what));
         }
     }
-    cx.shared.passwords.hash(secret()).await
+    cx.shared.passwords.hash(&cx.project.project_ref, secret()).await
 }
 
 async fn require_recent(

@@ -106,7 +106,7 @@ impl Client {
 }
 
 /// The error for a refused request, in the server's words.
-fn refusal(status: u16, json: &Value, text: &str) -> Exit {
+pub fn refusal(status: u16, json: &Value, text: &str) -> Exit {
     let error = &json["error"];
     let mut message = match error["message"].as_str() {
         Some(message) => message.to_owned(),

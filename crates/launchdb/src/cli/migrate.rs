@@ -163,7 +163,7 @@ fn up(source: &Source, target: &MigrateTarget, dry_run: bool) -> Result<(), Exit
         match (status, &answer["error"]) {
             (200..300, _) => {}
             (_, error) if error["code"] == "migration_failed" => return Err(failure(&files, error)),
-            _ => return remote.client.call("POST", &remote.path, Some(&body)).map(drop),
+            _ => return Err(super::client::refusal(status, &answer, &text)),
         }
         if let Value::Array(rows) = &answer["applied"] {
             applied.extend(rows.iter().cloned());

@@ -80,7 +80,7 @@ pub fn project_path(client: &Client, id_or_name: &str) -> Result<String, Exit> {
 }
 
 /// Every project of the owner, page by page.
-fn all_projects(client: &Client, include_deleted: bool) -> Result<Vec<Value>, Exit> {
+pub fn all_projects(client: &Client, include_deleted: bool) -> Result<Vec<Value>, Exit> {
     let mut all = Vec::new();
     let mut offset = Some(0);
     while let Some(at) = offset {

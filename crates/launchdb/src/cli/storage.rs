@@ -23,6 +23,7 @@ const TELL: Duration = Duration::from_secs(1);
 pub fn run(source: &Source, command: StorageCommand) -> Result<(), Exit> {
     match command {
         StorageCommand::Migrate(args) => migrate(source, args),
+        StorageCommand::Verify(args) => super::storage_verify::run(source, &args),
     }
 }
 

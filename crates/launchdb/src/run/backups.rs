@@ -28,6 +28,7 @@ pub fn backup_config(config: &Config, storage: &Storage) -> Result<BackupConfig,
         folder: BackupFolder::new(config.backup.folder(storage.data_path())),
         key: storage.secrets.get("BACKUP_ENCRYPTION_KEY").cloned(),
         retention_days: config.backup.retention_days,
+        least_free_bytes: config.platform.disk_reserve,
         search: Search { bin_dir: own.or(config.database.bin_dir.clone()), path: source::executable_path() },
         run_as,
     })

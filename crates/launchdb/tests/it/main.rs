@@ -8,6 +8,7 @@ mod crash;
 mod crowd;
 mod data_api_settings;
 mod dropin;
+mod files_crash;
 mod pooler;
 mod prepared_statements;
 mod refusals;

@@ -30,7 +30,20 @@ const PREPARE: &str = "
     insert into moving values (1, 5);
     create function replaced() returns text language sql stable as $$ select 'one' $$;
     create function deallocate() returns int language plpgsql as $$ begin execute 'deallocate all'; return 1; end $$;
-    create function discard() returns int language plpgsql as $$ begin execute 'discard plans'; return 1; end $$;
+    -- DISCARD ALL runs in no transaction, and what we send is always in one. These are its parts (PostgreSQL docs,
+    -- DISCARD), each of which does.
+    create function discard() returns int language plpgsql as $$ begin
+      execute 'close all';
+      execute 'set session authorization default';
+      execute 'reset all';
+      execute 'deallocate all';
+      execute 'unlisten *';
+      perform pg_advisory_unlock_all();
+      execute 'discard plans';
+      execute 'discard temp';
+      execute 'discard sequences';
+      return 1;
+    end $$;
     grant usage on schema other to anon, service_role;
     grant select on all tables in schema public, other to anon, service_role;
     grant insert on log to anon, service_role;

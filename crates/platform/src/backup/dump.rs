@@ -21,6 +21,8 @@ use super::openpgp::Encryptor;
 /// How long pg_dump waits for a table that somebody is changing, in milliseconds.
 const LOCK_WAIT_MS: u32 = 60_000;
 const CHUNK: usize = 256 * 1024;
+/// The disk is looked at each time so many bytes of a dump were written.
+const DISK_LOOK: u64 = 16 * 1024 * 1024;
 /// Bytes kept of what pg_dump says.
 const MOST_MESSAGE: u64 = 16 * 1024;
 
@@ -33,6 +35,7 @@ pub(super) struct Dump {
     pub(super) header: Header,
     pub(super) key: Secret<String>,
     pub(super) folder: BackupFolder,
+    pub(super) least_free_bytes: u64,
 }
 
 /// Ends pg_dump when the work is given up.
@@ -66,7 +69,13 @@ impl Dump {
             Ok(())
         };
         let mut chunk = vec![0; CHUNK];
+        let mut looked_at = 0;
+        let mut bytes = 0;
         loop {
+            if bytes >= looked_at {
+                looked_at += DISK_LOOK;
+                self.check_disk()?;
+            }
             if cancel.is_cancelled() {
                 return Err(BackupError::Cancelled);
             }
@@ -76,6 +85,7 @@ impl Dump {
             }
             scanner.feed(&chunk[..read], &mut count).map_err(|error| failed(error.to_string()))?;
             out.write_all(&chunk[..read]).map_err(writing)?;
+            bytes += read as u64;
             progress.fetch_add(read as u64, Ordering::Relaxed);
         }
         let status = child.0.wait().map_err(|error| failed(error.to_string()))?;
@@ -87,6 +97,15 @@ impl Dump {
         write_end(&mut out, &tally.finish()).map_err(writing)?;
         let file = out.finish().and_then(|buffer| buffer.into_inner().map_err(io::IntoInnerError::into_error));
         file.and_then(super::folder::Unfinished::keep).map_err(writing)
+    }
+
+    fn check_disk(&self) -> Result<(), BackupError> {
+        let folder = self.folder.path();
+        let stat = rustix::fs::statvfs(folder).map_err(|error| BackupError::writing(folder, error.into()))?;
+        match stat.f_bavail.saturating_mul(stat.f_frsize) < self.least_free_bytes {
+            true => Err(BackupError::DiskFull { folder: folder.to_owned() }),
+            false => Ok(()),
+        }
     }
 
     fn start(&self) -> io::Result<Child> {

@@ -14,7 +14,7 @@ pub enum BackupError {
     NoKey,
     #[error("{0}")]
     NoPgDump(procs::client_program::NotFound),
-    #[error("the disk of {} is full: nothing of this backup was kept", folder.display())]
+    #[error("the disk of {} is full, or nearly: nothing of this backup was kept", folder.display())]
     DiskFull { folder: PathBuf },
     #[error("cannot write to {}", folder.display())]
     Folder {

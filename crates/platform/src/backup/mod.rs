@@ -68,6 +68,8 @@ pub struct BackupConfig {
     pub key: Option<Secret<String>>,
     /// Backups older than this are removed, but for the newest of each database.
     pub retention_days: u32,
+    /// A backup is given up when less than this is free on the folder's disk: it may be the database's, too.
+    pub least_free_bytes: u64,
     /// Where `pg_dump` is looked for.
     pub search: Search,
     pub run_as: RunAs,
@@ -192,7 +194,7 @@ impl Backups {
         drop(session);
         let major = u32::try_from(version / 10_000).unwrap_or_default();
         let (search, folder) = (self.0.config.search.clone(), self.0.config.folder.clone());
-        let run_as = self.0.config.run_as.clone();
+        let (run_as, least_free_bytes) = (self.0.config.run_as.clone(), self.0.config.least_free_bytes);
         let target = base::project::DatabaseTarget {
             database: header.database.clone(),
             ..self.0.provisioner.config().admin.clone()
@@ -200,7 +202,7 @@ impl Backups {
         let (progress, cancel) = (Arc::clone(progress), self.0.shutdown.clone());
         let work = tokio::task::spawn_blocking(move || {
             let pg_dump = client_program::find(&search, "pg_dump", major).map_err(BackupError::NoPgDump)?;
-            Dump { pg_dump, run_as, target, header, key, folder }.run(&progress, &cancel)
+            Dump { pg_dump, run_as, target, header, key, folder, least_free_bytes }.run(&progress, &cancel)
         });
         joined(work.await)
     }

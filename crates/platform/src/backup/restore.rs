@@ -155,7 +155,9 @@ impl Backups {
         let scratch = making.await?;
         let loading = async {
             let client = provisioner.scratch_session(&scratch).await?;
-            self.load_file(file, &client, &roles, &part.extensions, progress).await
+            let end = self.load_file(file, &client, &roles, &part.extensions, progress).await?;
+            provisioner.scratch_complete(&scratch).await?;
+            Ok(end)
         };
         let loaded = self.0.shutdown.run_until_cancelled(loading).await;
         match loaded.unwrap_or(Err(BackupError::Cancelled)) {

@@ -11,7 +11,8 @@ pub(super) fn is_left_out(statement: &str) -> bool {
         ["CREATE EVENT TRIGGER ", "ALTER EVENT TRIGGER ", "COMMENT ON EVENT TRIGGER ", "COMMENT ON EXTENSION "];
     let grants_on_catalog =
         is_grant(statement) && statement.split(" ON ").nth(1).is_some_and(|object| object.contains("\"pg_catalog\"."));
-    KINDS.iter().any(|kind| statement.starts_with(kind)) || grants_on_catalog
+    let runs_ours = statement.starts_with("CREATE TRIGGER ") && statement.contains(" EXECUTE FUNCTION \"_launchdb\".");
+    KINDS.iter().any(|kind| statement.starts_with(kind)) || grants_on_catalog || runs_ours
 }
 
 /// Whether a statement grants, or takes back, on a schema that is the superuser's: what the superuser granted there, the
@@ -65,6 +66,7 @@ mod tests {
         for statement in [
             "CREATE EVENT TRIGGER \"launchdb_x\" ON ddl_command_end",
             "COMMENT ON EXTENSION \"citext\" IS 'x'",
+            "CREATE TRIGGER \"x\" AFTER DELETE ON \"storage\".\"objects\" FOR EACH ROW EXECUTE FUNCTION \"_launchdb\".\"y\"()",
             "REVOKE ALL ON TABLE \"pg_catalog\".\"pg_db_role_setting\" FROM PUBLIC",
         ] {
             assert!(is_left_out(statement), "{statement}");
@@ -73,6 +75,7 @@ mod tests {
             "COMMENT ON TABLE \"public\".\"t\" IS ' ON \"pg_catalog\".'",
             "GRANT ALL ON TABLE \"public\".\"t\" TO \"anon\"",
             "CREATE EXTENSION IF NOT EXISTS \"citext\" WITH SCHEMA \"extensions\"",
+            "CREATE TRIGGER \"x\" AFTER INSERT ON \"public\".\"t\" FOR EACH ROW EXECUTE FUNCTION \"public\".\"y\"()",
         ] {
             assert!(!is_left_out(statement), "{statement}");
         }

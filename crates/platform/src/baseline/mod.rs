@@ -60,7 +60,7 @@ pub const FILES: &[BaselineFile] = files![
     6 "0006_catalog_privacy",
     7 "0007_schema_change_scope",
     8 "0008_auth_mail",
-    10 "0010_storage_removals",
+    9 "0009_storage_removals",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.

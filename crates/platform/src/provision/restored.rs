@@ -14,7 +14,7 @@ use super::build::STATE_PROJECT;
 use super::cluster::{self, Cluster};
 use super::extensions::OFFERED;
 use super::store::project::{self, step};
-use super::store::restored as store_restored;
+use super::store::restored::{self as store_restored, InternalTrigger};
 use super::store::role::Login;
 use super::store::{self, violated};
 use super::{Admin, ProvisionError, Provisioner};
@@ -60,6 +60,8 @@ pub(crate) struct Scratch {
     /// None for a project that is not there.
     status: Option<ProjectStatus>,
     owner_password: Secret<String>,
+    /// What the baseline has put on the owner's tables, which the dump brings without it.
+    triggers: Vec<InternalTrigger>,
 }
 
 /// What a project gets from its backup besides its database.
@@ -105,11 +107,20 @@ impl Provisioner {
         let comment = cluster.marker(id.as_str(), STATE_SCRATCH).text();
         let limit = self.0.limits.database;
         store_restored::scratch_create(&admin.client, &database, &comment, limit).await?;
-        let owner_password = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await?;
+        let roles = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await;
+        let owner_password = match roles {
+            Ok(password) => password,
+            Err(error) => {
+                self.scratches_drop(&admin.client, cluster, id).await?;
+                return Err(error);
+            }
+        };
         let extensions = extensions.iter().filter(|name| OFFERED.contains(&name.as_str())).cloned().collect();
         let id = id.clone();
-        let scratch = Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password };
-        let made = self.scratch_fill(&scratch, cluster).await;
+        let triggers = Vec::new();
+        let mut scratch =
+            Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password, triggers };
+        let made = self.scratch_fill(&mut scratch, cluster).await;
         match made {
             Ok(()) => Ok(scratch),
             Err(error) => {
@@ -156,7 +167,7 @@ impl Provisioner {
         Ok(owner)
     }
 
-    async fn scratch_fill(&self, scratch: &Scratch, cluster: &Cluster) -> Result<(), ProvisionError> {
+    async fn scratch_fill(&self, scratch: &mut Scratch, cluster: &Cluster) -> Result<(), ProvisionError> {
         let options = baseline::session_options(&cluster.owner_role);
         let mut client = self.connect(&self.admin_target(&scratch.database), &options).await?;
         let files = self.0.files.iter().take_while(|file| file.version <= scratch.baseline_version).count();
@@ -173,6 +184,7 @@ impl Provisioner {
             })?;
             tx.commit().await?;
         }
+        scratch.triggers = store_restored::internal_triggers(&client).await?;
         drop(client);
         let admin = &scratch.admin.client;
         store_restored::scratch_open_in_tx(admin, &scratch.database, &scratch.id, &cluster.owner_role).await?;
@@ -187,6 +199,25 @@ impl Provisioner {
             ..self.admin_target(&scratch.database)
         };
         Ok(self.connect(&target, "-c client_min_messages=warning").await?)
+    }
+
+    /// Puts what is the superuser's on the owner's tables, after these were loaded.
+    ///
+    /// # Errors
+    /// [`ProvisionError::Refused`] when one of the tables is another than the baseline's.
+    pub(crate) async fn scratch_complete(&self, scratch: &Scratch) -> Result<(), ProvisionError> {
+        let cluster = self.cluster().await?;
+        let options = format!("{} -c lock_timeout=10s", baseline::session_options(&cluster.owner_role));
+        let mut client = self.connect(&self.admin_target(&scratch.database), &options).await?;
+        for trigger in &scratch.triggers {
+            let tx = client.transaction().await?;
+            if !store_restored::internal_trigger_put_in_tx(&tx, trigger).await? {
+                let what = format!("the backup's table {} has columns of other types than LaunchDB's", trigger.table);
+                return Err(ProvisionError::Refused(what));
+            }
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     /// Puts the database in place of the project's, with what belongs to it, in one transaction. `more` adds to it.

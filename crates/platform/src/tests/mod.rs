@@ -39,7 +39,7 @@ const PASSWORD: &str = "a password of the first owner";
 /// A control plane of its own in the shared cluster.
 pub(crate) struct Server {
     cluster: Arc<TestCluster>,
-    platform: Platform,
+    pub(crate) platform: Platform,
     projects: Arc<ProjectTable>,
     clock: Clock,
     router: Router,

@@ -14,7 +14,7 @@ use super::bind::Peer;
 use super::cors::{Cors, is_preflight};
 use crate::engine::{collect, into_http, render};
 use crate::error::Error;
-use crate::instance::QueryLog;
+use crate::query_log::QueryLog;
 use crate::response::{ServerTiming, Stage};
 
 pub(super) async fn handle(

@@ -221,6 +221,101 @@ async fn preferences_are_refused_where_the_request_makes_sense_otherwise() {
 }
 
 #[tokio::test]
+async fn a_read_by_key_shows_what_an_aggregate_would() {
+    let database = database().await;
+    database
+        .execute(
+            "create type point3 as (x int, y numeric, z text);
+             create table odd (
+               a int, b text, j json, jb jsonb, n numeric, t timestamptz, arr int[][], p point3, nothing text,
+               primary key (a, b));
+             insert into odd values (1, 'k[]', '{\"x\" : [1,\n2]}', '{\"x\": 1}', 1.50, '2024-02-29 12:00+00', '{{1,2},{3,4}}',
+               (1, 2.0, 'z\"'), null);
+             grant select on odd to wire_caller",
+        )
+        .await;
+    let instance = instance(&database, config()).await;
+    let ask = async |request| ask(&instance, "wire_caller", request).await;
+    let whole = |answer: String| answer.split_once("] [{").map(|(_, body)| body.to_owned()).unwrap();
+    let by_key = whole(ask("GET /odd?a=eq.1&b=eq.k[]").await);
+    assert_eq!(by_key, whole(ask("GET /odd?a=in.(1)&b=eq.k[]").await));
+    assert!(by_key.contains("\"nothing\":null"), "{by_key}");
+    for (request, expected) in [
+        ("GET /odd?a=eq.2&b=eq.k", "200 [content-range */*] [content-location /odd?a=eq.2&b=eq.k] []"),
+        (
+            "GET /authors?id=eq.1&select=name\naccept: application/vnd.pgrst.object+json",
+            r#"200 [content-range 0-0/*] [content-location /authors?id=eq.1&select=name] {"name":"Ada"}"#,
+        ),
+        (
+            "GET /authors?id=eq.7\naccept: application/vnd.pgrst.object+json",
+            r#"406 {"code":"PGRST116","details":"The result contains 0 rows","hint":null,"message":"Cannot coerce the result to a single JSON object"}"#,
+        ),
+        (
+            "GET /authors?id=eq.1&select=id,books(id)\nprefer: count=exact",
+            r#"200 [content-range 0-0/1] [content-location /authors?id=eq.1&select=id%2Cbooks%28id%29] [preference-applied count=exact] [{"id":1,"books":[{"id": 1}, {"id": 2}]}]"#,
+        ),
+        (
+            "GET /authors?id=eq.1&select=id,books(id)",
+            r#"200 [content-range 0-0/*] [content-location /authors?id=eq.1&select=id%2Cbooks%28id%29] [{"id":1,"books":[{"id": 1}, {"id": 2}]}]"#,
+        ),
+        ("GET /authors?id=eq.1&offset=1", "200 [content-range */*] [content-location /authors?id=eq.1&offset=1] []"),
+        ("HEAD /authors?id=eq.1", "200 [content-range 0-0/*] [content-location /authors?id=eq.1]"),
+    ] {
+        assert_eq!(ask(request).await.trim_end(), expected, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn rows_of_heirs_do_not_share_the_key() {
+    let database = database().await;
+    let instance = instance(&database, config()).await;
+    database.execute("create table heirs () inherits (authors); insert into heirs values (1, 'Eve')").await;
+    let request = "GET /authors?id=eq.1&order=name";
+    let expected = concat!(
+        "200 [content-range 0-1/*] [content-location /authors?id=eq.1&order=name] ",
+        "[{\"id\":1,\"name\":\"Ada\"}, \n {\"id\":1,\"name\":\"Eve\"}]"
+    );
+    assert_eq!(ask(&instance, "wire_caller", request).await, expected, "with the schema as it was read");
+    instance.reload_schema_cache().await.unwrap();
+    assert_eq!(ask(&instance, "wire_caller", request).await, expected);
+}
+
+#[tokio::test]
+async fn a_read_that_was_planned_while_it_was_short_may_become_long() {
+    let database = database().await;
+    database
+        .execute(
+            "create table pages (id int primary key, text text);
+             insert into pages select i, repeat('x', 1024 * 1024) from generate_series(1, 10) i;
+             grant select on pages to wire_caller",
+        )
+        .await;
+    let instance = instance(&database, config()).await;
+    for _ in 0..3 {
+        let answer = ask(&instance, "wire_caller", "GET /pages?id=lt.1").await;
+        assert_eq!(answer, "200 [content-range */*] [content-location /pages?id=lt.1] []");
+    }
+    let request = http::Request::get("/pages?id=lt.11").body(()).unwrap();
+    let (parts, ()) = request.into_parts();
+    let caller = Caller { role: RoleName::new("wire_caller"), claims: Arc::from("{}"), credential: Credential::None };
+    // The second time it is known to be long.
+    for _ in 0..2 {
+        let mut timing = ServerTiming::start(false);
+        let response = instance.respond(&caller, &parts, &Bytes::new(), &mut timing).await.unwrap();
+        assert_eq!(response.headers["content-range"], "0-9/*");
+        let Body::Long(mut value) = response.body else { panic!("a long body") };
+        let mut body = Vec::new();
+        while let Some(piece) = std::future::poll_fn(|cx| value.poll_piece(cx)).await {
+            body.extend_from_slice(&piece.unwrap());
+        }
+        assert_eq!(response.headers["content-length"], body.len().to_string().as_str());
+        let pages: Vec<serde_json::Value> = serde_json::from_slice(&body).unwrap();
+        assert_eq!(pages.len(), 10);
+        assert_eq!(pages[9]["text"].as_str().unwrap().len(), 1024 * 1024);
+    }
+}
+
+#[tokio::test]
 async fn put_names_the_key_and_nothing_else() {
     const REFUSED: &str = r#"405 {"code":"PGRST105","details":null,"hint":null,"message":"Filters must include all and only primary key columns with 'eq' operators"}"#;
     check(&[

@@ -56,6 +56,25 @@ fn check_write(request: &str, prefer: &str, body: &'static str, expected: Expect
 }
 
 #[test]
+fn a_read_by_key_needs_no_aggregate() {
+    check(
+        "GET /projects?select=name&id=eq.1",
+        expect![[r#"
+            SELECT json_build_array(_postgrest_t) AS body FROM (SELECT "public"."projects"."name" FROM "public"."projects" WHERE "public"."projects"."id" = $1) _postgrest_t
+            -- 1
+        "#]],
+    );
+    // Not the key as a whole, not it alone, or not one value of it.
+    for filter in ["name=eq.1", "or=(id.eq.1,id.eq.2)", "id=not.eq.1", "id=eq(any).{1,2}", "id=gte.1", "id-%3Ea=eq.1"] {
+        let request = format!("GET /projects?select=name&{filter}");
+        let sql = query(&request, &[], "").unwrap().main.unwrap().sql;
+        assert!(sql.contains("json_agg"), "{filter}: {sql}");
+    }
+    let counted = query("GET /projects?id=eq.1", &[("prefer", "count=exact")], "").unwrap().main.unwrap();
+    assert!(counted.sql.contains("json_agg"), "{}", counted.sql);
+}
+
+#[test]
 fn a_read_is_one_aggregate_over_one_query() {
     check(
         "GET /projects",

@@ -17,10 +17,10 @@ mod tus;
 use std::sync::Arc;
 
 use axum::body::Body;
-use base::digest::derive_key;
 use base::jwt::{JwtKey, JwtKeys};
 use base::project::DatabaseTarget;
 use base::settings::{DataApiSettings, LimitSettings, StorageSettings};
+use base::signing::SigningKeys;
 use base::{Caller, Clock, Credential, Project, ProjectRef, ProjectStatus, RoleName, Secret, WriteGate, random};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -117,7 +117,7 @@ const BASELINE: [&str; 4] = [
     include_str!("../../../platform/src/baseline/0001_foundation.sql"),
     include_str!("../../../platform/src/baseline/0002_auth.sql"),
     include_str!("../../../platform/src/baseline/0003_storage.sql"),
-    include_str!("../../../platform/src/baseline/0010_storage_removals.sql"),
+    include_str!("../../../platform/src/baseline/0009_storage_removals.sql"),
 ];
 const LEDGER: &str = include_str!("../../../platform/src/baseline/ledger.sql");
 const ROLES: &str = include_str!("../../../platform/src/baseline/cluster_roles.sql");
@@ -171,13 +171,12 @@ impl World {
             revision: 1,
             jwt_keys: JwtKeys::new(vec![JwtKey::secret(SECRET)]),
             api_keys: Vec::new(),
-            signing: base::signing::SigningKeys::default(),
+            signing: SigningKeys::new(SECRET, &[]).unwrap(),
             auth: Arc::default(),
             legacy_keys_enabled: true,
             data_api: DataApiSettings::default(),
             limits: LimitSettings::default(),
             storage: StorageSettings::default(),
-            url_signing_key: Secret::new(derive_key(SECRET, b"links").to_vec()),
             s3: base::project::S3Keys::default(),
             custom_domains: Vec::new(),
         };

@@ -1,9 +1,10 @@
 use axum::body::Body;
-use base::digest::derive_key;
 use base::jwt::sign_hs256;
+use base::signing::SigningKeys;
 use serde_json::{Value, json};
 
 use super::{SECRET, USER_A, USER_B, Who, World};
+use crate::sign::PURPOSE;
 
 async fn signed(world: &World, path: &str, body: Value) -> String {
     let answer = world.post(Who::User(USER_A), &format!("/object/sign/{path}"), body).await;
@@ -41,11 +42,11 @@ async fn a_link_reads_one_object_until_its_time() {
     check("private/a/b.txt", &format!("{}x", &token[..token.len() - 1]), "400 400 InvalidJWT").await;
     let claims = json!({"url": "private/a/b.txt", "scope": "download", "exp": 9_999_999_999_i64});
     check("private/a/b.txt", &sign_hs256(SECRET, &claims), "400 400 InvalidJWT").await;
-    check("private/a/b.txt", &sign_hs256(&derive_key(b"the old secret", b"links"), &claims), "400 400 InvalidJWT")
-        .await;
+    let key = |secret: &[u8]| SigningKeys::new(secret, &[]).unwrap().derive(PURPOSE);
+    check("private/a/b.txt", &sign_hs256(&key(b"the old secret"), &claims), "400 400 InvalidJWT").await;
     let unsigned = "eyJhbGciOiJub25lIn0.eyJ1cmwiOiJwcml2YXRlL2EvYi50eHQiLCJzY29wZSI6ImRvd25sb2FkIn0.";
     check("private/a/b.txt", unsigned, "400 400 InvalidJWT").await;
-    let own_key = derive_key(SECRET, b"links");
+    let own_key = key(SECRET);
     check("private/a/b.txt", &sign_hs256(&own_key, &claims), "200").await;
     let upload = json!({"url": "private/a/b.txt", "scope": "upload", "exp": 9_999_999_999_i64});
     check("private/a/b.txt", &sign_hs256(&own_key, &upload), "400 400 InvalidSignature").await;

@@ -2,22 +2,34 @@
 //! what the server still believes in: the newcomer ends the one before.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use lru::LruCache;
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use super::record::Record;
 use crate::error::Error;
 
 /// How long the one before may take to put away what it has.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Uploads remembered before those that nobody works on are forgotten.
 const MANY: usize = 1_024;
+/// Finished uploads that are remembered, for clients that missed the last answer.
+const FINISHED: NonZeroUsize = NonZeroUsize::new(1_024).expect("1024 is not 0");
 
-#[derive(Default)]
 pub(crate) struct UploadLocks {
     uploads: Mutex<HashMap<String, Upload>>,
+    finished: Mutex<LruCache<String, Record>>,
+}
+
+impl Default for UploadLocks {
+    fn default() -> Self {
+        Self { uploads: Mutex::default(), finished: Mutex::new(LruCache::new(FINISHED)) }
+    }
 }
 
 struct Upload {
@@ -34,6 +46,16 @@ pub(crate) struct UploadLock {
 }
 
 impl UploadLocks {
+    /// Remembers an upload whose object is there.
+    pub(crate) fn finish(&self, name: String, record: Record) {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).put(name, record);
+    }
+
+    /// The record of an upload that was finished lately.
+    pub(crate) fn finished(&self, name: &str) -> Option<Record> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
     /// `name` tells uploads of all projects apart.
     pub(crate) async fn acquire(&self, name: &str) -> Result<UploadLock, Error> {
         let ends = CancellationToken::new();

@@ -90,8 +90,7 @@ async fn answer(cx: &Arc<Cx>, signed: bool, id: Option<String>, body: Body) -> R
             if !is_id(&id) {
                 return Err(Error::NoSuchUpload);
             }
-            let name = format!("{}/{id}", cx.project.project_ref);
-            let lock = cx.shared.resumable.acquire(&name).await?;
+            let lock = cx.shared.resumable.acquire(&name(cx, &id)).await?;
             let upload = Upload::open(cx, signed, id).await?;
             match method {
                 Method::HEAD => upload.tell(),
@@ -167,8 +166,7 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     let with_content = cx.header(names::CONTENT_TYPE) == Some("application/offset+octet-stream");
     let location = location(cx, signed, &id);
     let mut response = if with_content || length == Some(0) {
-        let name = format!("{}/{id}", cx.project.project_ref);
-        let lock = cx.shared.resumable.acquire(&name).await?;
+        let lock = cx.shared.resumable.acquire(&name(cx, &id)).await?;
         let upload = Upload { cx: cx.clone(), id, folder, record };
         let body = if with_content { body } else { Body::empty() };
         upload.receive(lock, right.session, limit, body).await?
@@ -180,6 +178,11 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     *response.status_mut() = StatusCode::CREATED;
     set(&mut response, names::LOCATION, &location);
     Ok(response)
+}
+
+/// An upload's name among those of all projects.
+fn name(cx: &Cx, id: &str) -> String {
+    format!("{}/{id}", cx.project.project_ref)
 }
 
 /// Where the client goes on, by the public URL.
@@ -203,8 +206,9 @@ impl Upload {
             let (folder, id) = (folder.clone(), id.clone());
             move || folder.load(&id)
         })
-        .await?
-        .ok_or(Error::NoSuchUpload)?;
+        .await?;
+        let finished = || cx.shared.resumable.finished(&name(cx, &id));
+        let record = record.or_else(finished).ok_or(Error::NoSuchUpload)?;
         if record.expires < cx.shared.config.clock.unix_seconds() {
             let (folder, id) = (folder.clone(), id.clone());
             blocking(move || folder.remove(&id)).await?;
@@ -378,8 +382,9 @@ impl Upload {
         };
         finish.detached(staged).await?;
         self.record.finished = true;
-        let (folder, id, record) = (self.folder.clone(), self.id.clone(), self.record.clone());
-        blocking(move || folder.save(&id, &record)).await?;
+        self.cx.shared.resumable.finish(name(&self.cx, &self.id), self.record.clone());
+        let (folder, id) = (self.folder.clone(), self.id.clone());
+        blocking(move || folder.remove(&id)).await?;
         Ok(())
     }
 }

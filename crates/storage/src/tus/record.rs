@@ -46,7 +46,8 @@ pub(crate) struct Record {
     digest: String,
     /// Unix seconds.
     pub(crate) expires: i64,
-    /// The object is there; the record stays until it expires, for a client that missed the answer.
+    /// The object is there. Never on the disk: the record goes with the upload, see [`super::UploadLocks`].
+    #[serde(skip)]
     pub(crate) finished: bool,
 }
 

@@ -32,7 +32,6 @@ fn project(publishable: &str, secret: &str) -> Project {
         },
         limits: Default::default(),
         storage: base::settings::StorageSettings::default(),
-        url_signing_key: Secret::new(Vec::new()),
         s3: base::project::S3Keys::default(),
         custom_domains: Vec::new(),
     }

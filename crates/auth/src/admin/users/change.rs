@@ -75,7 +75,7 @@ impl UserParams {
             (None, Some(_)) => Err(Error::invalid("password_hash must be a bcrypt or Argon2 hash of a bounded cost")),
             (Some(password), None) => {
                 password_strength::check(cx.settings(), password)?;
-                cx.shared.passwords.hash(Secret::new(password.to_owned())).await.map(Some)
+                cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password.to_owned())).await.map(Some)
             }
             (None, None) => Ok(None),
         }

@@ -100,6 +100,14 @@ async fn a_hostile_dump_gets_no_rights() {
             "23514",
         ),
         ("delete from _launchdb.baseline_migrations;".to_owned(), "42501"),
+        // Ours would read it with the superuser's rights.
+        (
+            "create type public.evil as (a text); alter table storage.objects drop column path_tokens;
+             alter table storage.objects drop column version cascade;
+             alter table storage.objects add column version public.evil;"
+                .to_owned(),
+            "storage.objects has columns of other types",
+        ),
         ("select 'no end".to_owned() + "';\nselect (;", "42601"),
     ] {
         let altered = altered(&store, &file, &sql);
@@ -191,6 +199,10 @@ async fn a_folder_that_cannot_be_written_is_named() {
     let config = BackupConfig { folder: BackupFolder::new(blocked.join("backups")), ..store.config() };
     let error = store.with(&world, config).run(&Subject::Platform, &Progress::default()).await.unwrap_err();
     assert!(error.to_string().contains("cannot write to"), "{error}");
+    let config = BackupConfig { least_free_bytes: u64::MAX, ..store.config() };
+    let error = store.with(&world, config).run(&Subject::Platform, &Progress::default()).await.unwrap_err();
+    assert!(matches!(error, BackupError::DiskFull { .. }), "{error:?}");
+    assert_eq!(std::fs::read_dir(store.of(&world).folder().path()).unwrap().count(), 0);
     let full = BackupError::writing(Path::new("/backups"), std::io::ErrorKind::StorageFull.into());
     assert!(full.to_string().contains("is full"), "{full}");
     let missing = Search { bin_dir: Some("/nonexistent".into()), path: None };

@@ -2,6 +2,7 @@
 
 mod faults;
 mod round_trip;
+mod routes;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,7 @@ impl Store {
             folder: BackupFolder::new(self.dir.path().join("backups")),
             key: Some(self.key.clone()),
             retention_days: 7,
+            least_free_bytes: 0,
             search: Search { bin_dir: None, path: std::env::var_os("PATH") },
             run_as: RunAs::for_this_process().unwrap(),
         }

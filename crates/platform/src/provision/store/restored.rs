@@ -103,3 +103,66 @@ pub(in crate::provision) async fn extension_names(db: &impl GenericClient) -> Re
     let rows = db.query("select extname::text from pg_catalog.pg_extension order by oid", &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
+
+/// A trigger on a table of the owner's that runs a function of ours.
+#[derive(Clone, Debug)]
+pub(in crate::provision) struct InternalTrigger {
+    /// With its schema, quoted where it has to be.
+    pub(in crate::provision) table: String,
+    pub(in crate::provision) definition: String,
+    pub(in crate::provision) columns: Vec<ColumnType>,
+}
+
+/// A column as a function of ours was written for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::provision) struct ColumnType {
+    name: String,
+    type_oid: u32,
+    type_modifier: i32,
+}
+
+/// The triggers that the baseline put on the owner's tables. `pg_catalog` is the search path.
+pub(in crate::provision) async fn internal_triggers(db: &impl GenericClient) -> Result<Vec<InternalTrigger>, Error> {
+    const SQL: &str = "select tgrelid::regclass::text, pg_get_triggerdef(trigger.oid)
+        from pg_trigger as trigger
+        join pg_proc as function on function.oid = trigger.tgfoid
+        where function.pronamespace = '_launchdb'::regnamespace and not trigger.tgisinternal
+        order by 1, 2";
+    let mut triggers = Vec::new();
+    for row in db.query(SQL, &[]).await? {
+        let table: String = row.get(0);
+        let columns = column_types(db, &table).await?;
+        triggers.push(InternalTrigger { table, definition: row.get(1), columns });
+    }
+    Ok(triggers)
+}
+
+async fn column_types(db: &impl GenericClient, table: &str) -> Result<Vec<ColumnType>, Error> {
+    const SQL: &str = "select attname::text, atttypid, atttypmod
+        from pg_attribute join pg_class on pg_class.oid = attrelid
+        where attrelid = to_regclass($1) and relkind = 'r' and attnum > 0 and not attisdropped";
+    let rows = db.query(SQL, &[&table]).await?;
+    let read =
+        |row: &tokio_postgres::Row| ColumnType { name: row.get(0), type_oid: row.get(1), type_modifier: row.get(2) };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// Puts a trigger back on its table, unless the owner has no such table; false when the table is another than the one that
+/// the function was written for. The function runs with the superuser's rights: of a column of the owner's own type, casts
+/// and operators of the owner would.
+pub(in crate::provision) async fn internal_trigger_put_in_tx(
+    db: &impl GenericClient,
+    trigger: &InternalTrigger,
+) -> Result<bool, Error> {
+    if column_types(db, &trigger.table).await?.is_empty() {
+        return Ok(true);
+    }
+    // Nobody changes the table between the look and the trigger.
+    db.batch_execute(&format!("lock table only {} in share row exclusive mode", trigger.table)).await?;
+    let found = column_types(db, &trigger.table).await?;
+    if !trigger.columns.iter().all(|column| found.contains(column)) {
+        return Ok(false);
+    }
+    db.batch_execute(&trigger.definition).await?;
+    Ok(true)
+}
