@@ -48,7 +48,7 @@ pub(crate) fn limits() -> Vec<Rule> {
 }
 
 pub(crate) fn storage() -> Vec<Rule> {
-    let feature = || Kind::Object(vec![rule("enabled", Kind::Bool, false)]);
+    let feature = || Kind::Object(vec![rule("enabled", Kind::Bool, true)]);
     let features =
         vec![rule("imageTransformation", feature(), Value::Null), rule("s3Protocol", feature(), Value::Null)];
     vec![

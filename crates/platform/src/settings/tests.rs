@@ -23,7 +23,7 @@ fn defaults_are_those_of_the_typed_structs() {
     assert!(legacy_keys_enabled(&stored));
     assert_eq!(
         section("storage", &stored)["features"],
-        json!({"imageTransformation": {"enabled": false}, "s3Protocol": {"enabled": false}})
+        json!({"imageTransformation": {"enabled": true}, "s3Protocol": {"enabled": true}})
     );
 }
 

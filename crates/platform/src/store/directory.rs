@@ -52,7 +52,7 @@ pub(crate) async fn settings_rows(
     only: Option<&ProjectRef>,
 ) -> Result<Vec<(String, String, Map<String, Value>)>, Error> {
     const SQL: &str = "select project_id, section, settings from platform.project_settings
-        where ($1::text is null or project_id = $1) and section in ('auth', 'data_api', 'limits', 'general')";
+        where ($1::text is null or project_id = $1) and section in ('auth', 'data_api', 'storage', 'limits', 'general')";
     let rows = db.query(SQL, &[&only.map(ProjectRef::as_str)]).await?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get::<_, Json<Map<String, Value>>>(2).0)).collect())
 }

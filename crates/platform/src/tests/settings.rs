@@ -100,3 +100,15 @@ async fn legacy_default_privileges_open_new_tables() {
     server.ok("PATCH", &path, json!({ "general": { "legacy_default_privileges": false } })).await;
     assert_eq!(granted("after").await, false);
 }
+
+#[tokio::test]
+async fn settings_of_storage_reach_the_snapshot() {
+    let server = Server::start().await;
+    let id = server.project().await;
+    let features = |server: &Server| server.snapshot(&id).unwrap().storage.features;
+    assert!(features(&server).s3_protocol_enabled() && features(&server).image_transformation_enabled());
+    let patch = json!({ "storage": { "fileSizeLimit": 1000, "features": { "s3Protocol": { "enabled": false } } } });
+    server.ok("PATCH", &format!("/api/projects/{id}/settings"), patch).await;
+    assert!(!features(&server).s3_protocol_enabled() && features(&server).image_transformation_enabled());
+    assert_eq!(server.snapshot(&id).unwrap().storage.file_size_limit, 1000);
+}
