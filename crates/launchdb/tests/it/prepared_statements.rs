@@ -31,11 +31,9 @@ const PREPARE: &str = "
     create function replaced() returns text language sql stable as $$ select 'one' $$;
     create function deallocate() returns int language plpgsql as $$ begin execute 'deallocate all'; return 1; end $$;
     -- DISCARD ALL runs in no transaction, and what we send is always in one. These are its parts (PostgreSQL docs,
-    -- DISCARD), each of which does.
+    -- DISCARD) but for those that make settings: where stored code does that, reads no longer share transactions.
     create function discard() returns int language plpgsql as $$ begin
       execute 'close all';
-      execute 'set session authorization default';
-      execute 'reset all';
       execute 'deallocate all';
       execute 'unlisten *';
       perform pg_advisory_unlock_all();
