@@ -203,7 +203,7 @@ mod tests {
         drop(folder.begin(name("platform", DAY)).unwrap());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let kept = write(&folder, name("platform", DAY)).unwrap();
-        assert_eq!(folder.list().unwrap(), [kept.clone()]);
+        assert_eq!(folder.list().unwrap(), std::slice::from_ref(&kept));
         for (path, mode) in [(folder.path(), 0o700), (kept.path.as_path(), 0o600)] {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
         }
@@ -219,8 +219,8 @@ mod tests {
             let file = write(&folder, name(database, day * DAY)).unwrap();
             folder.mark_verified(&file.path, 7).unwrap();
         }
-        let left = folder.begin(name("proj_abc", DAY)).unwrap();
-        std::mem::forget(left);
+        // As a process that was killed leaves it.
+        folder.begin(name("proj_abc", DAY)).unwrap().kept = true;
         fs::write(scratch.path().join("notes.txt"), "mine").unwrap();
         let gone = folder.prune(31 * DAY, 7).unwrap();
         assert_eq!(gone, [name("platform", DAY), name("platform", 2 * DAY), name("proj_abc", DAY)]);

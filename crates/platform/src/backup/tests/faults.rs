@@ -40,7 +40,7 @@ fn altered(store: &Store, file: &Path, sql: &str) -> PathBuf {
     let end: End = tally.finish();
     let path = file.with_file_name(format!("altered-{}", base::random::hex::<4>()));
     let mut encryptor = Encryptor::new(std::fs::File::create(&path).unwrap(), &store.key).unwrap();
-    write!(encryptor, "{dump}-- {}{}\n", manifest::END, serde_json::to_string(&end).unwrap()).unwrap();
+    writeln!(encryptor, "{dump}-- {}{}", manifest::END, serde_json::to_string(&end).unwrap()).unwrap();
     encryptor.finish().unwrap();
     path
 }
