@@ -72,7 +72,8 @@ async fn an_access_token_hook_on_the_web_is_signed_and_heard() {
 
 #[tokio::test]
 async fn what_a_hook_answers_decides() {
-    let cases: Vec<(fn() -> Response, u16, &str)> = vec![
+    type Case = (fn() -> Response, u16, &'static str);
+    let cases: Vec<Case> = vec![
         (|| axum::Json(json!({})).into_response(), 200, ""),
         (|| StatusCode::NO_CONTENT.into_response(), 200, ""),
         (

@@ -16,7 +16,6 @@ use crate::store::user::{self as users, UserChange};
 use crate::user::User;
 
 /// What came of a token.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the user")]
 pub(crate) enum Accepted {
     /// The user, and what the token was for.
     User(Box<User>, Kind),
