@@ -13,6 +13,7 @@ mod required_fields;
 mod routes;
 mod s3_keys;
 mod settings;
+mod signing_keys;
 mod sql;
 
 use std::net::IpAddr;
