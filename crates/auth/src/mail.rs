@@ -82,7 +82,8 @@ pub(crate) fn admit(cx: &Cx, kind: &str, email: &str) -> Result<(), Error> {
 
 /// Seconds until the next mail may go out, when one was sent at `sent`.
 pub(crate) fn wait(cx: &Cx, sent: Option<Timestamp>) -> Option<i64> {
-    let wait = cx.settings().smtp_max_frequency - cx.now.seconds_since(sent?);
+    // A request that waited for the user's row may be older than the mail.
+    let wait = cx.settings().smtp_max_frequency - cx.now.seconds_since(sent?).max(0);
     (wait > 0).then_some(wait)
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn test_code(cx: &Cx, phone: &str) -> Option<String> {
 /// Refuses a message so soon after the one before.
 fn check_frequency(cx: &Cx, sent: Option<Timestamp>) -> Result<(), Error> {
     let Some(sent) = sent else { return Ok(()) };
-    match cx.settings().sms_max_frequency - cx.now.seconds_since(sent) {
+    match cx.settings().sms_max_frequency - cx.now.seconds_since(sent).max(0) {
         wait if wait > 0 => Err(too_soon(ErrorCode::OverSmsSendRateLimit, u64::try_from(wait).unwrap_or(1))),
         _ => Ok(()),
     }

@@ -48,7 +48,12 @@ impl World {
         cluster
             .once("mailer_roles", async || {
                 let client = cluster.connect("postgres").await;
-                client.batch_execute("create role supabase_auth_admin nologin noinherit").await.unwrap();
+                // Other crates' tests share the cluster and make it too, perhaps at this moment.
+                let sql = "do $$ begin
+                        create role supabase_auth_admin nologin noinherit;
+                    exception when duplicate_object or unique_violation then null;
+                    end $$";
+                client.batch_execute(sql).await.unwrap();
             })
             .await;
         let id = format!("proj_{}", base::random::hex::<8>());

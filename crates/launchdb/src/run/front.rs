@@ -48,15 +48,14 @@ pub(super) fn front(
         platform_origins: config.listen.cors_origins.clone(),
         ..GatewayConfig::default()
     };
-    let here =
-        |service: Service| start.only.is_none() || start.only == Some(service) || start.only == Some(Service::Gateway);
+    let here = |service: Service| start.answers(service);
     let platform = services.platform.as_ref().filter(|_| here(Service::PlatformApi));
     let behind = gateway::Services {
         rest: here(Service::Rest).then(|| services.engine.service()),
         auth: here(Service::Auth).then(|| services.auth.service()),
         platform: platform.map(|platform| platform.router().into()),
         pages: Some(page.into()),
-        storage: here(Service::Storage).then(|| services.files.service()),
+        storage: services.files.as_ref().map(::storage::Storage::service),
     };
     Ok(Gateway::new(
         gateway_config,

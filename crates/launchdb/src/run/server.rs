@@ -72,6 +72,13 @@ pub(super) struct Start {
     pub(super) request_log: RequestLog,
 }
 
+impl Start {
+    /// Whether requests for a service are answered by this process.
+    pub(super) fn answers(&self, service: Service) -> bool {
+        self.only.is_none_or(|only| only == service || only == Service::Gateway)
+    }
+}
+
 /// Runs until a signal, then ends in order.
 pub(super) async fn run(start: Start) -> Result<(), Exit> {
     let mut signals = Signals::new()?;
@@ -140,7 +147,8 @@ pub(super) struct Services {
     pub(super) auth: Auth,
     /// Connections of the services beside the data API.
     pub(super) pools: Arc<ServicePools>,
-    pub(super) files: ::storage::Storage,
+    /// None in a process that serves no files.
+    pub(super) files: Option<::storage::Storage>,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
     /// Remembers verified keys, and when opaque ones were used last.
@@ -198,7 +206,10 @@ async fn run_services(
         projects.clone(),
     );
     let keys = Arc::new(ApiKeyCheck::new());
-    let files = files::open(config, storage.data_path(), &urls.public, &pools, &keys, &write_gate, &tasks)?;
+    let files = match start.answers(Service::Storage) {
+        true => Some(files::open(config, storage.data_path(), &urls.public, &pools, &keys, &write_gate, &tasks)?),
+        false => None,
+    };
     let auth = Auth::new(AuthConfig {
         public_url: urls.public.clone(),
         pools: pools.clone(),
@@ -229,13 +240,13 @@ async fn run_services(
     if start.only.is_none_or(|only| matches!(only, Service::Auth | Service::Gateway)) {
         loops.spawn(mailer.run(shutdown.clone()));
     }
-    if start.only.is_none_or(|only| only == Service::Storage) {
+    if let Some(files) = files.clone().filter(|_| start.only.is_none_or(|only| only == Service::Storage)) {
         let asked = directory.clone();
         let purged = move |projects: Vec<ProjectRef>| {
             let directory = asked.clone();
             async move { directory.purged(&projects).await }
         };
-        loops.spawn(files.clone().maintain(projects.clone(), purged, shutdown.clone()));
+        loops.spawn(files.maintain(projects.clone(), purged, shutdown.clone()));
     }
     if let Some(platform) = platform.as_ref().filter(|_| Service::keeps_projects(start.only)) {
         let key = backup_config.key.clone();
