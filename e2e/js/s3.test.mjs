@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createHash, createHmac, randomBytes, randomUUID } from "node:crypto";
 import { Readable } from "node:stream";
-import { before, describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import * as s3 from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
@@ -15,8 +15,9 @@ const sha = (data) => createHash("sha256").update(data).digest("hex");
 describe("client-s3", () => {
   let project, admin, user, other;
 
-  const connect = (credentials, more) =>
-    new s3.S3Client({
+  const clients = [];
+  const connect = (credentials, more) => {
+    const client = new s3.S3Client({
       endpoint: `${project.storage_url}/s3`,
       region: "eu-central-1",
       forcePathStyle: true,
@@ -24,6 +25,11 @@ describe("client-s3", () => {
       maxAttempts: 1,
       ...more,
     });
+    clients.push(client);
+    return client;
+  };
+  // Connections that are kept open would keep the process.
+  after(() => clients.forEach((client) => client.destroy()));
 
   // A token as the project's auth service makes it; its secret is not shown, so that the test makes users by SQL and signs
   // nothing itself: the service role key stands for an administrator's session, and policies for the users' rights.
@@ -120,6 +126,7 @@ describe("client-s3", () => {
     await refused(admin.send(new s3.GetObjectCommand({ ...at, Bucket: "none" })), "NoSuchBucket", 404);
     const named = await admin.send(new s3.GetObjectCommand({ ...at, ResponseContentType: "text/x", ResponseCacheControl: "no-store" }));
     assert.deepEqual([named.ContentType, named.CacheControl], ["text/x", "no-store"]);
+    await bytes(named);
     assert.deepEqual((await admin.send(new s3.GetObjectTaggingCommand(at))).TagSet, []);
   });
 
