@@ -17,6 +17,8 @@ const INSERTS: u64 = 1_000;
 fn killed_servers_leave_whole_projects_and_every_acknowledged_row() {
     let home = ScratchDir::new();
     let mut server = Server::start(home.path(), &[]);
+    // Waits for the template; a server that never lives long enough to make it makes no project either.
+    server.cli_json(&["project", "create", "before"]);
     let created = create_while_killing(&mut server, &home);
     every_project_is_whole(&mut server, &created);
     insert_while_killing(&mut server, &home, created.first().expect("some project was acknowledged"));

@@ -78,7 +78,8 @@ impl Files {
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent: ureq::Agent = config.build().into();
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{}", self.base, path.replace(' ', "%20")));
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("{}{}", self.base, path.replace(' ', "%20")));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
