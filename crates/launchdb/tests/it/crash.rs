@@ -85,7 +85,7 @@ pub(crate) fn while_killing(server: &mut Server, home: &ScratchDir, work: impl F
             .collect();
         let mut round = 0;
         while !done.load(Ordering::Relaxed) {
-            std::thread::sleep(random_pause(100, 900));
+            std::thread::sleep(random_pause(100, 2_900));
             if done.load(Ordering::Relaxed) {
                 break;
             }
