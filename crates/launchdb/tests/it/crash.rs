@@ -68,6 +68,16 @@ pub(crate) fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Option<
 
 /// Runs `work` on four threads until it says that it is done, while the server is killed again and again.
 pub(crate) fn while_killing(server: &mut Server, home: &ScratchDir, work: impl Fn(&(String, String)) -> bool + Sync) {
+    while_killing_within(1_000, server, home, work);
+}
+
+/// The same, where a server lives for up to `longest` milliseconds.
+fn while_killing_within(
+    longest: u64,
+    server: &mut Server,
+    home: &ScratchDir,
+    work: impl Fn(&(String, String)) -> bool + Sync,
+) {
     let current: Address = Arc::new(Mutex::new(address(server)));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -85,7 +95,7 @@ pub(crate) fn while_killing(server: &mut Server, home: &ScratchDir, work: impl F
             .collect();
         let mut round = 0;
         while !done.load(Ordering::Relaxed) {
-            std::thread::sleep(random_pause(100, 2_900));
+            std::thread::sleep(random_pause(100, longest - 100));
             if done.load(Ordering::Relaxed) {
                 break;
             }
@@ -103,7 +113,8 @@ pub(crate) fn while_killing(server: &mut Server, home: &ScratchDir, work: impl F
 fn create_while_killing(server: &mut Server, home: &ScratchDir) -> Vec<String> {
     let attempts = AtomicU64::new(0);
     let acknowledged = Mutex::new(Vec::new());
-    while_killing(server, home, |(url, token)| {
+    // A debug build needs a second until it makes projects.
+    while_killing_within(4_000, server, home, |(url, token)| {
         let attempt = attempts.fetch_add(1, Ordering::Relaxed);
         let bearer = format!("Bearer {token}");
         let body = serde_json::json!({ "name": format!("crash-{attempt}") });
