@@ -240,7 +240,7 @@ impl Config {
             listen,
             warnings: Vec::new(),
         };
-        // Of services that are yet to come: checked now, so that a bad value is not found months later.
+        // Without effect yet, since each project has settings for it; checked, so that a bad value is not found months later.
         let positive = |n: &u64| *n > 0;
         for (name, unit) in
             [("ACCESS_TOKEN_TTL", "a number of seconds above 0"), ("REFRESH_TOKEN_TTL", "a number of seconds above 0")]
