@@ -17,6 +17,8 @@ pub struct DbError {
     pub constraint: Option<String>,
     /// Character position in the statement, 1-based.
     pub position: Option<u32>,
+    /// The statement had been prepared before; prepared anew it may succeed.
+    pub stale: bool,
 }
 
 /// Longest text of an error that is kept, in bytes.
@@ -67,6 +69,7 @@ impl DbError {
             column: None,
             constraint: None,
             position: None,
+            stale: false,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::claims::SCHEMA_MOVED;
 use crate::driver::{
     ConnectConfig, Connection, Ending, Kind, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
-    is_farewell, is_stale_statement,
+    is_farewell,
 };
 use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
@@ -268,7 +268,7 @@ fn fitting(work: Duration, usual: Duration) -> usize {
 
 fn may_repeat(error: &Error, exchange: &Exchange) -> bool {
     match error {
-        Error::Db(cause) => is_stale_statement(cause),
+        Error::Db(cause) => cause.stale,
         Error::Lost => exchange.read_only,
         Error::NotStarted => true,
         _ => false,

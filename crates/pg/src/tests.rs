@@ -241,6 +241,24 @@ async fn statements_survive_a_change_of_what_they_return() {
 }
 
 #[tokio::test]
+async fn statements_survive_a_change_of_the_type_of_a_parameter() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let by_key = exchange(query("select 1::int8 from t where id = $1", &["5"]), true);
+    for _ in 0..3 {
+        pool.run(&by_key).await.unwrap();
+    }
+    fixture.database.execute("drop table t; create table t (id text); insert into t values ('5')").await;
+    assert_eq!(pool.run(&by_key).await.unwrap()[0].rows.len(), 1);
+    // One that is wrong with any plan is told, and does not hide that it is.
+    fixture.database.execute("drop table t; create table t (id point)").await;
+    for _ in 0..5 {
+        let error = pool.run(&by_key).await.unwrap_err();
+        assert!(matches!(&error, Error::Db(cause) if cause.code.starts_with("22") || cause.code == "42883"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn short_reads_share_a_connection_and_never_wait_long_behind_a_slow_one() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(PoolConfig { max_connections: 4, interleaved: 1, ..PoolConfig::default() });

@@ -92,7 +92,7 @@ impl Outbox {
                 waiting
             }
         };
-        let (bytes, parses) = (waiting.bytes.len(), waiting.unit.parses.len());
+        let (bytes, parses, bound) = (waiting.bytes.len(), waiting.unit.parses.len(), waiting.unit.bound.len());
         let mut added = Ok(());
         for query in &exchange.queries {
             added = added.and_then(|()| self.add(&mut waiting, &exchange.scope, query));
@@ -102,6 +102,7 @@ impl Outbox {
         } else {
             // Nothing of it may be left behind in the unit of others.
             waiting.bytes.truncate(bytes);
+            waiting.unit.bound.truncate(bound);
             for key in waiting.unit.parses.drain(parses..).flatten() {
                 self.statements.parsed(&key, false);
             }
@@ -131,11 +132,12 @@ impl Outbox {
         let before = waiting.bytes.len();
         let key = StatementKey { scope: scope.clone(), sql: query.sql.clone() };
         let send = self.statements.send(&key, &waiting.unit.parses);
+        let statement = waiting.unit.parses.len() + waiting.unit.bound.len();
         let encoded = encode(send, query, &mut waiting.bytes);
         match (encoded, send) {
             (Ok(()), Send::Unnamed) => waiting.unit.parses.push_back(None),
             (Ok(()), Send::Prepare(_)) => waiting.unit.parses.push_back(Some(key)),
-            (Ok(()), Send::Bind(_)) => waiting.unit.bound.push(key),
+            (Ok(()), Send::Bind(_)) => waiting.unit.bound.push((statement, key)),
             (Err(_), _) => {
                 waiting.bytes.truncate(before);
                 if matches!(send, Send::Prepare(_)) {

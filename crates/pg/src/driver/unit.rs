@@ -109,8 +109,11 @@ pub(super) struct Unit {
     early: bool,
     /// The Parse messages sent, in order; `None` for unnamed ones.
     pub(super) parses: VecDeque<Option<StatementKey>>,
-    /// Named statements that were bound, to forget them when the server lost them.
-    pub(super) bound: Vec<StatementKey>,
+    /// Named statements that were bound without a Parse, and which of the unit's statements each is: to forget them when
+    /// the server lost them.
+    pub(super) bound: Vec<(usize, StatementKey)>,
+    /// Statements that the server bound.
+    binds: usize,
     /// Since when PostgreSQL has worked on the unit.
     started: Instant,
     /// Since when, as far as is known, it has worked on the current member.
@@ -144,6 +147,7 @@ impl Unit {
             early,
             parses: VecDeque::new(),
             bound: Vec::new(),
+            binds: 0,
             started: now,
             progressed: now,
             shares: 1,
@@ -193,6 +197,7 @@ impl Unit {
                     statements.parsed(&key, true);
                 }
             }
+            Message::BindComplete => self.binds += 1,
             Message::ErrorResponse(body) => return Ok(self.fail(DbError::read(body.fields())?, statements)),
             Message::ReadyForQuery(body) => {
                 self.transaction = Some(body.status() != b'I');
@@ -232,17 +237,22 @@ impl Unit {
     }
 
     /// A statement failed.
-    pub(super) fn fail(&mut self, error: DbError, statements: &mut Statements) -> Progress {
+    pub(super) fn fail(&mut self, mut error: DbError, statements: &mut Statements) -> Progress {
         for key in self.parses.drain(..).flatten() {
             statements.parsed(&key, false);
         }
         if error.code == LOST_STATEMENT {
             // DEALLOCATE ALL or DISCARD ALL: the others are lost too.
             statements.forget_all();
+            error.stale = true;
         } else if is_stale_statement(&error) {
-            for key in self.bound.drain(..) {
+            for (_, key) in self.bound.drain(..) {
                 statements.forget(&key);
             }
+            error.stale = true;
+        } else if let Some(key) = self.revalidated(&error) {
+            statements.forget(key);
+            error.stale = true;
         }
         self.joined = None;
         // An error at commit comes after the results; the first error is the cause of any later one.
@@ -250,6 +260,13 @@ impl Unit {
         let error = if not_begun { UnitError::Requeue } else { UnitError::Db(Box::new(error)) };
         self.error.get_or_insert(error);
         if self.ending == Ending::Flush { Progress::Finished } else { Progress::Goes }
+    }
+
+    /// The statement that failed, if it was analyzed anew with the parameter types of before: the server does that when
+    /// it is bound after the schema has changed (PostgreSQL docs, PREPARE), and a column may have another type now.
+    fn revalidated(&self, error: &DbError) -> Option<&StatementKey> {
+        let analysis = error.code.starts_with("42") && self.binds == self.completed;
+        self.bound.iter().find(|(statement, _)| analysis && *statement == self.completed).map(|(_, key)| key)
     }
 
     /// A statement ended.
@@ -345,7 +362,7 @@ pub(crate) fn is_farewell(error: &DbError) -> bool {
 
 /// Whether the server refused a named statement because of its age, not because of the request: it was dropped, its
 /// result type changed, or its plan refers to an object that is gone.
-pub(crate) fn is_stale_statement(error: &DbError) -> bool {
+fn is_stale_statement(error: &DbError) -> bool {
     match error.code.as_str() {
         LOST_STATEMENT => true,
         "0A000" => error.message.contains("cached plan must not change result type"),

@@ -179,20 +179,7 @@ fn restore_order(tree: &mut ReadPlanTree) {
 
 /// The rows of an embedded resource. Bounds below zero are told as PostgreSQL tells them.
 fn rows(bounds: Bounds) -> Result<RowRange, Error> {
-    let refused = |code: &str, message: &str| {
-        Err(Error::Db(Box::new(pg::DbError {
-            code: code.to_owned(),
-            severity: "ERROR".to_owned(),
-            message: message.to_owned(),
-            detail: None,
-            hint: None,
-            schema: None,
-            table: None,
-            column: None,
-            constraint: None,
-            position: None,
-        })))
-    };
+    let refused = |code: &str, message: &str| Err(Error::Db(Box::new(pg::DbError::new(code, message))));
     if bounds.is_limit_zero() {
         return Ok(Bounds::LIMIT_ZERO.to_rows());
     }

@@ -2,18 +2,7 @@ use super::*;
 use crate::error::{AmbiguousRelBetween, NoRelBetween, Subject};
 
 fn db(code: &str, message: &str, detail: Option<&str>) -> Error {
-    Error::Db(Box::new(pg::DbError {
-        code: code.into(),
-        severity: "ERROR".into(),
-        message: message.into(),
-        detail: detail.map(Into::into),
-        hint: None,
-        schema: None,
-        table: None,
-        column: None,
-        constraint: None,
-        position: None,
-    }))
+    Error::Db(Box::new(pg::DbError { detail: detail.map(Into::into), ..pg::DbError::new(code, message) }))
 }
 
 fn body(error: &Error) -> String {
