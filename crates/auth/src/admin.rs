@@ -32,7 +32,7 @@ pub(crate) async fn route(cx: &Cx, method: &Method, path: &[&str], body: &Bytes)
         ("PUT", ["users", id, "factors", factor]) => factors::update_factor(cx, id, factor, body).await,
         ("DELETE", ["users", id, "factors", factor]) => factors::delete_factor(cx, id, factor).await,
         ("POST", ["generate_link"]) => generate_link::generate_link(cx, body).await,
-        ("POST", ["mail", "preview"]) => mails::preview(cx, body),
+        ("POST", ["mail", "preview"]) => mails::preview(cx, body).await,
         ("POST", ["mail", "test"]) => mails::send_test(cx, body).await,
         ("GET", ["audit"]) => audit_log::list_entries(cx).await,
         (_, ["oauth", ..]) => Err(oauth_server_disabled()),

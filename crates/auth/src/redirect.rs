@@ -6,17 +6,24 @@ use base::AuthSettings;
 use url::form_urlencoded::Serializer;
 use url::{Host, Url};
 
+use self::pattern::Budget;
+
 /// Longest URL that is taken from a request, in bytes.
 const LONGEST: usize = 4096;
 
 /// The first of `candidates` that the project allows, or its site.
 pub(crate) fn choose<'a>(settings: &AuthSettings, candidates: impl IntoIterator<Item = Option<&'a str>>) -> String {
-    let allowed = candidates.into_iter().flatten().find(|candidate| is_allowed(settings, candidate));
+    let mut budget = Budget::new();
+    let allowed = candidates.into_iter().flatten().find(|candidate| fits(settings, candidate, &mut budget));
     allowed.unwrap_or(&settings.site_url).to_owned()
 }
 
 /// Whether a URL leads to the project's site or matches an entry of its list.
 pub(crate) fn is_allowed(settings: &AuthSettings, candidate: &str) -> bool {
+    fits(settings, candidate, &mut Budget::new())
+}
+
+fn fits(settings: &AuthSettings, candidate: &str, budget: &mut Budget) -> bool {
     // Browsers read a backslash as a slash and drop control characters: what looks like one host would be another.
     if candidate.is_empty()
         || candidate.len() > LONGEST
@@ -33,7 +40,10 @@ pub(crate) fn is_allowed(settings: &AuthSettings, candidate: &str) -> bool {
         return false;
     }
     // `https:evil.example` and `https:/evil.example` mean a host to browsers; a list is written against `scheme://`.
-    if is_http && !candidate.get(url.scheme().len()..).is_some_and(|rest| rest.starts_with("://")) {
+    let behind_scheme = candidate.get(url.scheme().len()..).and_then(|rest| rest.strip_prefix("://"));
+    let authority = behind_scheme.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or(rest));
+    // Hosts are decoded when they are read: `evil%2Ecom%3F` is another one than it looks.
+    if is_http && authority.is_none_or(|authority| authority.contains('%')) {
         return false;
     }
     if is_site(settings, &url) {
@@ -45,13 +55,15 @@ pub(crate) fn is_allowed(settings: &AuthSettings, candidate: &str) -> bool {
         Some(Host::Ipv6(ip)) if !ip.is_loopback() => return false,
         _ => {}
     }
-    let without_fragment = candidate.split('#').next().unwrap_or(candidate);
+    // As browsers will read it, without the fragment.
+    let read = &url[..url::Position::AfterQuery];
+    let authority = url[..url::Position::BeforePath].len();
     settings
         .uri_allow_list
         .split(',')
         .map(str::trim)
         .filter(|entry| !entry.is_empty())
-        .any(|entry| pattern::matches(entry, without_fragment))
+        .any(|entry| pattern::matches(entry, read, authority, budget))
 }
 
 /// Same scheme, host and port as the site; any port on this machine, because native applications listen on what is free
@@ -130,6 +142,10 @@ mod tests {
         check("https://preview.example.com/", false);
         check("https://evil.example/.preview.example.com/", false);
         check("https://evil.example#.preview.example.com/x", false);
+        check("https://evil%2Eexample?.preview.example.com/x", false);
+        check("https://evil%E3%80%82example?.preview.example.com/x", false);
+        check("https://evil.example?.preview.example.com/x", false);
+        check("https://a.preview.example.com/../x%2Ey", true);
         check("http://localhost:3000/x/y", false);
         check("https://one.example/exact/more", false);
         check("myapp://other", false);

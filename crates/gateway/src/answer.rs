@@ -84,7 +84,9 @@ impl<'a> Answer<'a> {
         match self.service {
             ServiceKind::Platform | ServiceKind::Gateway => security_headers::platform(headers, self.https),
             ServiceKind::Pages => security_headers::pages(headers, self.https),
-            _ => security_headers::project(headers, self.own_origin),
+            // The auth service ties a sign-in at a provider to the browser in which it began.
+            ServiceKind::Auth => security_headers::project(headers, self.own_origin, Some("sb-oauth-")),
+            _ => security_headers::project(headers, self.own_origin, None),
         }
         let code = response.extensions().get::<web::error::ErrorCode>().map(|code| code.0.as_str());
         self.record(response.status().as_u16(), code);

@@ -156,6 +156,8 @@ pub struct MailConfig {
     pub user: Option<String>,
     pub password: Option<Secret<String>>,
     pub from: String,
+    /// Most mails of one project in an hour; with a mail server of its own a project is not limited by this.
+    pub(crate) project_hourly: u32,
 }
 
 /// What is written to standard error.
@@ -418,6 +420,7 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
 fn mail(reader: &mut Reader<'_>) -> Option<MailConfig> {
     let port = reader.parsed("SMTP_PORT", 587, "a port from 1 to 65535", |n| *n > 0);
     let from = reader.checked_text("SMTP_FROM", "an e-mail address", |text| text.contains('@'));
+    let project_hourly = reader.parsed("SMTP_PROJECT_HOURLY", 100, "a number of mails", |_| true);
     let user = reader.text("SMTP_USER");
     let password = reader.text("SMTP_PASSWORD");
     let Some(host) = reader.text("SMTP_HOST") else {
@@ -440,7 +443,8 @@ fn mail(reader: &mut Reader<'_>) -> Option<MailConfig> {
     if from.is_none() {
         reader.problem("SMTP_FROM", "is missing", "set SMTP_FROM=noreply@example.org");
     }
-    Some(MailConfig { host, port, user, password: password.map(Secret::new), from: from.unwrap_or_default() })
+    let (password, from) = (password.map(Secret::new), from.unwrap_or_default());
+    Some(MailConfig { host, port, user, password, from, project_hourly })
 }
 
 fn log(reader: &mut Reader<'_>) -> LogConfig {

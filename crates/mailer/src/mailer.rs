@@ -1,6 +1,6 @@
 //! What the rest of the process sees: notify, preview, a test mail, and the worker to run.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,9 @@ pub type SendHook = Arc<dyn Fn(Arc<Project>, Mail) -> BoxFuture<'static, Result<
 const HOOK: &str = "send_email";
 /// Databases that are asked for mails at once.
 const ASKED_AT_ONCE: usize = 4;
+/// Templates that are rendered at once: owners write them.
+const RENDERED_AT_ONCE: usize = 2;
+const HOUR: i64 = 3600;
 
 /// What the worker needs from the process that it is part of.
 pub struct MailerConfig {
@@ -37,6 +40,8 @@ pub struct MailerConfig {
     pub public_url: String,
     /// The mail server of projects that set none (`SMTP_*`).
     pub server: Option<Server>,
+    /// Most mails of one project that it takes in an hour; more of them wait.
+    pub server_limit: u32,
     /// Where mails are kept that there is no server for; none leaves them waiting.
     pub kept_in: Option<PathBuf>,
     pub hook: Option<SendHook>,
@@ -51,6 +56,9 @@ pub(crate) struct Inner {
     wanted: Mutex<HashSet<ProjectRef>>,
     pub(crate) woken: Notify,
     pub(crate) asking: Semaphore,
+    rendering: Arc<Semaphore>,
+    /// The hour that is counted, and what was sent in it by the operator's server.
+    sent: Mutex<(i64, HashMap<ProjectRef, u32>)>,
 }
 
 /// How a project's mails leave.
@@ -68,6 +76,8 @@ impl Mailer {
             wanted: Mutex::default(),
             woken: Notify::new(),
             asking: Semaphore::new(ASKED_AT_ONCE),
+            rendering: Arc::new(Semaphore::new(RENDERED_AT_ONCE)),
+            sent: Mutex::default(),
         }))
     }
 
@@ -114,7 +124,7 @@ impl Mailer {
     ///
     /// # Errors
     /// What is wrong with the template.
-    pub fn preview(
+    pub async fn preview(
         &self,
         project: &Project,
         kind: &str,
@@ -122,7 +132,8 @@ impl Mailer {
         data: Map<String, Value>,
     ) -> Result<Rendered, TemplateError> {
         let variables = variables::of_preview(project, &self.0.config.public_url, data);
-        message::render(kind, &template.unwrap_or_else(|| own_template(project, kind)), &variables)
+        let template = template.unwrap_or_else(|| own_template(project, kind));
+        self.0.render(kind.to_owned(), template, Arc::new(variables)).await
     }
 }
 
@@ -174,18 +185,49 @@ impl Inner {
         }
     }
 
+    /// Counts a mail of the project against what the operator's server takes in an hour; the seconds until the next hour
+    /// when there is no room.
+    pub(crate) fn admit(&self, project: &Project, now: i64) -> Result<(), i64> {
+        if !matches!(self.way(project), Ok(Way::Server(Server { by: ConfiguredBy::Operator, .. }))) {
+            return Ok(());
+        }
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.0 != now / HOUR {
+            *sent = (now / HOUR, HashMap::new());
+        }
+        let count = sent.1.entry(project.project_ref.clone()).or_default();
+        if *count >= self.config.server_limit {
+            return Err(HOUR - now.rem_euclid(HOUR));
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// Renders on a thread that may take its time.
+    async fn render(&self, kind: String, template: Template, variables: Arc<Value>) -> Result<Rendered, TemplateError> {
+        let failed = |error: &dyn std::fmt::Display| TemplateError::Render(error.to_string());
+        let place = self.rendering.clone().acquire_owned().await.map_err(|error| failed(&error))?;
+        let work = move || {
+            let _place = place;
+            message::render(&kind, &template, &variables)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| failed(&error))?
+    }
+
     /// Renders a mail with the project's template. One that cannot be used does not keep users out: the built-in one goes
     /// in its place, and the log says why.
-    pub(crate) fn rendered(&self, project: &Project, mail: &Mail) -> Result<Rendered, SendError> {
-        let variables = variables::of_mail(project, mail);
-        match message::render(&mail.kind, &own_template(project, &mail.kind), &variables) {
+    pub(crate) async fn rendered(&self, project: &Project, mail: &Mail) -> Result<Rendered, SendError> {
+        let variables = Arc::new(variables::of_mail(project, mail));
+        let own = own_template(project, &mail.kind);
+        match self.render(mail.kind.clone(), own, variables.clone()).await {
             Ok(rendered) => Ok(rendered),
             Err(error) => {
                 tracing::warn!(
                     project.ref = %project.project_ref, mail.kind = %mail.kind, %error,
                     "a template cannot be used, so the built-in one is"
                 );
-                message::render(&mail.kind, &Template::default(), &variables)
+                self.render(mail.kind.clone(), Template::default(), variables)
+                    .await
                     .map_err(|error| SendError::Refused(error.to_string()))
             }
         }

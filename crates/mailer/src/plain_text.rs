@@ -120,7 +120,8 @@ fn decoded(text: &str) -> String {
     while let Some(at) = rest.find('&') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let reference = rest.find(';').filter(|end| *end <= 10).map(|end| &rest[1..end]);
+        // Searched no further than a reference may be long.
+        let reference = rest.bytes().take(11).position(|byte| byte == b';').map(|end| &rest[1..end]);
         match reference.and_then(character) {
             Some(c) => {
                 out.push(c);

@@ -26,6 +26,7 @@ struct World {
     clock: Clock,
     rules: Rules,
     server: Option<Server>,
+    server_limit: u32,
     kept: ScratchDir,
     keeps: bool,
     hook: Option<crate::SendHook>,
@@ -100,6 +101,7 @@ impl World {
             clock: Clock::system(),
             rules: Rules::default(),
             server,
+            server_limit: 1_000,
             kept: ScratchDir::new(),
             keeps: false,
             hook: None,
@@ -118,6 +120,7 @@ impl World {
             clock: self.clock.clone(),
             public_url: "https://api.example".into(),
             server: self.server.clone(),
+            server_limit: self.server_limit,
             kept_in: self.keeps.then(|| self.kept.path().to_owned()),
             hook: self.hook.clone(),
         })
@@ -357,14 +360,63 @@ async fn a_template_of_the_project_is_used_and_a_broken_one_keeps_nobody_out() {
     assert_eq!(mail.header("Subject").unwrap(), "Hi <Ann>");
     assert!(mail.readable().contains("<b>&lt;Ann&gt;: 123456</b>"));
     running.stop().await;
-    let preview = world.mailer().preview(&world.project(), "confirmation", None, serde_json::Map::new()).unwrap();
+    let preview = world.mailer().preview(&world.project(), "confirmation", None, serde_json::Map::new()).await.unwrap();
     assert_eq!(preview.html, "<b>: 123456</b>");
     let world = World::new(Some(operator_server(&smtp)), template("{{ if }}")).await;
     world.put("confirmation", "broken@example.org", data()).await;
     let running = world.run();
     assert!(smtp.mails_to("broken@example.org", 1).await[0].readable().contains("Confirm email address"));
     running.stop().await;
-    assert!(world.mailer().preview(&world.project(), "confirmation", None, serde_json::Map::new()).is_err());
+    assert!(world.mailer().preview(&world.project(), "confirmation", None, serde_json::Map::new()).await.is_err());
+}
+
+#[tokio::test]
+async fn the_operators_server_takes_so_many_mails_of_a_project_in_an_hour() {
+    let smtp = SmtpServer::start(SmtpOptions::default()).await;
+    let mut world = World::new(Some(operator_server(&smtp)), |_| {}).await;
+    world.server_limit = 2;
+    for n in 0..3 {
+        world.put("confirmation", &format!("n{n}@example.org"), data()).await;
+    }
+    let running = world.run();
+    smtp.mails_to("n1@example.org", 1).await;
+    let client = world.database.connect().await;
+    let waits = "select count(*) from _launchdb.mail_queue where sent_at is null and attempts = 0
+        and failed_at is null and next_attempt_at > now() and last_error like '%no more mails%'";
+    for _ in 0..200 {
+        if client.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 1 {
+            running.stop().await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the third mail does not wait");
+}
+
+#[tokio::test]
+async fn mails_that_are_too_long_or_ended_the_process_too_often_are_given_up() {
+    let smtp = SmtpServer::start(SmtpOptions::default()).await;
+    let world = World::new(Some(operator_server(&smtp)), |_| {}).await;
+    world.put("confirmation", "long@example.org", json!({"user": {"user_metadata": {"x": "y".repeat(300_000)}}})).await;
+    world.put("confirmation", "often@example.org", data()).await;
+    let client = world.database.connect().await;
+    client.execute("update _launchdb.mail_queue set attempts = 12 where recipient like 'often%'", &[]).await.unwrap();
+    let running = world.run();
+    for _ in 0..200 {
+        let row = client
+            .query_one(
+                "select string_agg(last_error, '; ' order by id) from _launchdb.mail_queue where failed_at is not null",
+                &[],
+            )
+            .await
+            .unwrap();
+        if row.get::<_, Option<&str>>(0) == Some("the mail is too long; it was tried too often") {
+            running.stop().await;
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("they are not given up");
 }
 
 #[tokio::test]

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 use crate::store::Mail;
 
+/// Longest metadata of a user that a template sees, in bytes of JSON: users write it, and loops go through it.
+const LONGEST_METADATA: usize = 64 * 1024;
+
 /// The variables of Supabase's templates for a mail of the queue.
 pub(crate) fn of_mail(project: &Project, mail: &Mail) -> Value {
     let text_of = |map: Option<&Map<String, Value>>, name: &str| {
@@ -12,6 +15,8 @@ pub(crate) fn of_mail(project: &Project, mail: &Mail) -> Value {
     };
     let part = |name: &str| mail.data.get(name).and_then(Value::as_object);
     let (user, email_data) = (part("user"), part("email_data"));
+    let metadata = user.and_then(|user| user.get("user_metadata"));
+    let metadata = metadata.filter(|metadata| metadata.to_string().len() <= LONGEST_METADATA);
     json!({
         "SiteURL": project.auth.site_url,
         "ConfirmationURL": text_of(Some(&mail.data), "confirmation_url"),
@@ -21,7 +26,7 @@ pub(crate) fn of_mail(project: &Project, mail: &Mail) -> Value {
         "Email": text_of(user, "email"),
         "NewEmail": text_of(Some(&mail.data), "new_email"),
         "SendingTo": mail.recipient,
-        "Data": user.and_then(|user| user.get("user_metadata")).cloned().unwrap_or_else(|| Value::Object(Map::new())),
+        "Data": metadata.cloned().unwrap_or_else(|| Value::Object(Map::new())),
     })
 }
 
@@ -35,7 +40,14 @@ pub(crate) fn of_preview(project: &Project, public_url: &str, data: Map<String, 
         "new_email": "new@example.org",
     });
     let Value::Object(data) = row else { return Value::Null };
-    let mail =
-        Mail { id: 0, kind: String::new(), recipient: "user@example.org".to_owned(), data, attempts: 0, created_at: 0 };
+    let mail = Mail {
+        id: 0,
+        kind: String::new(),
+        recipient: "user@example.org".to_owned(),
+        data,
+        too_long: false,
+        attempts: 0,
+        created_at: 0,
+    };
     of_mail(project, &mail)
 }

@@ -178,6 +178,19 @@ async fn attempt(
     shutdown: &CancellationToken,
 ) -> Result<(), pg::Error> {
     let clock = &inner.config.clock;
+    let now = clock.unix_seconds();
+    // Also one whose attempts all ended with the process.
+    let hopeless = if mail.too_long { Some("the mail is too long") } else { None };
+    let hopeless = hopeless.or((mail.attempts > MOST_ATTEMPTS).then_some("it was tried too often"));
+    if let Some(reason) = hopeless {
+        tracing::warn!(project.ref = %project.project_ref, mail.id, reason, "a mail was given up");
+        return store::mail_finish(pool, mail.id, now, Outcome::GivenUp { reason }).await;
+    }
+    if let Err(wait) = inner.admit(project, now) {
+        let reason =
+            "this server sends no more mails of the project in this hour; with a mail server of its own it may";
+        return store::mail_finish(pool, mail.id, now, Outcome::Postponed { at: now + wait, reason }).await;
+    }
     let result = {
         let sending = send(inner, project, connection, &mail);
         tokio::pin!(sending);
@@ -218,7 +231,7 @@ async fn send(
     if let Way::Hook(hook) = &way {
         return hook(project.clone(), mail.clone()).await;
     }
-    let rendered = inner.rendered(project, mail)?;
+    let rendered = inner.rendered(project, mail).await?;
     let id = format!("{}.{}.{}", mail.created_at, mail.id, project.project_ref);
     inner.send(&way, connection, &mail.recipient, &rendered, &id).await
 }

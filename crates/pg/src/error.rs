@@ -78,6 +78,14 @@ impl DbError {
         Self::new("54000", "PostgreSQL's error message is too long")
     }
 
+    /// In place of rows that are too long to be held in memory together.
+    pub(crate) fn result_too_long() -> Self {
+        Self {
+            hint: Some("Ask for fewer rows or columns.".to_owned()),
+            ..Self::new("54000", "the result is too long to be held in memory")
+        }
+    }
+
     /// Reads the fields of an ErrorResponse.
     pub(crate) fn read(mut fields: postgres_protocol::message::backend::ErrorFields<'_>) -> std::io::Result<Self> {
         use fallible_iterator::FallibleIterator as _;

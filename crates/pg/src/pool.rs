@@ -40,6 +40,9 @@ pub struct PoolConfig {
     pub max_connections: usize,
     /// How many of them short reads may share; 0 switches sharing off.
     pub interleaved: usize,
+    /// Most bytes of rows that are held in memory for one exchange; a longer result is refused (SQLSTATE 54000). What is
+    /// streamed does not count. An exchange that commits with its message has committed all the same.
+    pub most_held: usize,
     /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
     /// Requests that may wait at once; further ones are refused with [`Error::Overloaded`].
@@ -55,6 +58,7 @@ impl Default for PoolConfig {
         Self {
             max_connections: 10,
             interleaved: 2,
+            most_held: 128 * 1024 * 1024,
             acquire_timeout: Duration::from_secs(10),
             max_waiting: 1_000,
             prepared_statements: true,
@@ -438,7 +442,7 @@ impl PoolInner {
         let long_rows = match exchange.streams {
             Streams::LastValue if exchange.read_only && ending == Ending::Sync => LongRows::Stream,
             Streams::Rows if exchange.read_only && ending == Ending::Sync => LongRows::Join,
-            _ => LongRows::Keep,
+            _ => LongRows::Keep(self.config.most_held),
         };
         connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending, long_rows })
     }

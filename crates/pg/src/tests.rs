@@ -196,6 +196,26 @@ async fn statements_that_stored_code_dropped_are_prepared_again() {
 }
 
 #[tokio::test]
+async fn rows_too_long_to_hold_are_refused_and_the_connection_goes_on() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(PoolConfig { most_held: 1_000_000, ..one(1) });
+    let refused = |error: Error| assert!(matches!(&error, Error::Db(cause) if cause.code == "54000"), "{error}");
+    for sql in ["select repeat('x', 2000000)", "select repeat('x', 1000) from generate_series(1, 20000)"] {
+        refused(pool.run(&exchange(query(sql, &[]), false)).await.unwrap_err());
+        assert_eq!(number(&pool, "select 1::int8").await.unwrap(), Some(1));
+        let write = |sql: &str| Exchange { begin: Some(query("begin", &[])), ..exchange(query(sql, &[]), false) };
+        let (_, mut transaction) = pool.begin(&write("insert into t values (99)")).await.unwrap();
+        refused(transaction.query(&query(sql, &[])).await.unwrap_err());
+        drop(transaction);
+        assert_eq!(number(&pool, "select count(*) from t where id = 99").await.unwrap(), Some(0));
+        refused(pool.begin(&write(sql)).await.map(drop).unwrap_err());
+        assert_eq!(number(&pool, "select 2::int8").await.unwrap(), Some(2));
+    }
+    let rows = pool.run(&exchange(query("select repeat('x', 900000)", &[]), false)).await.unwrap();
+    assert_eq!(rows[0].rows[0].text(0).map(str::len), Some(900_000));
+}
+
+#[tokio::test]
 async fn an_error_too_long_to_hold_is_told_short() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));

@@ -10,12 +10,19 @@ const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox");
 ///
 /// A project's functions name headers of their own. What a browser applies to more than the answer (cookies, caches, service
 /// workers, other addresses of the server) stays only where the origin is the project's own, on its custom domain:
-/// `own_origin`. A subdomain is not, because cookies reach the domain above it.
-pub fn project(headers: &mut HeaderMap, own_origin: bool) {
+/// `own_origin`. A subdomain is not, because cookies reach the domain above it. Cookies whose names begin with
+/// `own_cookies` stay everywhere: the service that answers sets them itself, for a path of its own.
+pub fn project(headers: &mut HeaderMap, own_origin: bool, own_cookies: Option<&str>) {
     if !own_origin && headers.keys().any(concerns_origin) {
+        let is_own =
+            |cookie: &&HeaderValue| own_cookies.is_some_and(|name| cookie.as_bytes().starts_with(name.as_bytes()));
+        let kept: Vec<HeaderValue> = headers.get_all(header::SET_COOKIE).iter().filter(is_own).cloned().collect();
         let names: Vec<HeaderName> = headers.keys().filter(|name| concerns_origin(name)).cloned().collect();
         for name in names {
             headers.remove(name);
+        }
+        for cookie in kept {
+            headers.append(header::SET_COOKIE, cookie);
         }
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
@@ -100,7 +107,7 @@ mod tests {
             if let Some(own) = own {
                 headers.insert(header::CONTENT_SECURITY_POLICY, own.parse().unwrap());
             }
-            project(&mut headers, false);
+            project(&mut headers, false, None);
             assert_eq!(headers["content-security-policy"], expected);
             assert_eq!(headers["x-content-type-options"], "nosniff");
         };
@@ -118,7 +125,7 @@ mod tests {
                 for value in ["a", "b"] {
                     headers.append(name, HeaderValue::from_static(value));
                 }
-                project(&mut headers, own_origin);
+                project(&mut headers, own_origin, None);
                 let left = headers.get_all(name).iter().count();
                 assert_eq!(left, if own_origin || stays { 2 } else { 0 }, "{name}, own origin: {own_origin}");
             }
@@ -129,5 +136,16 @@ mod tests {
         for name in ["location", "cache-control", "content-language", "x-total-count"] {
             check(name, true);
         }
+    }
+
+    #[test]
+    fn a_services_own_cookies_stay() {
+        let mut headers = HeaderMap::new();
+        for value in ["session=1", "sb-oauth-1=2; Path=/p/x/auth/v1/callback", "x=sb-oauth-"] {
+            headers.append(header::SET_COOKIE, HeaderValue::from_static(value));
+        }
+        project(&mut headers, false, Some("sb-oauth-"));
+        let left: Vec<_> = headers.get_all(header::SET_COOKIE).iter().collect();
+        assert_eq!(left, ["sb-oauth-1=2; Path=/p/x/auth/v1/callback"]);
     }
 }

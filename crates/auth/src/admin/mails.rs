@@ -27,12 +27,14 @@ struct PreviewParams {
 }
 
 /// `POST /admin/mail/preview`
-pub(super) fn preview(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
+pub(super) async fn preview(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
     let params: PreviewParams = request::params(body)?;
+    // Templates cost time that others' mails wait for.
+    cx.limit_subject(Limit::VerifyAddress, "mail preview")?;
     let kind = params.template.as_deref().unwrap_or("confirmation");
     let given = params.subject.is_some() || params.content.is_some();
     let template = given.then_some(mailer::Template { subject: params.subject, content: params.content });
-    let rendered = cx.shared.config.mailer.preview(&cx.project, kind, template, params.data);
+    let rendered = cx.shared.config.mailer.preview(&cx.project, kind, template, params.data).await;
     let rendered = rendered.map_err(|error| Error::invalid(format!("The template cannot be used: {error}")))?;
     response::ok(&json!({ "subject": rendered.subject, "html": rendered.html, "text": rendered.text }))
 }

@@ -141,6 +141,7 @@ fn service(clock: &Clock, private_targets_allowed: bool, captcha_verifier: Optio
         clock: clock.clone(),
         public_url: "https://base.example".to_owned(),
         server: None,
+        server_limit: 0,
         kept_in: None,
         hook: None,
     });

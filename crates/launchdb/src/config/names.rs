@@ -79,6 +79,7 @@ pub(super) const KNOWN_NAMES: &[&str] = &[
     "SMTP_HOST",
     "SMTP_PASSWORD",
     "SMTP_PORT",
+    "SMTP_PROJECT_HOURLY",
     "SMTP_USER",
     "STORAGE_BACKEND",
     "STORAGE_PATH",

@@ -40,6 +40,7 @@ pub(super) fn mailer(
         clock,
         public_url: public_url.to_owned(),
         server: config.mail.as_ref().map(server),
+        server_limit: config.mail.as_ref().map_or(0, |mail| mail.project_hourly),
         kept_in: data.filter(|_| keeps).map(|data| data.join(KEPT_MAILS)),
     })
 }

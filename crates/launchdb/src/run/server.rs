@@ -51,6 +51,8 @@ const PREPARE_PATIENCE: Duration = Duration::from_millis(500);
 const PREPARE_RETRY: Duration = Duration::from_secs(2);
 /// Most connections of a project for the services beside the data API.
 const SERVICE_CONNECTIONS: usize = 6;
+/// Most bytes of rows that one of their statements may bring into memory: owners write what is in them.
+const SERVICE_RESULT: usize = 32 * 1024 * 1024;
 /// How long the control plane's own tasks may take to end. With the drain before it and PostgreSQL's end behind it this
 /// stays below the 10 s that Docker gives.
 const TASKS_DEADLINE: Duration = Duration::from_secs(2);
@@ -193,7 +195,7 @@ async fn run_services(
         public_url: Some(urls.public.clone()),
         write_gate: write_gate.clone(),
     });
-    let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, ..PoolConfig::default() };
+    let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, most_held: SERVICE_RESULT, ..PoolConfig::default() };
     let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
     let outbound = outward::client(config)?;
     let mailer = outward::mailer(

@@ -31,6 +31,8 @@ pub struct Mail {
     pub recipient: String,
     /// What the request put there: `user`, `email_data` (as send-mail hooks see them), `confirmation_url`, `new_email`.
     pub data: Map<String, Value>,
+    /// The row says more than a mail may: nothing of it was read.
+    pub(crate) too_long: bool,
     /// This attempt included.
     pub attempts: i64,
     /// Unix seconds.
@@ -49,6 +51,11 @@ pub(crate) enum Outcome<'a> {
     },
     /// The attempt was not made.
     Released,
+    /// Nor this one, and none may be made before this time.
+    Postponed {
+        at: i64,
+        reason: &'a str,
+    },
 }
 
 fn query<const N: usize>(sql: &'static str, params: [String; N]) -> Query {
@@ -70,7 +77,9 @@ pub(crate) async fn mail_take(pool: &Pool, now: i64, turn: Duration) -> Result<O
         update _launchdb.mail_queue q
         set attempts = q.attempts + 1, claimed_until = to_timestamp($1::float8 + $2::float8)
         from due where q.id = due.id
-        returning q.id, q.kind, q.recipient, q.data::text, q.attempts, extract(epoch from q.created_at)::int8";
+        returning q.id, left(q.kind, 100), left(q.recipient, 1000),
+            case when octet_length(q.data::text) <= 262144 then q.data::text end,
+            q.attempts, extract(epoch from q.created_at)::int8";
     // A row of this very second is due.
     let params = [(now + 1).to_string(), turn.as_secs().to_string()];
     let rows = run(pool, vec![query(SQL, params)]).await?.pop().unwrap_or_default();
@@ -78,6 +87,7 @@ pub(crate) async fn mail_take(pool: &Pool, now: i64, turn: Duration) -> Result<O
         id: row.int(0).unwrap_or_default(),
         kind: row.text(1).unwrap_or_default().to_owned(),
         recipient: row.text(2).unwrap_or_default().to_owned(),
+        too_long: row.text(3).is_none(),
         data: row.text(3).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
         attempts: row.int(4).unwrap_or_default(),
         created_at: row.int(5).unwrap_or_default(),
@@ -102,11 +112,15 @@ pub(crate) async fn mail_finish(pool: &Pool, id: i64, now: i64, outcome: Outcome
         set failed_at = to_timestamp($2::float8), claimed_until = null, last_error = $3, data = '{}' where id = $1::int8";
     const RELEASED: &str = "update _launchdb.mail_queue
         set claimed_until = null, attempts = attempts - 1 where id = $1::int8 and sent_at is null";
+    const POSTPONED: &str = "update _launchdb.mail_queue
+        set next_attempt_at = to_timestamp($2::float8), claimed_until = null, last_error = $3, attempts = attempts - 1
+        where id = $1::int8 and sent_at is null";
     let id = id.to_string();
     let query = match outcome {
         Outcome::Sent => query(SENT, [id, now.to_string()]),
         Outcome::Again { at, reason } => query(AGAIN, [id, at.to_string(), reason.to_owned()]),
         Outcome::GivenUp { reason } => query(GIVEN_UP, [id, now.to_string(), reason.to_owned()]),
+        Outcome::Postponed { at, reason } => query(POSTPONED, [id, at.to_string(), reason.to_owned()]),
         Outcome::Released => query(RELEASED, [id]),
     };
     run(pool, vec![query]).await.map(drop)

@@ -15,7 +15,16 @@ enum Token {
     Pipe,
 }
 
+/// Longest action in bytes, names of a path and arguments of a call: minijinja compiles and drops what it reads by
+/// recursion, one call for each link of a chain.
+const LONGEST: usize = 4096;
+const MOST_NAMES: usize = 16;
+const MOST_ARGUMENTS: usize = 16;
+
 fn tokens(code: &str) -> Result<Vec<Token>, String> {
+    if code.len() > LONGEST {
+        return Err(format!("an action is longer than {LONGEST} bytes"));
+    }
     let mut out = Vec::new();
     let mut chars = code.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
@@ -61,6 +70,9 @@ fn tokens(code: &str) -> Result<Vec<Token>, String> {
                     path.split('.').skip(1).filter(|name| !name.is_empty()).map(str::to_owned).collect();
                 if path.len() > 1 && path.matches('.').count() != names.len() {
                     return Err(format!("{text} is no path"));
+                }
+                if names.len() > MOST_NAMES {
+                    return Err(format!("a path has more than {MOST_NAMES} names"));
                 }
                 Token::Path(c == '$', names)
             }
@@ -112,7 +124,12 @@ impl Reader<'_> {
             return Err("the parentheses are too deep".to_owned());
         }
         let mut value = self.command(None)?;
+        let mut pipes = 0;
         while let [Token::Pipe, rest @ ..] = self.tokens {
+            pipes += 1;
+            if pipes > DEEPEST {
+                return Err("there are too many pipes".to_owned());
+            }
             self.tokens = rest;
             value = self.command(Some(value))?;
         }
@@ -131,6 +148,9 @@ impl Reader<'_> {
         };
         let mut arguments = Vec::new();
         while let Some(argument) = self.operand()? {
+            if arguments.len() >= MOST_ARGUMENTS {
+                return Err(format!("a call has more than {MOST_ARGUMENTS} values"));
+            }
             arguments.push(argument);
         }
         match (function, piped) {

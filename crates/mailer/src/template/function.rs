@@ -23,11 +23,8 @@ pub(super) fn register(environment: &mut Environment<'_>) {
     environment.add_function("fn_eq", |first: Value, others: Rest<Value>| others.contains(&first));
     environment.add_function("fn_items", |value: Value| items(&value));
     environment.add_function("fn_len", |value: Value| value.len().unwrap_or_default());
-    environment.add_function("fn_print", |values: Rest<Value>| values.iter().map(shown).collect::<String>());
-    environment.add_function("fn_println", |values: Rest<Value>| {
-        let texts: Vec<String> = values.iter().map(shown).collect();
-        format!("{}\n", texts.join(" "))
-    });
+    environment.add_function("fn_print", |values: Rest<Value>| joined(&values, ""));
+    environment.add_function("fn_println", |values: Rest<Value>| joined(&values, " ").map(|text| text + "\n"));
     environment.add_function("fn_printf", |format: String, values: Rest<Value>| printf(&format, &values));
 }
 
@@ -38,6 +35,26 @@ fn shown(value: &Value) -> String {
         ValueKind::Bool => if value.is_true() { "true" } else { "false" }.to_owned(),
         _ => value.to_string(),
     }
+}
+
+/// Values as one text, which is not longer than a mail may be: what is called may never be printed.
+fn joined(values: &[Value], between: &str) -> Result<String, Error> {
+    let mut out = String::new();
+    for (i, value) in values.iter().enumerate() {
+        if i > 0 {
+            out.push_str(between);
+        }
+        out.push_str(&shown(value));
+        bounded(&out)?;
+    }
+    Ok(out)
+}
+
+fn bounded(text: &str) -> Result<(), Error> {
+    if text.len() > super::LARGEST_OUTPUT {
+        return Err(Error::new(ErrorKind::InvalidOperation, "its output is too long"));
+    }
+    Ok(())
 }
 
 /// What `range` goes through: the items of a list, the values of an object, nothing of anything else.
@@ -104,6 +121,7 @@ fn printf(format: &str, values: &[Value]) -> Result<String, Error> {
             out.push(c);
             continue;
         }
+        bounded(&out)?;
         let wrong = |what: &str| Error::new(ErrorKind::InvalidOperation, format!("printf: {what}"));
         match chars.next() {
             Some('%') => out.push('%'),
@@ -114,5 +132,6 @@ fn printf(format: &str, values: &[Value]) -> Result<String, Error> {
             _ => return Err(wrong("only %s, %v, %d, %q and %% are supported")),
         }
     }
+    bounded(&out)?;
     Ok(out)
 }

@@ -18,6 +18,7 @@ pub(super) fn scan(source: &str) -> Result<Vec<Part<'_>>, TemplateError> {
     let mut parts = Vec::new();
     let mut rest = source;
     let mut trim_start = false;
+    let (mut line, mut counted) = (1, 0);
     loop {
         let (text, behind) = match rest.find("{{") {
             Some(at) => (&rest[..at], Some(&rest[at + 2..])),
@@ -30,7 +31,9 @@ pub(super) fn scan(source: &str) -> Result<Vec<Part<'_>>, TemplateError> {
             parts.push(Part::Text(text));
         }
         let Some(code) = marked.or(behind) else { return Ok(parts) };
-        let line = 1 + source[..source.len() - code.len()].matches('\n').count();
+        let at = source.len() - code.len();
+        line += source[counted..at].matches('\n').count();
+        counted = at;
         let open = || TemplateError::Syntax { line, what: "an action is not closed with }}".to_owned() };
         let (code, comment, after) = if let Some(comment) = code.trim_start_matches(is_space).strip_prefix("/*") {
             let end = comment.find("*/").ok_or_else(open)?;

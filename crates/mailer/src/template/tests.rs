@@ -115,3 +115,33 @@ fn a_template_is_bounded_in_what_it_does_and_prints() {
     let deep = format!("{{{{ {}.A{} }}}}", "(".repeat(200), ")".repeat(200));
     assert!(matches!(all(&deep), Err(TemplateError::Syntax { .. })));
 }
+
+#[test]
+fn templates_that_would_nest_without_end_are_refused() {
+    let refused = |source: String, what: &str| match render(Kind::Text, &source, &variables()) {
+        Err(TemplateError::Syntax { what: told, .. }) => assert!(told.contains(what), "{told}"),
+        other => panic!("{what}: {other:?}"),
+    };
+    refused(format!("{{{{ .{} }}}}", "a.".repeat(1_000) + "a"), "a path has more than");
+    refused(format!("{{{{ .{} }}}}", "a.".repeat(100_000) + "a"), "an action is longer than");
+    refused(format!("{{{{ and {} }}}}", ". ".repeat(100)), "a call has more than");
+    refused(format!("{{{{ .{} }}}}", "|len".repeat(100)), "too many pipes");
+    refused(format!("{{{{ {} }}}}", "(".repeat(100)), "too deep");
+    refused(format!("{{{{ if . }}}}{}{{{{ end }}}}", "{{ else if . }}".repeat(10_000)), "branches");
+    refused("x".repeat(300_000), "longer than");
+    let chains = format!("{{{{ {} }}}}", "(index . ".repeat(15) + "\"a\"" + &")".repeat(15));
+    check(Kind::Text, &format!("{chains}{{{{ index . {} }}}}", "\"a\" ".repeat(15)), "");
+}
+
+#[test]
+fn what_functions_join_is_no_longer_than_a_mail() {
+    let variables = json!({"x": "y".repeat(500_000)});
+    for call in ["print", "println", "printf \"%s%s%s\""] {
+        let source = format!("{{{{ if {call} .x .x .x }}}}{{{{ end }}}}");
+        assert_eq!(
+            render(Kind::Text, &source, &variables),
+            Err(TemplateError::Render("its output is too long".to_owned())),
+            "{call}"
+        );
+    }
+}

@@ -4,8 +4,11 @@ use super::html::Place;
 use super::scan::{Part, scan};
 use super::{Kind, TemplateError, action};
 
-/// How deep blocks may be.
+/// How deep blocks may be, and how many `else if` one may have: minijinja nests them.
 const DEEPEST: usize = 32;
+const MOST_BRANCHES: usize = 32;
+/// Longest template, in bytes.
+const LONGEST: usize = 256 * 1024;
 
 pub(super) struct Translated {
     /// Of minijinja; the variable `t` has the texts, `d0` is the root.
@@ -21,6 +24,7 @@ struct Block {
     /// Whether `else if` may follow.
     is_if: bool,
     has_else: bool,
+    branches: usize,
 }
 
 struct Translator {
@@ -42,6 +46,9 @@ pub(super) fn translate(kind: Kind, source: &str) -> Result<Translated, Template
         dots: vec!["d0".to_owned()],
         place: Place::new(),
     };
+    if source.len() > LONGEST {
+        return Err(TemplateError::Syntax { line: 1, what: format!("the template is longer than {LONGEST} bytes") });
+    }
     for part in scan(source)? {
         match part {
             Part::Text(text) => {
@@ -71,19 +78,33 @@ impl Translator {
         match word {
             "if" => {
                 let condition = action::pipeline(rest, self.dot())?;
-                self.open(Block { line, end: "{% endif %}", has_dot: false, is_if: true, has_else: false })?;
+                self.open(Block {
+                    line,
+                    end: "{% endif %}",
+                    has_dot: false,
+                    is_if: true,
+                    has_else: false,
+                    branches: 0,
+                })?;
                 self.out.push_str(&format!("{{% if {condition} %}}"));
             }
             "with" => {
                 let (value, dot) = self.new_dot(rest)?;
                 let end = "{% endif %}{% endwith %}";
-                self.open(Block { line, end, has_dot: true, is_if: false, has_else: false })?;
+                self.open(Block { line, end, has_dot: true, is_if: false, has_else: false, branches: 0 })?;
                 self.out.push_str(&format!("{{% with {dot} = {value} %}}{{% if {dot} %}}"));
                 self.dots.push(dot);
             }
             "range" => {
                 let (value, dot) = self.new_dot(rest)?;
-                self.open(Block { line, end: "{% endfor %}", has_dot: true, is_if: false, has_else: false })?;
+                self.open(Block {
+                    line,
+                    end: "{% endfor %}",
+                    has_dot: true,
+                    is_if: false,
+                    has_else: false,
+                    branches: 0,
+                })?;
                 self.out.push_str(&format!("{{% for {dot} in fn_items({value}) %}}"));
                 self.dots.push(dot);
             }
@@ -129,7 +150,13 @@ impl Translator {
         let block = self.blocks.last_mut().ok_or("there is no if that this belongs to")?;
         match condition {
             _ if block.has_else => return Err("there has been an else already".to_owned()),
-            Some(condition) if block.is_if => self.out.push_str(&format!("{{% elif {condition} %}}")),
+            Some(_) if block.branches == MOST_BRANCHES => {
+                return Err(format!("an if has more than {MOST_BRANCHES} branches"));
+            }
+            Some(condition) if block.is_if => {
+                block.branches += 1;
+                self.out.push_str(&format!("{{% elif {condition} %}}"));
+            }
             Some(_) => return Err("else if belongs to if only".to_owned()),
             None => {
                 block.has_else = true;

@@ -142,7 +142,7 @@ impl Connection {
     /// Ends a transaction that failed behind a [`Ending::Flush`]: the server skips everything up to the Sync.
     pub(crate) fn submit_sync(&self) -> Result<oneshot::Receiver<UnitReply>, Error> {
         let scope = Arc::from("");
-        let long_rows = LongRows::Keep;
+        let long_rows = LongRows::Keep(0);
         self.submit(&NewUnit { scope: &scope, queries: &[], quiet: 0, ending: Ending::Sync, long_rows })
     }
 
@@ -302,12 +302,20 @@ impl Driver {
                     self.long_row = Some(LongRow::new(length, None));
                     break;
                 }
+                if let Some(unit) = state.pending.front_mut().filter(|unit| unit.wants_rows())
+                    && let Some(room) = unit.room()
+                    && let Some(length) = long_length(&self.incoming, b'D', room)
+                {
+                    unit.overflow();
+                    self.long_row = Some(LongRow::new(length, None));
+                    break;
+                }
                 if let Some(length) =
                     long_length(&self.incoming, b'D', if state.shared { LONG_SHARED_ROW } else { LONG_ROW })
                     && let Some(unit) = state.pending.front_mut().filter(|unit| unit.wants_rows())
                 {
                     match (unit.long_rows, take_head_for(unit.long_rows, &mut self.incoming)) {
-                        (LongRows::Keep | LongRows::Join, _) | (_, Head::Whole) => {}
+                        (LongRows::Keep(_) | LongRows::Join, _) | (_, Head::Whole) => {}
                         (_, Head::Unknown) => return Poll::Ready(Ok(())),
                         (LongRows::Requeue, _) => {
                             unit.requeue_current();
@@ -370,7 +378,7 @@ fn long_length(incoming: &[u8], kind: u8, limit: usize) -> Option<usize> {
 fn take_head_for(long_rows: LongRows, incoming: &mut BytesMut) -> Head {
     match long_rows {
         LongRows::Stream => take_head(incoming),
-        LongRows::Keep | LongRows::Join => Head::Whole,
+        LongRows::Keep(_) | LongRows::Join => Head::Whole,
         LongRows::Requeue => Head::Long(crate::query::Row::default(), 0),
     }
 }

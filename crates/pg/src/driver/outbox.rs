@@ -72,7 +72,7 @@ impl Outbox {
 
     /// One statement of ours without parameters, for which nothing is prepared: stored code may have dropped what was.
     pub(super) fn push_simple(&mut self, sql: &str, reply: oneshot::Sender<UnitReply>) -> Result<(), Error> {
-        let mut waiting = self.start(Unit::new(1, Ending::Query, LongRows::Keep, false), Ending::Query, None);
+        let mut waiting = self.start(Unit::new(1, Ending::Query, LongRows::Keep(0), false), Ending::Query, None);
         frontend::query(sql, &mut waiting.bytes).map_err(|_| Error::Protocol("a statement with a NUL byte"))?;
         waiting.unit.members.push_back(Member::new(reply, 0));
         self.waiting.push(waiting);

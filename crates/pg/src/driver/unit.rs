@@ -31,8 +31,9 @@ pub(crate) enum Ending {
 /// What to do with a row that is too long to be held in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LongRows {
-    /// Hold it all the same: nothing may be answered before the commit.
-    Keep,
+    /// Hold it all the same, because nothing may be answered before the commit; not more than so many bytes of rows
+    /// together.
+    Keep(usize),
     /// Hand its last value on piece by piece.
     Stream,
     /// Hand the rows on as one array, whether they are long or not.
@@ -114,6 +115,8 @@ pub(super) struct Unit {
     pub(super) bound: Vec<(usize, StatementKey)>,
     /// Statements that the server bound.
     binds: usize,
+    /// Bytes of the rows that are held.
+    held: usize,
     /// Since when PostgreSQL has worked on the unit.
     started: Instant,
     /// Since when, as far as is known, it has worked on the current member.
@@ -148,6 +151,7 @@ impl Unit {
             parses: VecDeque::new(),
             bound: Vec::new(),
             binds: 0,
+            held: 0,
             started: now,
             progressed: now,
             shares: 1,
@@ -184,6 +188,7 @@ impl Unit {
         match message {
             Message::DataRow(body) if self.wants_rows() => {
                 let columns = body.ranges().collect()?;
+                self.held += body.buffer_bytes().len() + size_of::<Row>();
                 let row = Row::new(body.buffer_bytes().clone(), columns);
                 if self.long_rows == LongRows::Join && self.current_is_last() {
                     self.join(row);
@@ -229,6 +234,21 @@ impl Unit {
         if let Some(joined) = &mut self.joined {
             joined.push(&json, first);
         }
+    }
+
+    /// Longest row that can still be taken, in bytes, if there is such a limit.
+    pub(super) fn room(&self) -> Option<usize> {
+        match self.long_rows {
+            LongRows::Keep(most) => Some(most.saturating_sub(self.held)),
+            LongRows::Stream | LongRows::Join | LongRows::Requeue => None,
+        }
+    }
+
+    /// Its rows are longer than may be held: what there is of them is dropped. The server does not know, and goes on.
+    pub(super) fn overflow(&mut self) {
+        self.error.get_or_insert_with(|| UnitError::Db(Box::new(DbError::result_too_long())));
+        self.current.rows = Vec::new();
+        self.members.iter_mut().flat_map(|member| &mut member.results).for_each(|rows| rows.rows = Vec::new());
     }
 
     /// Hands on rows that were joined. Pending while the client takes none.

@@ -158,7 +158,7 @@ impl OpenTransaction {
             queries: &[query],
             quiet: 0,
             ending: Ending::Flush,
-            long_rows: LongRows::Keep,
+            long_rows: LongRows::Keep(self.lease.pool.config.most_held),
         };
         let connection = self.lease.connection.as_ref().ok_or(Error::Lost)?;
         self.lease.in_flight = Some(connection.submit(&new)?);
