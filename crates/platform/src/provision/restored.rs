@@ -17,6 +17,7 @@ use super::store::project::{self, step};
 use super::store::restored::{self as store_restored, InternalTrigger};
 use super::store::role::Login;
 use super::store::{self, violated};
+use super::turns::PATIENCE;
 use super::{Admin, ProvisionError, Provisioner};
 use crate::baseline;
 use crate::secrets::{self, kind};
@@ -90,7 +91,7 @@ impl Provisioner {
         if !self.0.write_gate.is_open() {
             return Err(ProvisionError::DiskNearlyFull);
         }
-        let mut admin = self.locked(id).await?;
+        let mut admin = self.locked_within(id, PATIENCE, &self.0.loads).await?;
         let now = self.0.config.clock.unix_seconds();
         let row = project::project_row(&admin.client, id, now).await?;
         let status = row.as_ref().map(|row| row.status);
@@ -170,9 +171,11 @@ impl Provisioner {
     async fn scratch_fill(&self, scratch: &mut Scratch, cluster: &Cluster) -> Result<(), ProvisionError> {
         let options = baseline::session_options(&cluster.owner_role);
         let mut client = self.connect(&self.admin_target(&scratch.database), &options).await?;
-        let files = self.0.files.iter().take_while(|file| file.version <= scratch.baseline_version).count();
+        // A dump has nothing of what a mend changes, so that it fits.
+        let files = baseline::whole(self.0.files, scratch.baseline_version);
         // There is no owner's object in it yet, as in a template.
-        baseline::apply(&mut client, None, true, &self.0.files[..files]).await.map_err(ProvisionError::database)?;
+        baseline::apply(&mut client, None, true, files).await.map_err(ProvisionError::database)?;
+        scratch.baseline_version = baseline::version(files);
         for name in &scratch.extensions {
             let tx = client.transaction().await?;
             let installed = store::extension::extension_install_in_tx(&tx, name).await;

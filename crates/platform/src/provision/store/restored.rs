@@ -148,8 +148,8 @@ async fn column_types(db: &impl GenericClient, table: &str) -> Result<Vec<Column
 }
 
 /// Puts a trigger back on its table, unless the owner has no such table; false when the table is another than the one that
-/// the function was written for. The function runs with the superuser's rights: of a column of the owner's own type, casts
-/// and operators of the owner would.
+/// the function was written for. It has no superuser's rights, but of a column of the owner's own type, casts and operators
+/// of the owner would be run by it.
 pub(in crate::provision) async fn internal_trigger_put_in_tx(
     db: &impl GenericClient,
     trigger: &InternalTrigger,
