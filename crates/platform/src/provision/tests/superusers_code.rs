@@ -69,6 +69,13 @@ async fn databases_of_an_older_baseline_lose_the_danger_before_anybody_uses_it()
             for sql in [TRAP, COLUMNS[0]] {
                 owner.batch_execute(sql).await.unwrap();
             }
+            // What the mend is for.
+            if version == 9 {
+                owner.batch_execute(&format!("begin; {DELETE}")).await.unwrap();
+                let ran = owner.query_one("select as_role from public.ran", &[]).await.unwrap();
+                assert_eq!(ran.get::<_, String>(0), world.cluster.superuser());
+                owner.batch_execute("rollback").await.unwrap();
+            }
             if closed {
                 world.provisioner.suspend(&id).await.unwrap();
             }
