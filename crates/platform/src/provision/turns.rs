@@ -18,6 +18,8 @@ use super::{Admin, ProvisionError, Provisioner};
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// As long as it takes to make a project: when somebody else is at it, the result is worth waiting for.
 pub(super) const PATIENCE_TO_BUILD: Duration = Duration::from_secs(60);
+/// As long as a verification takes that is not of a large project.
+pub(super) const PATIENCE_TO_RESTORE: Duration = Duration::from_secs(15 * 60);
 /// Shortest and longest time between two looks at a lock that another session has. One that ended here a moment ago may
 /// still be ending there.
 const LOOK: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(200)];
