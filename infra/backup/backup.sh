@@ -9,6 +9,7 @@ if [ -n "${RSYNC_DEST:-}" ]; then
     if [ -n "${RSYNC_SSH_KEY_PATH:-}" ]; then
         ssh="$ssh -i $RSYNC_SSH_KEY_PATH"
     fi
-    rsync --archive --partial --delete-after --include='*.sql.gpg' --exclude='*' -e "$ssh" \
+    # Whoever deletes files here, by mistake or with intent, does not delete them there, unless that is asked for.
+    rsync --archive --partial ${RSYNC_DELETE:+--delete-after} --include='*.sql.gpg' --exclude='*' -e "$ssh" \
         "${LAUNCHDB_BACKUP_DIR:-/backups}/" "$RSYNC_DEST"
 fi

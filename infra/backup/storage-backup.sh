@@ -12,5 +12,6 @@ if [ -n "${RSYNC_DEST:-}" ]; then
     if [ -n "${RSYNC_SSH_KEY_PATH:-}" ]; then
         ssh="$ssh -i $RSYNC_SSH_KEY_PATH"
     fi
-    rsync --archive --partial --delete-after -e "$ssh" "$to/" "$RSYNC_DEST/storage/"
+    # Whoever deletes files here, by mistake or with intent, does not delete them there, unless that is asked for.
+    rsync --archive --partial ${RSYNC_DELETE:+--delete-after} -e "$ssh" "$to/" "$RSYNC_DEST/storage/"
 fi

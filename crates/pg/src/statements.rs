@@ -33,8 +33,8 @@ pub enum Piece<'a> {
 /// Why a text cannot be cut; `E` is what the sink failed with.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ScanError<E> {
-    #[error("line {line}: a statement is longer than {LONGEST} bytes")]
-    TooLong { line: u64 },
+    #[error("line {line}: a statement is longer than {longest} bytes")]
+    TooLong { line: u64, longest: usize },
     #[error("line {line}: the text is not UTF-8")]
     NotUtf8 { line: u64 },
     #[error("line {line}: a quote, a comment or a COPY that begins here has no end")]
@@ -43,7 +43,7 @@ pub enum ScanError<E> {
     Sink(E),
 }
 
-/// Longest statement in bytes; COPY data is not one.
+/// Longest statement in bytes, unless a scanner is told another; COPY data is not one.
 pub const LONGEST: usize = 64 * 1024 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,7 @@ enum State {
 /// Cuts a text that comes in chunks.
 #[derive(Debug)]
 pub struct StatementScanner {
+    longest: usize,
     state: State,
     /// The statement so far, or the comment or command before it.
     text: Vec<u8>,
@@ -101,7 +102,15 @@ pub struct StatementScanner {
 
 impl Default for StatementScanner {
     fn default() -> Self {
+        Self::with_longest(LONGEST)
+    }
+}
+
+impl StatementScanner {
+    /// A scanner that takes no statement of more than so many bytes.
+    pub fn with_longest(longest: usize) -> Self {
         Self {
+            longest,
             state: State::Code,
             text: Vec::new(),
             words: Words::default(),
@@ -114,9 +123,7 @@ impl Default for StatementScanner {
             at_line_start: true,
         }
     }
-}
 
-impl StatementScanner {
     /// Takes the next chunk and hands what it completes to `sink`.
     pub fn feed<E>(
         &mut self,
@@ -169,8 +176,8 @@ impl StatementScanner {
     }
 
     fn push<E>(&mut self, byte: u8) -> Result<(), ScanError<E>> {
-        if self.text.len() >= LONGEST {
-            return Err(ScanError::TooLong { line: self.statement_line });
+        if self.text.len() >= self.longest {
+            return Err(ScanError::TooLong { line: self.statement_line, longest: self.longest });
         }
         self.text.push(byte);
         Ok(())

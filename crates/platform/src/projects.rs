@@ -64,6 +64,7 @@ impl From<ProvisionError> for Error {
             ProvisionError::NotFound => Self::NoSuchProject,
             ProvisionError::WrongStatus { status, .. } => Self::WrongStatus(status.name().to_owned()),
             ProvisionError::DiskNearlyFull => Self::DiskNearlyFull,
+            ProvisionError::Busy => Self::ProjectBusy,
             ProvisionError::Refused(what) | ProvisionError::Unsupported(what) => Self::Unsupported(what),
             error @ ProvisionError::Database(_) => Self::Unavailable(error.into()),
         }

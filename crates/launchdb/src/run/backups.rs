@@ -28,10 +28,15 @@ pub fn backup_config(config: &Config, storage: &Storage) -> Result<BackupConfig,
         folder: BackupFolder::new(config.backup.folder(storage.data_path())),
         key: storage.secrets.get("BACKUP_ENCRYPTION_KEY").cloned(),
         retention_days: config.backup.retention_days,
-        least_free_bytes: config.platform.disk_reserve,
+        least_free_bytes: least_free_bytes(config),
         search: Search { bin_dir: own.or(config.database.bin_dir.clone()), path: source::executable_path() },
         run_as,
     })
+}
+
+/// What backups leave free of the disk: well more than the watchdog's reserve, so that they never stop everybody's writing.
+pub fn least_free_bytes(config: &Config) -> u64 {
+    config.platform.disk_reserve.saturating_mul(3)
 }
 
 /// The schedule's work until the shutdown; none where nothing is scheduled, or could be done.

@@ -2,9 +2,11 @@
 
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use base::Secret;
 use base::project::DatabaseTarget;
@@ -15,16 +17,21 @@ use tokio_util::sync::CancellationToken;
 use super::error::BackupError;
 use super::file_name::BackupName;
 use super::folder::{BackupFile, BackupFolder};
-use super::manifest::{self, End, Header, Tally};
+use super::manifest::{self, End, Header, LONGEST_STATEMENT, Tally};
 use super::openpgp::Encryptor;
 
 /// How long pg_dump waits for a table that somebody is changing, in milliseconds.
 const LOCK_WAIT_MS: u32 = 60_000;
 const CHUNK: usize = 256 * 1024;
+/// How often a shutdown is looked for while pg_dump says nothing, and how long it may say nothing.
+const LOOK: Duration = Duration::from_millis(200);
+const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
 /// The disk is looked at each time so many bytes of a dump were written.
 const DISK_LOOK: u64 = 16 * 1024 * 1024;
 /// Bytes kept of what pg_dump says.
 const MOST_MESSAGE: u64 = 16 * 1024;
+
+pub(super) const RESTRICTED: &str = "-c restrict_nonsystem_relation_kind=view,foreign-table";
 
 /// One backup that is to be made.
 pub(super) struct Dump {
@@ -35,7 +42,17 @@ pub(super) struct Dump {
     pub(super) header: Header,
     pub(super) key: Secret<String>,
     pub(super) folder: BackupFolder,
+    pub(super) room: Room,
+    /// Whether PostgreSQL can be told to read no views.
+    pub(super) restricts_relations: bool,
+}
+
+/// What of the folder's disk stays free.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
     pub(super) least_free_bytes: u64,
+    /// That one part of so many of the disk stays free besides; 0 for none.
+    pub(super) spared_share: u64,
 }
 
 /// Ends pg_dump when the work is given up.
@@ -61,16 +78,17 @@ impl Dump {
         write_header(&mut out, &self.header).map_err(writing)?;
 
         let mut child = Running(self.start().map_err(|error| failed(format!("it does not start: {error}")))?);
-        let mut stdout = child.0.stdout.take().ok_or_else(|| failed("it has no output".to_owned()))?;
+        let stdout = child.0.stdout.take().ok_or_else(|| failed("it has no output".to_owned()))?;
+        let chunks = read_along(stdout);
         let stderr = child.0.stderr.take().map(listen);
-        let (mut tally, mut scanner) = (Tally::default(), StatementScanner::default());
+        let (mut tally, mut scanner) = (Tally::default(), StatementScanner::with_longest(LONGEST_STATEMENT));
         let mut count = |piece: Piece<'_>| -> Result<(), std::convert::Infallible> {
             tally.count(&piece);
             Ok(())
         };
-        let mut chunk = vec![0; CHUNK];
         let mut looked_at = 0;
         let mut bytes = 0;
+        let mut heard = Instant::now();
         loop {
             if bytes >= looked_at {
                 looked_at += DISK_LOOK;
@@ -79,14 +97,19 @@ impl Dump {
             if cancel.is_cancelled() {
                 return Err(BackupError::Cancelled);
             }
-            let read = stdout.read(&mut chunk).map_err(|error| failed(error.to_string()))?;
-            if read == 0 {
-                break;
-            }
-            scanner.feed(&chunk[..read], &mut count).map_err(|error| failed(error.to_string()))?;
-            out.write_all(&chunk[..read]).map_err(writing)?;
-            bytes += read as u64;
-            progress.fetch_add(read as u64, Ordering::Relaxed);
+            let chunk = match chunks.recv_timeout(LOOK) {
+                Ok(chunk) => chunk.map_err(|error| failed(error.to_string()))?,
+                Err(RecvTimeoutError::Timeout) if heard.elapsed() < LONGEST_SILENCE => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(failed("it said nothing for long and was ended".to_owned()));
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            heard = Instant::now();
+            scanner.feed(&chunk, &mut count).map_err(|error| failed(error.to_string()))?;
+            out.write_all(&chunk).map_err(writing)?;
+            bytes += chunk.len() as u64;
+            progress.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
         let status = child.0.wait().map_err(|error| failed(error.to_string()))?;
         let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
@@ -102,7 +125,10 @@ impl Dump {
     fn check_disk(&self) -> Result<(), BackupError> {
         let folder = self.folder.path();
         let stat = rustix::fs::statvfs(folder).map_err(|error| BackupError::writing(folder, error.into()))?;
-        match stat.f_bavail.saturating_mul(stat.f_frsize) < self.least_free_bytes {
+        let spared =
+            stat.f_blocks.saturating_mul(stat.f_frsize).checked_div(self.room.spared_share).unwrap_or_default();
+        let least = self.room.least_free_bytes.saturating_add(spared);
+        match stat.f_bavail.saturating_mul(stat.f_frsize) < least {
             true => Err(BackupError::DiskFull { folder: folder.to_owned() }),
             false => Ok(()),
         }
@@ -123,11 +149,36 @@ impl Dump {
             // Of this child only, and of a process that only its own user can look into.
             .env("PGPASSWORD", self.target.password.expose())
             .env("PGCONNECT_TIMEOUT", "10")
+            // As newer programs ask for themselves: what was listed as a table is not read as a view.
+            .envs(self.restricts_relations.then_some(("PGOPTIONS", RESTRICTED)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
     }
+}
+
+/// Reads what a child prints, a little ahead; ends with the child.
+fn read_along(mut stdout: ChildStdout) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = sync_channel(1);
+    thread::spawn(move || {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            let read = stdout.read(&mut chunk);
+            let is_last = !matches!(read, Ok(1..));
+            if matches!(read, Ok(0)) {
+                return;
+            }
+            let read = read.map(|count| {
+                chunk.truncate(count);
+                chunk
+            });
+            if sender.send(read).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Keeps the beginning of what a child says and lets it say the rest.

@@ -50,6 +50,8 @@ pub enum BackupError {
     NoSuchProject(String),
     #[error("line {line} of the dump: {message}\n  {statement}")]
     Load { line: u64, statement: String, message: String },
+    #[error("loading the backup takes too long: it was given up")]
+    TookTooLong,
     #[error("what was restored differs from the backup: {0}")]
     Differs(String),
     #[error("the database failed")]

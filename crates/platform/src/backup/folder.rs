@@ -13,6 +13,8 @@ use super::file_name::BackupName;
 const PARTIAL: &str = ".partial-";
 /// Beside a backup that was restored to see whether it can be: Unix seconds of that.
 const VERIFIED: &str = ".verified";
+/// Beside a backup that the project's owner asked for.
+const ASKED: &str = ".asked";
 /// A partial file that old was left by a process that was killed, in seconds.
 const STALE: i64 = 24 * 3600;
 
@@ -56,7 +58,7 @@ impl BackupFolder {
             let Some(name) = entry.file_name().to_str().and_then(BackupName::parse) else { continue };
             let metadata = entry.metadata()?;
             if metadata.is_file() {
-                let verified = fs::read_to_string(marker(&entry.path())).ok();
+                let verified = fs::read_to_string(marker(&entry.path(), VERIFIED)).ok();
                 let verified_at = verified.and_then(|text| text.trim().parse().ok());
                 files.push(BackupFile { name, path: entry.path(), bytes: metadata.len(), verified_at });
             }
@@ -90,9 +92,21 @@ impl BackupFolder {
 
     /// Writes down that a backup could be restored.
     pub(super) fn mark_verified(&self, file: &Path, now: i64) -> io::Result<()> {
-        let path = marker(file);
+        let path = marker(file, VERIFIED);
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         writeln!(file, "{now}")
+    }
+
+    /// Writes down that a backup was asked for, and removes those that were asked for before of the same database.
+    pub(super) fn replace_asked(&self, new: &BackupFile) -> io::Result<()> {
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(marker(&new.path, ASKED))?;
+        for file in self.list()?.iter().filter(|file| file.name.database == new.name.database && file.path != new.path)
+        {
+            if fs::exists(marker(&file.path, ASKED))? {
+                remove(&file.path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes backups older than `days`, and what killed processes left. The newest of each database stays however old
@@ -106,8 +120,7 @@ impl BackupFolder {
         let mut removed = Vec::new();
         for file in self.list()? {
             if file.name.taken_at < limit && !newest.contains(&file.name) {
-                fs::remove_file(&file.path)?;
-                let _ = fs::remove_file(marker(&file.path));
+                remove(&file.path)?;
                 removed.push(file.name);
             }
         }
@@ -130,9 +143,18 @@ impl BackupFolder {
     }
 }
 
-fn marker(file: &Path) -> PathBuf {
+/// Removes a backup with what is beside it.
+fn remove(file: &Path) -> io::Result<()> {
+    fs::remove_file(file)?;
+    for suffix in [VERIFIED, ASKED] {
+        let _ = fs::remove_file(marker(file, suffix));
+    }
+    Ok(())
+}
+
+fn marker(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(VERIFIED);
+    name.push(suffix);
     name.into()
 }
 
@@ -209,6 +231,22 @@ mod tests {
         }
         assert_eq!(write(&folder, name("platform", DAY)).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_those_that_an_owner_asked_for_one_is_kept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = BackupFolder::new(scratch.path().to_owned());
+        write(&folder, name("proj_abc", DAY)).unwrap();
+        let other = write(&folder, name("proj_other", DAY)).unwrap();
+        folder.replace_asked(&other).unwrap();
+        for day in 2..5 {
+            let asked = write(&folder, name("proj_abc", day * DAY)).unwrap();
+            folder.replace_asked(&asked).unwrap();
+        }
+        let kept = folder.list().unwrap();
+        assert_eq!(kept.iter().map(|file| file.name.taken_at / DAY).collect::<Vec<_>>(), [1, 4, 1]);
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 5);
     }
 
     #[test]

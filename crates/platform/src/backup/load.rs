@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use tokio::sync::mpsc;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::error::BackupError;
+use super::hand_over::Taker;
 use super::read::Loadable;
 use super::{store, template_part};
 
@@ -19,6 +19,8 @@ const LONGEST_STATEMENT: Duration = Duration::from_secs(3 * 3600);
 const LONGEST_WRITE: Duration = Duration::from_secs(600);
 /// Statements that are tried again at the end, because what they need may come later in the dump.
 const MOST_LATER: usize = 10_000;
+/// Bytes of them.
+const MOST_LATER_BYTES: usize = 16 * 1024 * 1024;
 /// Characters of a statement that an error shows.
 const SHOWN: usize = 200;
 
@@ -32,9 +34,29 @@ impl RoleNames {
         if self.0.is_empty() || !KINDS.iter().any(|kind| statement.starts_with(kind)) {
             return statement;
         }
-        self.0.iter().fold(statement, |text, (theirs, ours)| {
-            text.replace(&pg::ident::quote_ident(theirs), &pg::ident::quote_ident(ours))
-        })
+        let name = |name: &str| pg::ident::quote_ident(name);
+        let names = |text: &str| {
+            self.0.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(&name(theirs), &name(ours)))
+        };
+        // Texts stay what they are.
+        let (mut in_name, mut in_text) = (false, false);
+        let (mut translated, mut bare) = (String::with_capacity(statement.len()), String::new());
+        for c in statement.chars() {
+            match c {
+                '"' if !in_text => in_name = !in_name,
+                '\'' if !in_name => {
+                    if !in_text {
+                        translated.push_str(&names(&std::mem::take(&mut bare)));
+                    }
+                    in_text = !in_text;
+                    translated.push(c);
+                    continue;
+                }
+                _ => {}
+            }
+            if in_text { translated.push(c) } else { bare.push(c) }
+        }
+        translated + &names(&bare)
     }
 }
 
@@ -58,15 +80,15 @@ impl From<Failed> for BackupError {
 /// The database is whole only if reading the file ended well, too.
 pub(super) async fn load(
     client: &Client,
-    mut loadables: mpsc::Receiver<Loadable>,
+    mut loadables: Taker,
     roles: &RoleNames,
     extensions: &[String],
 ) -> Result<(), BackupError> {
     client.batch_execute(store::CLEAR).await?;
-    let mut later: Vec<Failed> = Vec::new();
+    let (mut later, mut later_bytes): (Vec<Failed>, usize) = (Vec::new(), 0);
     // Whether statements are those of a role that the dump names, instead of an object's owner.
     let mut as_another = false;
-    while let Some(loadable) = loadables.recv().await {
+    while let Some(loadable) = loadables.take().await {
         let Loadable::Statement { text, line, copies } = loadable else { continue };
         if template_part::is_left_out(&text) || !as_another && template_part::is_superusers_grant(&text, extensions) {
             continue;
@@ -87,11 +109,18 @@ pub(super) async fn load(
             copy_in(client, text, line, &mut loadables).await?;
             continue;
         }
-        let Err(failed) = execute(client, text, line).await else { continue };
+        let Err(mut failed) = execute(client, text, line).await else { continue };
         match &failed.code {
             Some(code) if template_part::has_already(&failed.text, code, extensions) => {}
             // A grant that allows it may stand further down.
-            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE && later.len() < MOST_LATER => later.push(failed),
+            Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+                later_bytes += failed.text.len();
+                if later.len() >= MOST_LATER || later_bytes > MOST_LATER_BYTES {
+                    failed.message.insert_str(0, "more statements are refused than can be tried again: ");
+                    return Err(failed.into());
+                }
+                later.push(failed);
+            }
             _ => return Err(failed.into()),
         }
     }
@@ -111,12 +140,7 @@ async fn execute(client: &Client, text: String, line: u64) -> Result<(), Failed>
     }
 }
 
-async fn copy_in(
-    client: &Client,
-    text: String,
-    line: u64,
-    loadables: &mut mpsc::Receiver<Loadable>,
-) -> Result<(), BackupError> {
+async fn copy_in(client: &Client, text: String, line: u64, loadables: &mut Taker) -> Result<(), BackupError> {
     let sink = match client.copy_in::<_, Bytes>(text.as_str()).await {
         Ok(sink) => sink,
         Err(error) => return Err(failed(text, line, &error).into()),
@@ -124,7 +148,7 @@ async fn copy_in(
     let mut sink = std::pin::pin!(sink);
     let stalled = |text: String| Failed { text, line, message: "no data was taken for long".to_owned(), code: None };
     loop {
-        match loadables.recv().await {
+        match loadables.take().await {
             Some(Loadable::CopyData(data)) => match tokio::time::timeout(LONGEST_WRITE, sink.send(data)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(failed(text, line, &error).into()),
@@ -155,4 +179,24 @@ fn failed(text: String, line: u64, error: &tokio_postgres::Error) -> Failed {
         None => web::error::chain(error).to_string(),
     };
     Failed { text, line, message, code: error.code().cloned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_roles_are_translated_and_texts_are_not() {
+        let roles = RoleNames(vec![("proj_a".to_owned(), "proj_b".to_owned())]);
+        for (statement, expected) in [
+            ("ALTER TABLE \"public\".\"t\" OWNER TO \"proj_a\"", "ALTER TABLE \"public\".\"t\" OWNER TO \"proj_b\""),
+            (
+                "CREATE POLICY \"it's\" ON \"t\" TO \"proj_a\" USING ((a <> 'of \"proj_a\", it''s'::text))",
+                "CREATE POLICY \"it's\" ON \"t\" TO \"proj_b\" USING ((a <> 'of \"proj_a\", it''s'::text))",
+            ),
+            ("COMMENT ON TABLE \"proj_a\" IS 'x'", "COMMENT ON TABLE \"proj_a\" IS 'x'"),
+        ] {
+            assert_eq!(roles.translate(statement.to_owned()), expected);
+        }
+    }
 }

@@ -16,6 +16,10 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const HEADER: &str = "launchdb-backup: ";
 pub(super) const END: &str = "launchdb-backup-end: ";
 
+/// Longest statement of a dump in bytes. pg_dump cuts large objects into small ones, so that nobody needs more; whoever
+/// makes more makes no backup, instead of one that takes the memory of who restores it.
+pub(super) const LONGEST_STATEMENT: usize = 8 * 1024 * 1024;
+
 /// The header.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
@@ -44,6 +48,9 @@ pub(super) struct ProjectPart {
     /// By kind.
     pub(super) secrets: BTreeMap<String, PlainSecret>,
     pub(super) api_keys: Vec<KeptKey>,
+    /// Backups of earlier versions have none.
+    #[serde(default)]
+    pub(super) s3_keys: Vec<KeptS3Key>,
     /// By section.
     pub(super) settings: BTreeMap<String, Map<String, Value>>,
     pub(super) domains: Vec<KeptDomain>,
@@ -73,6 +80,14 @@ pub(super) struct KeptKey {
     pub(super) prefix: String,
     /// SHA-256 of the key, hex.
     pub(super) hash: String,
+}
+
+/// An access key of the S3 protocol.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct KeptS3Key {
+    pub(super) name: String,
+    pub(super) access_key_id: String,
+    pub(super) secret: PlainSecret,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

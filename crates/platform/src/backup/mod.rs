@@ -12,6 +12,7 @@ mod dump;
 mod error;
 mod file_name;
 mod folder;
+mod hand_over;
 mod load;
 mod manifest;
 mod openpgp;
@@ -28,7 +29,7 @@ mod verify;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::{ProjectRef, Secret};
 use procs::binaries::Search;
@@ -47,8 +48,8 @@ pub use restore::{RestoreTarget, Restored};
 pub use schedule::Schedule;
 pub use verify::Verified;
 
-use self::dump::Dump;
-use self::manifest::{FORMAT, Header, PlainSecret, ProjectPart};
+use self::dump::{Dump, Room};
+use self::manifest::{FORMAT, Header, KeptS3Key, PlainSecret, ProjectPart};
 use crate::config::PlatformConfig;
 use crate::database;
 use crate::provision::{ProvisionError, Provisioner};
@@ -59,6 +60,10 @@ use crate::store::settings::settings_map;
 /// A dump that met a change of the schema is made again, so often.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
+/// What a backup that an owner asks for leaves free besides, as a part of the disk: those by the clock come first.
+const SPARED_SHARE: u64 = 8;
+/// No more tries after so long: a table that its owner locks costs a minute each time.
+const LONGEST_TRIES: Duration = Duration::from_secs(90);
 
 /// Where backups go, and with what they are made.
 #[derive(Clone)]
@@ -94,14 +99,42 @@ struct Inner {
     config: BackupConfig,
     provisioner: Provisioner,
     shutdown: CancellationToken,
+    limits: Limits,
     /// One backup at a time in one process: two would only fight over the disk.
     at_work: Arc<Mutex<()>>,
+    /// One verification at a time, beside the backups: how long it takes is up to the owner of what is verified.
+    verifying: Mutex<()>,
+}
+
+/// How much an owner's database may ask of those who back it up.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Longest that an empty file is loaded for a verification.
+    load: Duration,
+    /// Tables of a database; none for a share of what PostgreSQL has locks for.
+    tables: Option<i64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { load: Duration::from_secs(600), tables: None }
+    }
 }
 
 impl Backups {
     /// Connects to nothing yet. `shutdown` gives up what is under way.
     pub fn new(config: BackupConfig, provisioner: Provisioner, shutdown: CancellationToken) -> Self {
-        Self(Arc::new(Inner { config, provisioner, shutdown, at_work: Arc::default() }))
+        Self::with_limits(config, provisioner, shutdown, Limits::default())
+    }
+
+    fn with_limits(
+        config: BackupConfig,
+        provisioner: Provisioner,
+        shutdown: CancellationToken,
+        limits: Limits,
+    ) -> Self {
+        let (at_work, verifying) = (Arc::default(), Mutex::default());
+        Self(Arc::new(Inner { config, provisioner, shutdown, limits, at_work, verifying }))
     }
 
     /// For a process of its own beside the server.
@@ -152,31 +185,41 @@ impl Backups {
     /// Nothing is left of a backup that failed.
     pub async fn run(&self, subject: &Subject, progress: &Progress) -> Result<BackupFile, BackupError> {
         let alone = Arc::clone(&self.0.at_work).lock_owned().await;
-        self.run_alone(alone, subject, progress).await
+        self.run_alone(alone, subject, false, progress).await
     }
 
-    /// As [`Backups::run`]; none while another backup is under way.
+    /// As [`Backups::run`], for the owner of a project; none while another backup is under way. It takes the place of the
+    /// one that the owner asked for before, and leaves more of the disk free than others.
     pub(crate) fn try_run(
         &self,
         subject: Subject,
     ) -> Option<impl Future<Output = Result<BackupFile, BackupError>> + use<>> {
         let alone = Arc::clone(&self.0.at_work).try_lock_owned().ok()?;
         let backups = self.clone();
-        Some(async move { backups.run_alone(alone, &subject, &Progress::default()).await })
+        Some(async move {
+            let file = backups.run_alone(alone, &subject, true, &Progress::default()).await?;
+            let folder = backups.folder().clone();
+            let (kept, path) = (file.clone(), folder.path().to_owned());
+            let replaced = tokio::task::spawn_blocking(move || folder.replace_asked(&kept)).await;
+            let replaced = replaced.map_err(std::io::Error::other).and_then(|replaced| replaced);
+            replaced.map_err(|error| BackupError::writing(&path, error))?;
+            Ok(file)
+        })
     }
 
     async fn run_alone(
         &self,
         _alone: OwnedMutexGuard<()>,
         subject: &Subject,
+        asked: bool,
         progress: &Progress,
     ) -> Result<BackupFile, BackupError> {
-        let mut left = TRIES;
+        let (mut left, started) = (TRIES, Instant::now());
         loop {
             left -= 1;
-            match self.run_once(subject, progress).await {
+            match self.run_once(subject, asked, progress).await {
                 // A table that was dropped between the list and the lock.
-                Err(error @ BackupError::PgDump { .. }) if left > 0 => {
+                Err(error @ BackupError::PgDump { .. }) if left > 0 && started.elapsed() < LONGEST_TRIES => {
                     tracing::warn!(cause = %error, "a backup is tried again");
                     let pause = self.0.shutdown.run_until_cancelled(tokio::time::sleep(PAUSE));
                     pause.await.ok_or(BackupError::Cancelled)?;
@@ -186,9 +229,13 @@ impl Backups {
         }
     }
 
-    async fn run_once(&self, subject: &Subject, progress: &Progress) -> Result<BackupFile, BackupError> {
+    async fn run_once(&self, subject: &Subject, asked: bool, progress: &Progress) -> Result<BackupFile, BackupError> {
         let key = self.key()?;
         let session = self.session().await?;
+        let restricts_relations = store::restricts_relations(&session).await?;
+        if let Subject::Project(id) = subject {
+            self.check_dumpable(&session, id, restricts_relations).await?;
+        }
         let header = self.header(&session, subject).await?;
         let version = store::server_version(&session).await?;
         drop(session);
@@ -202,9 +249,40 @@ impl Backups {
         let (progress, cancel) = (Arc::clone(progress), self.0.shutdown.clone());
         let work = tokio::task::spawn_blocking(move || {
             let pg_dump = client_program::find(&search, "pg_dump", major).map_err(BackupError::NoPgDump)?;
-            Dump { pg_dump, run_as, target, header, key, folder, least_free_bytes }.run(&progress, &cancel)
+            let spared_share = if asked { SPARED_SHARE } else { 0 };
+            let room = Room { least_free_bytes, spared_share };
+            let dump = Dump { pg_dump, run_as, target, header, key, folder, room, restricts_relations };
+            dump.run(&progress, &cancel)
         });
         joined(work.await)
+    }
+
+    /// Whether a project can be dumped without harm to others. pg_dump locks every table, out of the one table of locks that
+    /// all databases share; and it reads as a superuser, which PostgreSQL has to keep from reading through views that an
+    /// owner puts in the place of what was listed (CVE-2024-7348).
+    async fn check_dumpable(
+        &self,
+        session: &Client,
+        id: &ProjectRef,
+        restricts_relations: bool,
+    ) -> Result<(), BackupError> {
+        if !restricts_relations {
+            return Err(BackupError::Refused(
+                "this PostgreSQL lets what it backs up run code as its superuser (CVE-2024-7348): update it".to_owned(),
+            ));
+        }
+        let most = match self.0.limits.tables {
+            Some(most) => most,
+            None => store::locks(session).await? / 2,
+        };
+        let tables = self.0.provisioner.table_count(id).await?;
+        if tables > most {
+            return Err(BackupError::Refused(format!(
+                "{id} has {tables} tables, and a backup takes a lock of each: with more than {most}, others would find none \
+                 (raise max_locks_per_transaction)"
+            )));
+        }
+        Ok(())
     }
 
     async fn header(&self, session: &Client, subject: &Subject) -> Result<Header, BackupError> {
@@ -229,6 +307,14 @@ impl Backups {
             })?;
             plain.insert(kind, PlainSecret(secret));
         }
+        let mut s3_keys = Vec::new();
+        for (name, access_key_id, sealed) in store::kept_s3_keys(session, id).await? {
+            let opened = secrets::open(key, id.as_str(), &secrets::s3_kind(&access_key_id), &sealed);
+            let secret = opened.map(PlainSecret).map_err(|error| {
+                BackupError::Refused(format!("the S3 access key {access_key_id} of {id} cannot be backed up: {error}"))
+            })?;
+            s3_keys.push(KeptS3Key { name, access_key_id, secret });
+        }
         let part = ProjectPart {
             name: facts.name,
             owner_email: facts.owner_email,
@@ -237,6 +323,7 @@ impl Backups {
             extensions: self.0.provisioner.installed_extensions(id).await?,
             secrets: plain,
             api_keys: store::kept_keys(session, id).await?,
+            s3_keys,
             settings: settings_map(session, id).await?.into_iter().collect(),
             domains: store::kept_domains(session, id).await?,
         };

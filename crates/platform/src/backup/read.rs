@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use base::Secret;
 use bytes::Bytes;
 use pg::statements::{Piece, ScanError, StatementScanner};
-use tokio::sync::mpsc;
 
 use super::error::BackupError;
-use super::manifest::{self, End, FORMAT, Header, Tally};
+use super::hand_over::Giver;
+use super::manifest::{self, End, FORMAT, Header, LONGEST_STATEMENT, Tally};
 use super::openpgp::Decryptor;
 
 const CHUNK: usize = 256 * 1024;
@@ -22,6 +22,17 @@ pub(super) enum Loadable {
     Statement { text: String, line: u64, copies: bool },
     CopyData(Bytes),
     CopyEnd,
+}
+
+impl Loadable {
+    /// What it takes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Statement { text, .. } => text.len(),
+            Self::CopyData(data) => data.len(),
+            Self::CopyEnd => 0,
+        }
+    }
 }
 
 /// The header of a backup.
@@ -62,7 +73,7 @@ pub(super) fn header(file: &Path, key: &Secret<String>) -> Result<Header, Backup
 pub(super) fn whole(
     file: &Path,
     key: &Secret<String>,
-    loader: Option<mpsc::Sender<Loadable>>,
+    loader: Option<Giver>,
     progress: &AtomicU64,
 ) -> Result<End, BackupError> {
     let (mut tally, mut end) = (Tally::default(), None);
@@ -94,7 +105,7 @@ pub(super) fn whole(
         };
         match &loader {
             // A loader that is gone has failed, and tells of it itself.
-            Some(loader) => loader.blocking_send(loadable).map_err(|_| Stop::Enough),
+            Some(loader) => loader.give(loadable).map_err(|_| Stop::Enough),
             None => Ok(()),
         }
     })?;
@@ -128,7 +139,7 @@ fn scan(
     let unreadable = |source| BackupError::Unreadable { file: path.to_owned(), source };
     let file = BufReader::with_capacity(CHUNK, File::open(path).map_err(unreadable)?);
     let mut plain = Decryptor::new(file, key).map_err(|error| BackupError::opening(path, error))?;
-    let mut scanner = StatementScanner::default();
+    let mut scanner = StatementScanner::with_longest(LONGEST_STATEMENT);
     let stopped = |error: ScanError<Stop>| match error {
         ScanError::Sink(Stop::Enough) => Ok(()),
         error => Err(BackupError::Damaged { file: path.to_owned(), what: error.to_string() }),

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::api_key::{self, ApiKeyKind};
+use base::sealed::{SealContext, Sealed};
 use base::{OwnerId, ProjectRef, Secret};
-use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Client;
 
 use super::error::BackupError;
+use super::hand_over::hand_over;
 use super::load::{self, RoleNames};
-use super::manifest::{End, Header, KeptKey, ProjectPart};
+use super::manifest::{End, Header, KeptKey, KeptS3Key, ProjectPart};
 use super::{Backups, Progress, joined, read, store};
 use crate::api_keys::shown_prefix;
 use crate::provision::restored::{Belongings, Purpose, Scratch, restore_detail};
@@ -19,8 +22,10 @@ use crate::secrets::{self, kind};
 use crate::store::owner::{owner_by_email, owner_first};
 use crate::store::settings::settings_put;
 
-/// Pieces that wait between reading and loading.
-const WAITING: usize = 16;
+/// How much longer a restore may take than a verification: somebody waits for it, and nobody but the project does besides.
+const RESTORE: u32 = 12;
+/// Bytes of a file, which is compressed, that are loaded in a second at the least.
+const BYTES_A_SECOND: u64 = 200_000;
 
 /// What a backup is restored to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub struct Restored {
 struct Kept {
     secrets: BTreeMap<String, Secret<String>>,
     api_keys: Vec<KeptKey>,
+    /// Name, access key id and secret.
+    s3_keys: Vec<(String, String, Sealed)>,
 }
 
 impl Backups {
@@ -87,13 +94,23 @@ impl Backups {
             Some(present) => present.clone(),
             None => self.owner_for(&session, &id, part).await?,
         };
-        drop(session);
         let keeps = present.is_some() && target.keep_keys;
+        let brought_back = match present.is_some() && !keeps {
+            true => store::keys_missing(&session, &id, &part.api_keys).await?,
+            false => 0,
+        };
+        drop(session);
         let kept = match &target.into {
             Some(id) => self.fresh(id, part),
-            None => Kept { secrets: plain(part), api_keys: part.api_keys.clone() },
+            None => Kept {
+                secrets: plain(part),
+                api_keys: part.api_keys.clone(),
+                s3_keys: part.s3_keys.iter().map(|key| self.sealed(&id, key)).collect(),
+            },
         };
-        let (scratch, end) = self.load_scratch(file, &id, part, Purpose::Restore, &kept.secrets, progress).await?;
+        let deadline = self.load_deadline(file, Purpose::Restore)?;
+        let loading = self.load_scratch(file, &id, part, Purpose::Restore, &kept.secrets, progress, deadline);
+        let (scratch, end) = loading.await?;
         let file_name = file.file_name().unwrap_or_default().to_string_lossy();
         let nothing = BTreeMap::new();
         let belongings = Belongings {
@@ -108,6 +125,7 @@ impl Backups {
                 return Ok(());
             }
             store::keys_replace_in_tx(tx, &id, &kept.api_keys).await?;
+            store::s3_keys_replace_in_tx(tx, &id, &kept.s3_keys).await?;
             store::settings_delete_in_tx(tx, &id).await?;
             for (section, settings) in &part.settings {
                 settings_put(tx, &id, section, settings).await?;
@@ -115,6 +133,12 @@ impl Backups {
             store::domains_put_in_tx(tx, &id, domains).await
         };
         self.0.provisioner.scratch_install(scratch, &belongings, more).await?;
+        if brought_back > 0 {
+            tracing::warn!(
+                project.ref = %id, keys = brought_back,
+                "API keys that were revoked or replaced since the backup are valid again: revoke them anew"
+            );
+        }
         let rows = end.tables.iter().map(|table| table.rows).sum();
         Ok(Restored { project: id, tables: end.tables.len(), rows, taken_at: header.taken_at })
     }
@@ -133,7 +157,16 @@ impl Backups {
         Ok(())
     }
 
+    /// Until when a file may be loaded: what is in it runs as long as its owner likes.
+    pub(super) fn load_deadline(&self, file: &Path, purpose: Purpose) -> Result<Instant, BackupError> {
+        let unreadable = |source| BackupError::Unreadable { file: file.to_owned(), source };
+        let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
+        let factor = if purpose == Purpose::Restore { RESTORE } else { 1 };
+        Ok(Instant::now() + factor * (self.0.limits.load + Duration::from_secs(bytes / BYTES_A_SECOND)))
+    }
+
     /// A fresh database with what is in the file; nothing of it is left when that fails.
+    #[expect(clippy::too_many_arguments, reason = "what is loaded, as whom, and until when")]
     pub(super) async fn load_scratch(
         &self,
         file: &Path,
@@ -142,6 +175,7 @@ impl Backups {
         purpose: Purpose,
         secrets: &BTreeMap<String, Secret<String>>,
         progress: &Progress,
+        deadline: Instant,
     ) -> Result<(Scratch, End), BackupError> {
         let provisioner = &self.0.provisioner;
         let theirs = self.read_header(file).await?.database;
@@ -152,15 +186,22 @@ impl Backups {
         ];
         let roles = RoleNames(names.into_iter().filter(|(theirs, ours)| theirs != ours).collect());
         let making = provisioner.scratch(id, purpose, part.baseline_version, &part.extensions, secrets);
-        let scratch = making.await?;
+        let mut scratch = making.await?;
+        let connected = provisioner.scratch_session(&mut scratch).await;
         let loading = async {
-            let client = provisioner.scratch_session(&scratch).await?;
+            let client = connected?;
             let end = self.load_file(file, &client, &roles, &part.extensions, progress).await?;
             provisioner.scratch_complete(&scratch).await?;
             Ok(end)
         };
-        let loaded = self.0.shutdown.run_until_cancelled(loading).await;
-        match loaded.unwrap_or(Err(BackupError::Cancelled)) {
+        let alone = async {
+            tokio::select! {
+                loaded = loading => loaded,
+                error = provisioner.scratch_keep_alone(&scratch) => Err(error.into()),
+            }
+        };
+        let loaded = self.0.shutdown.run_until_cancelled(timeout_at(deadline, alone)).await;
+        match loaded.ok_or(BackupError::Cancelled).and_then(|loaded| loaded.unwrap_or(Err(BackupError::TookTooLong))) {
             Ok(end) => Ok((scratch, end)),
             Err(error) => {
                 provisioner.scratch_discard(scratch).await;
@@ -177,10 +218,10 @@ impl Backups {
         extensions: &[String],
         progress: &Progress,
     ) -> Result<End, BackupError> {
-        let (sender, receiver) = mpsc::channel(WAITING);
+        let (giver, taker) = hand_over();
         let (file, key, progress) = (file.to_owned(), self.key()?, Arc::clone(progress));
-        let reading = tokio::task::spawn_blocking(move || read::whole(&file, &key, Some(sender), &progress));
-        let loaded = load::load(client, receiver, roles, extensions).await;
+        let reading = tokio::task::spawn_blocking(move || read::whole(&file, &key, Some(giver), &progress));
+        let loaded = load::load(client, taker, roles, extensions).await;
         let read = joined(reading.await);
         // A loader that failed stops the reading, so its reason comes first.
         loaded?;
@@ -206,9 +247,19 @@ impl Backups {
         Ok((owner.id, name))
     }
 
+    /// An access key with its secret under our master key.
+    fn sealed(&self, id: &ProjectRef, key: &KeptS3Key) -> (String, String, Sealed) {
+        let kind = secrets::s3_kind(&key.access_key_id);
+        let cx = SealContext { owner: id.as_str(), kind: &kind };
+        let sealed = self.0.provisioner.config().master_key.seal(cx, key.secret.0.expose().as_bytes());
+        (key.name.clone(), key.access_key_id.clone(), sealed)
+    }
+
     /// The secrets of a copy: its own where they let somebody in, the original's where they are settings.
     fn fresh(&self, id: &ProjectRef, part: &ProjectPart) -> Kept {
-        let mut kept = Kept { secrets: plain(part), api_keys: Vec::new() };
+        // Whoever has the original's access keys or signing keys has nothing here.
+        let mut kept = Kept { secrets: plain(part), api_keys: Vec::new(), s3_keys: Vec::new() };
+        kept.secrets.remove(kind::SIGNING_KEYS);
         for (kind, secret) in secrets::fresh(id, self.now()) {
             let key_kind = match kind {
                 kind::PUBLISHABLE_KEY => Some((ApiKeyKind::Publishable, "publishable", "default")),

@@ -6,11 +6,14 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{BackupFile, Backups, Subject};
+use super::{BackupFile, Backups, Subject, store};
 use crate::error::Error;
 use crate::request::ProjectCx;
 use crate::store::audit::audit_insert;
 use crate::timestamp::Timestamp;
+
+/// Backups that a project's owner may ask for in a day; the newest of them is kept.
+const MOST_A_DAY: i64 = 6;
 
 #[derive(Serialize)]
 struct BackupView {
@@ -50,10 +53,15 @@ pub(crate) async fn list_backups(cx: ProjectCx) -> Result<Json<Value>, Error> {
 
 /// Begins a backup; it is listed when it is whole.
 pub(crate) async fn create_backup(cx: ProjectCx) -> Result<impl IntoResponse, Error> {
-    let work = backups(&cx)?.try_run(Subject::Project(cx.project_ref.clone())).ok_or(Error::ProjectBusy)?;
+    let backups = backups(&cx)?;
     cx.require_present()?;
-    let entry = cx.caller.actor();
     let db = cx.platform().db().await?;
+    let (asked, seconds) = store::asked_within_a_day(&**db, &cx.project_ref).await?;
+    if asked >= MOST_A_DAY {
+        return Err(Error::TooManyRequests(u64::try_from(seconds).unwrap_or(1).max(1)));
+    }
+    let work = backups.try_run(Subject::Project(cx.project_ref.clone())).ok_or(Error::ProjectBusy)?;
+    let entry = cx.caller.actor();
     audit_insert(&**db, &entry.entry(Some(&cx.project_ref), "project.backup", json!({}))).await?;
     drop(db);
     let id = cx.project_ref.clone();

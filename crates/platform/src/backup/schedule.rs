@@ -20,16 +20,20 @@ pub struct Schedule {
 }
 
 impl Backups {
-    /// Works by the schedule until the shutdown. What fails is told in the log, and is tried again at its next time.
+    /// Works by the schedule until the shutdown. What fails is told in the log, and is tried again at its next time. Backups
+    /// are made at their time however long others take to be verified: that is up to what is in them.
     pub async fn follow(self, schedule: Schedule, shutdown: CancellationToken) {
+        tokio::join!(
+            self.at_its_times(schedule.run.as_ref(), &shutdown, async || self.run_all().await),
+            self.at_its_times(schedule.verify.as_ref(), &shutdown, async || self.verify_all().await),
+        );
+        shutdown.cancelled().await;
+    }
+
+    async fn at_its_times(&self, times: Option<&Cron>, shutdown: &CancellationToken, work: impl AsyncFn()) {
         let mut since = self.now();
         while !shutdown.is_cancelled() {
-            let next = |cron: &Option<Cron>| cron.as_ref().and_then(|cron| cron.next_after(since));
-            let (run, verify) = (next(&schedule.run), next(&schedule.verify));
-            let Some(due) = run.into_iter().chain(verify).min() else {
-                shutdown.cancelled().await;
-                return;
-            };
+            let Some(due) = times.and_then(|cron| cron.next_after(since)) else { return };
             let now = self.now();
             if now < due {
                 // Also after the clock went back: then what was done already comes again, which is as good.
@@ -39,12 +43,7 @@ impl Backups {
                 continue;
             }
             since = now;
-            if run == Some(due) {
-                self.run_all().await;
-            }
-            if verify == Some(due) {
-                self.verify_all().await;
-            }
+            work().await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! What backups read and restores write in the platform's database, and the statements that are run in a project's.
 
+use base::sealed::Sealed;
 use base::{OwnerId, ProjectRef};
 use tokio_postgres::{Error, GenericClient};
 
@@ -52,6 +53,43 @@ pub(super) async fn kept_keys(db: &impl GenericClient, id: &ProjectRef) -> Resul
         hash: row.get(3),
     };
     Ok(rows.iter().map(read).collect())
+}
+
+/// Name, access key id and sealed secret of the keys of the S3 protocol.
+pub(super) async fn kept_s3_keys(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+) -> Result<Vec<(String, String, Sealed)>, Error> {
+    const SQL: &str = "select name, access_key_id, sealed, key_version from platform.s3_access_keys
+        where project_id = $1 order by id";
+    let rows = db.query(SQL, &[&id.as_str()]).await?;
+    let read =
+        |row: &tokio_postgres::Row| (row.get(0), row.get(1), Sealed { bytes: row.get(2), key_version: row.get(3) });
+    Ok(rows.iter().map(read).collect())
+}
+
+/// Puts the backup's keys of the S3 protocol in place of the present ones, with secrets that are sealed anew.
+pub(super) async fn s3_keys_replace_in_tx(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+    keys: &[(String, String, Sealed)],
+) -> Result<(), Error> {
+    db.execute("delete from platform.s3_access_keys where project_id = $1", &[&id.as_str()]).await?;
+    const SQL: &str = "insert into platform.s3_access_keys (project_id, name, access_key_id, key_version, sealed)
+        values ($1, $2, $3, $4, $5) on conflict do nothing";
+    for (name, access_key_id, secret) in keys {
+        db.execute(SQL, &[&id.as_str(), name, access_key_id, &secret.key_version, &secret.bytes]).await?;
+    }
+    Ok(())
+}
+
+/// How many keys are in use that the project has not got, or has revoked.
+pub(super) async fn keys_missing(db: &impl GenericClient, id: &ProjectRef, keys: &[KeptKey]) -> Result<i64, Error> {
+    const SQL: &str = "select count(*) from unnest($2::text[]) as kept (hash)
+        where not exists (select from platform.api_keys
+            where project_id = $1 and revoked_at is null and hash = decode(kept.hash, 'hex'))";
+    let hashes: Vec<&str> = keys.iter().map(|key| key.hash.as_str()).collect();
+    db.query_one(SQL, &[&id.as_str(), &hashes]).await.map(|row| row.get(0))
 }
 
 pub(super) async fn kept_domains(db: &impl GenericClient, id: &ProjectRef) -> Result<Vec<KeptDomain>, Error> {
@@ -112,6 +150,28 @@ pub(super) async fn name_is_taken(db: &impl GenericClient, owner: &OwnerId, name
 /// The server's version as a number: 150008 is 15.8.
 pub(super) async fn server_version(db: &impl GenericClient) -> Result<i32, Error> {
     db.query_one("select current_setting('server_version_num')::integer", &[]).await.map(|row| row.get(0))
+}
+
+/// How many locks the cluster has for all sessions together, by its settings.
+pub(super) async fn locks(db: &impl GenericClient) -> Result<i64, Error> {
+    const SQL: &str = "select current_setting('max_locks_per_transaction')::int8
+        * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)";
+    db.query_one(SQL, &[]).await.map(|row| row.get(0))
+}
+
+/// Whether PostgreSQL can be told to read no views of others (15.8, 16.4 and later).
+pub(super) async fn restricts_relations(db: &impl GenericClient) -> Result<bool, Error> {
+    const SQL: &str = "select current_setting('restrict_nonsystem_relation_kind', true) is not null";
+    db.query_one(SQL, &[]).await.map(|row| row.get(0))
+}
+
+/// When the first of the backups that an owner asked for within a day will be a day old, and how many there were; seconds
+/// from now.
+pub(super) async fn asked_within_a_day(db: &impl GenericClient, id: &ProjectRef) -> Result<(i64, i64), Error> {
+    const SQL: &str = "select count(*), coalesce(86400 - extract(epoch from now() - min(at)), 0)::int8
+        from platform.audit_log
+        where project_id = $1 and action = 'project.backup' and at > now() - interval '1 day'";
+    db.query_one(SQL, &[&id.as_str()]).await.map(|row| (row.get(0), row.get(1)))
 }
 
 /// Reads a table's rows in the order in which they were loaded, in the form that dumps have.

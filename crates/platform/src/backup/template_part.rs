@@ -11,8 +11,27 @@ pub(super) fn is_left_out(statement: &str) -> bool {
         ["CREATE EVENT TRIGGER ", "ALTER EVENT TRIGGER ", "COMMENT ON EVENT TRIGGER ", "COMMENT ON EXTENSION "];
     let grants_on_catalog =
         is_grant(statement) && statement.split(" ON ").nth(1).is_some_and(|object| object.contains("\"pg_catalog\"."));
-    let runs_ours = statement.starts_with("CREATE TRIGGER ") && statement.contains(" EXECUTE FUNCTION \"_launchdb\".");
+    // What is outside of texts and parentheses: neither the condition nor the arguments of a trigger.
+    let runs = statement.starts_with("CREATE TRIGGER ").then(|| behind_bare(statement, " EXECUTE FUNCTION ")).flatten();
+    let runs_ours = runs.is_some_and(|function| function.starts_with("\"_launchdb\"."));
     KINDS.iter().any(|kind| statement.starts_with(kind)) || grants_on_catalog || runs_ours
+}
+
+/// What stands behind `part` where that is in no text, no quoted name and no parentheses.
+fn behind_bare<'a>(statement: &'a str, part: &str) -> Option<&'a str> {
+    let (mut quote, mut depth) = (None, 0_u32);
+    for (at, c) in statement.char_indices() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '(') => depth += 1,
+            (None, ')') => depth = depth.saturating_sub(1),
+            _ if depth == 0 && statement[at..].starts_with(part) => return Some(&statement[at + part.len()..]),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Whether a statement grants, or takes back, on a schema that is the superuser's: what the superuser granted there, the
@@ -76,6 +95,9 @@ mod tests {
             "GRANT ALL ON TABLE \"public\".\"t\" TO \"anon\"",
             "CREATE EXTENSION IF NOT EXISTS \"citext\" WITH SCHEMA \"extensions\"",
             "CREATE TRIGGER \"x\" AFTER INSERT ON \"public\".\"t\" FOR EACH ROW EXECUTE FUNCTION \"public\".\"y\"()",
+            "CREATE TRIGGER \"x\" AFTER INSERT ON \"public\".\"t\" FOR EACH ROW EXECUTE FUNCTION \"public\".\"y\"(' EXECUTE FUNCTION \"_launchdb\".')",
+            "CREATE TRIGGER \"x\" AFTER INSERT ON \"public\".\"t\" FOR EACH ROW WHEN ((new.a = ' EXECUTE FUNCTION \"_launchdb\".y')) EXECUTE FUNCTION \"public\".\"y\"()",
+            "CREATE TRIGGER \" EXECUTE FUNCTION \"\"_launchdb\"\".\" AFTER INSERT ON \"public\".\"t\" FOR EACH ROW EXECUTE FUNCTION \"public\".\"y\"()",
         ] {
             assert!(!is_left_out(statement), "{statement}");
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use memchr::memchr_iter;
 use ring::digest::{Context, SHA256};
+use tokio::time::timeout_at;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -32,7 +33,7 @@ impl Backups {
     /// # Errors
     /// Whatever keeps it from being restored, and [`BackupError::Differs`] when a table came out different.
     pub async fn verify(&self, file: &Path, progress: &Progress) -> Result<Verified, BackupError> {
-        let _alone = self.0.at_work.lock().await;
+        let _alone = self.0.verifying.lock().await;
         let header = self.read_header(file).await?;
         let project = match &header.project {
             Some(part) => Some((project_of(file, &header)?, part)),
@@ -46,12 +47,17 @@ impl Backups {
             Some((id, part)) => {
                 self.check_baseline(file, part)?;
                 let secrets = plain(part);
-                let loading = self.load_scratch(file, &id, part, Purpose::Verify, &secrets, progress);
-                let (scratch, end) = loading.await?;
-                let compared = match self.0.provisioner.scratch_session(&scratch).await {
-                    Ok(client) => compare(&client, &end).await,
-                    Err(error) => Err(error.into()),
+                let deadline = self.load_deadline(file, Purpose::Verify)?;
+                let loading = self.load_scratch(file, &id, part, Purpose::Verify, &secrets, progress, deadline);
+                let (mut scratch, end) = loading.await?;
+                let comparing = async {
+                    let client = self.0.provisioner.scratch_session(&mut scratch).await?;
+                    compare(&client, &end).await
                 };
+                let compared = self.0.shutdown.run_until_cancelled(timeout_at(deadline, comparing)).await;
+                let compared = compared
+                    .ok_or(BackupError::Cancelled)
+                    .and_then(|compared| compared.unwrap_or(Err(BackupError::TookTooLong)));
                 self.0.provisioner.scratch_discard(scratch).await;
                 compared?;
                 end

@@ -41,8 +41,8 @@ const EXISTS: &str = "select pg_catalog.to_regclass('_launchdb.baseline_migratio
 const SELECT: &str = "select version, name, checksum from _launchdb.baseline_migrations order by version";
 const INSERT: &str = "insert into _launchdb.baseline_migrations (version, name, checksum) values ($1, $2, $3)";
 
-/// Applies the files that are missing, each in a transaction together with its line in the ledger. Done again after a
-/// crash, it goes on where it was. Returns those that ran, and how long each took.
+/// Applies the files that are missing, each in a transaction together with its line in the ledger; a file and what mends
+/// it in one. Done again after a crash, it goes on where it was. Returns those that ran, and how long each took.
 ///
 /// `superuser` is a session with [`session_options`]. While a template is made there is no owner yet, and
 /// `owner` is none: everything runs as the superuser. In a project's database `owner` is a session of its owner.
@@ -52,6 +52,42 @@ pub async fn apply(
     is_template: bool,
     files: &[BaselineFile],
 ) -> Result<Vec<(&'static str, Duration)>, ApplyError> {
+    let applied = applied(superuser, files).await?;
+    let mut ran = Vec::new();
+    let missing = files.iter().position(|file| file.version > applied).map_or(&[][..], |first| &files[first..]);
+    for group in missing.chunk_by(|_, next| next.mends_previous()) {
+        let tx = superuser.transaction().await.map_err(ApplyError::Ledger)?;
+        let mut last = None;
+        for file in group {
+            let started = Instant::now();
+            let failed = |source| ApplyError::Failed { name: file.name, source };
+            if file.run_as() == RunAs::Owner && !is_template {
+                let owner = owner.ok_or(ApplyError::NeedsOwner(file.name))?;
+                // A simple query with several statements is one transaction.
+                owner.batch_execute(file.sql).await.map_err(failed)?;
+            } else {
+                tx.batch_execute(file.sql).await.map_err(failed)?;
+            }
+            tx.execute(INSERT, &[&file.version, &file.name, &file.checksum()]).await.map_err(ApplyError::Ledger)?;
+            ran.push((file.name, started.elapsed()));
+            last = Some(file.name);
+        }
+        let name = last.unwrap_or_default();
+        tx.commit().await.map_err(|source| ApplyError::Failed { name, source })?;
+    }
+    Ok(ran)
+}
+
+/// Applies what mends the last file that a database has, and nothing else: before somebody is let in who was not while
+/// other databases were upgraded. Returns the version that it has then, if that is another one.
+pub async fn mend(superuser: &mut Client, files: &[BaselineFile]) -> Result<Option<i32>, ApplyError> {
+    let files = super::whole(files, applied(superuser, files).await?);
+    let ran = apply(superuser, None, false, files).await?;
+    Ok((!ran.is_empty()).then(|| super::version(files)))
+}
+
+/// The version that a database has; makes the ledger when there is none.
+async fn applied(superuser: &Client, files: &[BaselineFile]) -> Result<i32, ApplyError> {
     let exists: bool = superuser.query_one(EXISTS, &[]).await.map_err(ApplyError::Ledger)?.get(0);
     if !exists {
         superuser.batch_execute(CREATE_LEDGER).await.map_err(ApplyError::Ledger)?;
@@ -66,23 +102,5 @@ pub async fn apply(
             Some(_) => applied = version,
         }
     }
-    let mut ran = Vec::new();
-    for file in files.iter().filter(|file| file.version > applied) {
-        let started = Instant::now();
-        let failed = |source| ApplyError::Failed { name: file.name, source };
-        let as_owner = file.run_as() == RunAs::Owner && !is_template;
-        if as_owner {
-            let owner = owner.ok_or(ApplyError::NeedsOwner(file.name))?;
-            // A simple query with several statements is one transaction.
-            owner.batch_execute(file.sql).await.map_err(failed)?;
-        }
-        let tx = superuser.transaction().await.map_err(ApplyError::Ledger)?;
-        if !as_owner {
-            tx.batch_execute(file.sql).await.map_err(failed)?;
-        }
-        tx.execute(INSERT, &[&file.version, &file.name, &file.checksum()]).await.map_err(ApplyError::Ledger)?;
-        tx.commit().await.map_err(failed)?;
-        ran.push((file.name, started.elapsed()));
-    }
-    Ok(ran)
+    Ok(applied)
 }

@@ -7,7 +7,7 @@ mod apply;
 
 use base::digest;
 
-pub use apply::{ApplyError, OwnerSession, apply, session_options};
+pub use apply::{ApplyError, OwnerSession, apply, mend, session_options};
 
 /// The session in which a file is applied to a database that has an owner already.
 ///
@@ -42,6 +42,12 @@ impl BaselineFile {
     pub fn run_as(&self) -> RunAs {
         if self.sql.starts_with("-- run as: superuser\n") { RunAs::Superuser } else { RunAs::Owner }
     }
+
+    /// What the second line can say: that the file takes a danger out of the one before. No database has that one without
+    /// this, not even between two transactions, and none is opened that lacks it. Such a file touches nothing of the owner's.
+    pub fn mends_previous(&self) -> bool {
+        self.sql.lines().nth(1) == Some("-- mends the file before")
+    }
 }
 
 macro_rules! files {
@@ -61,6 +67,7 @@ pub const FILES: &[BaselineFile] = files![
     7 "0007_schema_change_scope",
     8 "0008_auth_mail",
     9 "0009_storage_removals",
+    10 "0010_storage_removals_rights",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.
@@ -69,6 +76,13 @@ pub(crate) const CLUSTER_ROLES: &str = include_str!("cluster_roles.sql");
 /// The version of a database with all of `files`.
 pub fn version(files: &[BaselineFile]) -> i32 {
     files.last().map_or(0, |file| file.version)
+}
+
+/// The files that a database with those up to `version` has to have: those, and what mends the last of them.
+pub fn whole(files: &[BaselineFile], version: i32) -> &[BaselineFile] {
+    let had = files.iter().take_while(|file| file.version <= version).count();
+    let mends = files[had..].iter().take_while(|file| had > 0 && file.mends_previous()).count();
+    &files[..had + mends]
 }
 
 /// A text that differs whenever a database made of `files` would.
@@ -88,6 +102,17 @@ mod tests {
             assert!(file.name.starts_with(&format!("{:04}_", file.version)), "{}", file.name);
             let first = file.sql.lines().next().unwrap();
             assert!(["-- run as: superuser", "-- run as: owner"].contains(&first), "{}: {first}", file.name);
+        }
+    }
+
+    #[test]
+    fn a_file_is_never_without_its_mend() {
+        for pair in FILES.windows(2).filter(|pair| pair[1].mends_previous()) {
+            let both = [pair[0].run_as(), pair[1].run_as()];
+            assert_eq!(both, [RunAs::Superuser, RunAs::Superuser], "{}", pair[1].name);
+        }
+        for (version, expected) in [(0, 0), (8, 8), (9, 10), (10, 10)] {
+            assert_eq!(whole(&FILES[..10], version).len(), expected, "{version}");
         }
     }
 }

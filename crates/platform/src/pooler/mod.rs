@@ -2,6 +2,8 @@
 
 mod console;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};

@@ -3,13 +3,18 @@
 use tokio_postgres::{Error, GenericClient};
 
 /// Name and verifier of the owner's role of every project that is served; database and role have one name.
+///
+/// An owner can set any text as a verifier that PostgreSQL takes for one, and a line of the pooler's file that it cannot read
+/// hides all lines behind it. So those are left out that are not just as PostgreSQL and we make them; when the password was
+/// put back (`provision::logins`), the role is there again.
 pub(super) async fn pooled_logins(db: &impl GenericClient) -> Result<Vec<(String, String)>, Error> {
     const SQL: &str = "select p.id, role.rolpassword
         from platform.projects as p
         join pg_catalog.pg_database as database on database.datname = p.id and database.datallowconn
         join pg_catalog.pg_authid as role on role.rolname = p.id
         where not p.is_spare and p.status = 'active' and role.rolcanlogin and not role.rolsuper
-            and role.rolpassword like 'SCRAM-SHA-256$%'
+            and role.rolpassword
+                ~ '^SCRAM-SHA-256[$]4096:[A-Za-z0-9+/=]{24}[$][A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}$'
         order by p.id";
     Ok(db.query(SQL, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

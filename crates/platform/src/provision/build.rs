@@ -13,6 +13,7 @@ use super::cluster::{self, Cluster};
 use super::store::project::{self, step};
 use super::store::role::Login;
 use super::store::{self, violated};
+use super::turns::PATIENCE_TO_BUILD;
 use super::{NewProject, ProvisionError, Provisioner};
 use crate::api_keys::shown_prefix;
 use crate::secrets::{self, kind};
@@ -131,8 +132,7 @@ impl Provisioner {
     pub(super) async fn build(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
         let cluster = self.cluster().await?;
         let creating = self.0.creations.acquire().await.map_err(ProvisionError::database)?;
-        let mut admin = self.admin().await?;
-        store::cluster::lock(&admin.client, id.as_str()).await?;
+        let mut admin = self.locked_within(id, PATIENCE_TO_BUILD, &self.0.admin_connections).await?;
         self.build_locked(&mut admin.client, cluster, id).await?;
         drop(creating);
         Ok(())
@@ -207,8 +207,7 @@ impl Provisioner {
 
     /// Removes a project that could not be made. What this does not manage the reconciler does.
     async fn abandon(&self, id: &ProjectRef) -> Result<(), ProvisionError> {
-        let mut admin = self.admin().await?;
-        store::cluster::lock(&admin.client, id.as_str()).await?;
+        let mut admin = self.locked_within(id, PATIENCE_TO_BUILD, &self.0.admin_connections).await?;
         let tx = admin.client.transaction().await?;
         project::project_fail_in_tx(&tx, id, "the project could not be made").await?;
         project::step_insert(&tx, id, step::ABANDONED).await?;

@@ -63,6 +63,14 @@ impl Provisioner {
         let options = format!("{ADMIN_OPTIONS} -c lock_timeout=5s -c statement_timeout=60s");
         let mut client = self.connect(&self.admin_target(id.database()), &options).await?;
         let tx = client.transaction().await?;
+        if action == "extension.install" {
+            let open = extension::requirements_in_open_schemas(&tx, name).await?;
+            if let Some(needed) = open.first() {
+                let what =
+                    format!("{name} needs {needed}, which is in a schema of the project: install {needed} here first");
+                return Err(ProvisionError::Refused(what));
+            }
+        }
         let changed = match action {
             "extension.install" => extension::extension_install_in_tx(&tx, name).await,
             _ => extension::extension_remove_in_tx(&tx, name).await,

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::store::project::{self, step};
 use super::store::{self, violated};
-use super::{Admin, ProvisionError, Provisioner};
+use super::{ProvisionError, Provisioner};
 use crate::secrets::kind;
 use crate::store::audit::audit_insert;
 use crate::store::secret::secret_put_in_tx;
@@ -83,14 +83,6 @@ impl Provisioner {
         }
     }
 
-    /// A superuser's session that holds the project's lock.
-    pub(super) async fn locked(&self, id: &ProjectRef) -> Result<Admin, ProvisionError> {
-        self.cluster().await?;
-        let admin = self.admin().await?;
-        store::cluster::lock(&admin.client, id.as_str()).await?;
-        Ok(admin)
-    }
-
     /// Status, privilege and the log's entry in one transaction, then the sessions. After a crash in between, the
     /// reconciler ends them.
     async fn change(
@@ -102,6 +94,9 @@ impl Provisioner {
         purge_after: Option<i64>,
     ) -> Result<(), ProvisionError> {
         let mut admin = self.locked(id).await?;
+        if to == ProjectStatus::Active {
+            self.mend_locked(&admin.client, id).await?;
+        }
         let tx = admin.client.transaction().await?;
         let status = project::status_lock_in_tx(&tx, id).await?.ok_or(ProvisionError::NotFound)?;
         if !from.contains(&status) {

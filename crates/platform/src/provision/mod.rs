@@ -19,6 +19,7 @@ mod store;
 mod template;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turns;
 pub(crate) mod upgrade;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use base::project::DatabaseTarget;
 use base::{OwnerId, ProjectRef, ProjectStatus, WriteGate};
 use deadpool_postgres::Pool;
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +45,7 @@ pub use cluster::PrepareReport;
 pub use diagnose::{Diagnosis, diagnose};
 pub(crate) use extensions::OFFERED as OFFERED_EXTENSIONS;
 pub use reconcile::ReconcileReport;
+use turns::{Turn, Turns};
 
 /// A project to be made.
 #[derive(Clone, Debug)]
@@ -68,6 +71,9 @@ pub enum ProvisionError {
     /// Nothing is written until there is room again.
     #[error("the disk is nearly full")]
     DiskNearlyFull,
+    /// Somebody else works on the project, or holds what the change needs.
+    #[error("the project is being changed")]
+    Busy,
     /// PostgreSQL failed or cannot be reached; trying again may help.
     #[error("the database failed")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -88,7 +94,7 @@ impl ProvisionError {
 // Every statement of provisioning can fail in this one way; the exceptions are mapped where they are known.
 impl From<tokio_postgres::Error> for ProvisionError {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::database(error)
+        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) { Self::Busy } else { Self::database(error) }
     }
 }
 
@@ -117,8 +123,10 @@ impl Default for ConnectionLimits {
 
 /// CREATE DATABASE at the same time; more only fight over the disk.
 const CREATIONS_AT_ONCE: usize = 2;
-/// Superuser connections of provisioning at the same time.
+/// Superuser connections of provisioning at the same time. Whoever has one works: nobody waits for a project with it.
 const ADMIN_CONNECTIONS: usize = 4;
+/// Databases that backups are loaded into at the same time; each takes as long as its owner's data and code.
+const LOADS_AT_ONCE: usize = 2;
 
 /// Options of a superuser's session. The low-disk guard makes databases read-only, and removing projects is what frees
 /// the disk.
@@ -138,6 +146,9 @@ struct Inner {
     /// Known once the cluster is prepared.
     cluster: OnceCell<Cluster>,
     admin_connections: Arc<Semaphore>,
+    loads: Arc<Semaphore>,
+    /// Whose turn it is to work on a project, or to wait for another process that does.
+    turns: Turns,
     creations: Semaphore,
     /// Requests that build a database themselves; spares wait for them.
     building_for_requests: AtomicUsize,
@@ -152,6 +163,8 @@ struct Inner {
 struct Admin {
     client: Client,
     _permit: OwnedSemaphorePermit,
+    /// Of the project that the session has the lock of, where it was waited for.
+    _turn: Option<Turn>,
 }
 
 impl Provisioner {
@@ -177,6 +190,8 @@ impl Provisioner {
             limits: ConnectionLimits::default(),
             cluster: OnceCell::new(),
             admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS)),
+            loads: Arc::new(Semaphore::new(LOADS_AT_ONCE)),
+            turns: Turns::default(),
             creations: Semaphore::new(CREATIONS_AT_ONCE),
             building_for_requests: AtomicUsize::new(0),
             refill: Notify::new(),
@@ -223,9 +238,16 @@ impl Provisioner {
 
     /// Opens a superuser's session in the platform database.
     async fn admin(&self) -> Result<Admin, ProvisionError> {
-        let permit = Arc::clone(&self.0.admin_connections).acquire_owned().await.map_err(ProvisionError::database)?;
+        self.admin_of(&self.0.admin_connections).await
+    }
+
+    /// As [`Provisioner::admin`], one of so many as `class` allows. What an owner's session holds is waited for briefly:
+    /// anybody can lock a row of a shared catalog, with a GRANT that does nothing.
+    async fn admin_of(&self, class: &Arc<Semaphore>) -> Result<Admin, ProvisionError> {
+        let permit = Arc::clone(class).acquire_owned().await.map_err(ProvisionError::database)?;
         let target = self.admin_target(&self.0.config.database.database);
-        Ok(Admin { client: self.connect(&target, ADMIN_OPTIONS).await?, _permit: permit })
+        let client = self.connect(&target, &format!("{ADMIN_OPTIONS} -c lock_timeout=5s")).await?;
+        Ok(Admin { client, _permit: permit, _turn: None })
     }
 
     /// A superuser's session for watching the others; not counted among those of provisioning.

@@ -116,8 +116,9 @@ impl Provisioner {
             }
             drop(creating);
         } else if row.status == ProjectStatus::Active && row.baseline_version < self.baseline_version() {
-            self.upgrade(&row.id).await?;
-            report.upgraded.push(row.id.clone());
+            if self.upgrade_if_free(&row.id).await? {
+                report.upgraded.push(row.id.clone());
+            }
         }
         Ok(())
     }

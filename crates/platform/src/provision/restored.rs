@@ -2,6 +2,7 @@
 //! transaction. Until then nothing of the project changes, and whatever fails leaves it as it was.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base::project::DatabaseTarget;
 use base::sealed::SealContext;
@@ -17,6 +18,7 @@ use super::store::project::{self, step};
 use super::store::restored::{self as store_restored, InternalTrigger};
 use super::store::role::Login;
 use super::store::{self, violated};
+use super::turns::{PATIENCE, PATIENCE_TO_RESTORE};
 use super::{Admin, ProvisionError, Provisioner};
 use crate::baseline;
 use crate::secrets::{self, kind};
@@ -43,6 +45,9 @@ impl Purpose {
     }
 }
 
+/// How long another session of the owner's can stay in a database that is being loaded.
+const ALONE: Duration = Duration::from_secs(1);
+
 /// What the old database is called between its replacement and its end.
 const REPLACED: &str = "_replaced";
 /// State in the comment of databases that are not a project's own.
@@ -62,6 +67,8 @@ pub(crate) struct Scratch {
     owner_password: Secret<String>,
     /// What the baseline has put on the owner's tables, which the dump brings without it.
     triggers: Vec<InternalTrigger>,
+    /// The session that works in it.
+    session: Option<i32>,
 }
 
 /// What a project gets from its backup besides its database.
@@ -90,7 +97,9 @@ impl Provisioner {
         if !self.0.write_gate.is_open() {
             return Err(ProvisionError::DiskNearlyFull);
         }
-        let mut admin = self.locked(id).await?;
+        // Somebody waits for a restore, and a verification of the project's may be under way.
+        let patience = if purpose == Purpose::Restore { PATIENCE_TO_RESTORE } else { PATIENCE };
+        let mut admin = self.locked_within(id, patience, &self.0.loads).await?;
         let now = self.0.config.clock.unix_seconds();
         let row = project::project_row(&admin.client, id, now).await?;
         let status = row.as_ref().map(|row| row.status);
@@ -118,8 +127,18 @@ impl Provisioner {
         let extensions = extensions.iter().filter(|name| OFFERED.contains(&name.as_str())).cloned().collect();
         let id = id.clone();
         let triggers = Vec::new();
-        let mut scratch =
-            Scratch { admin, id, database, purpose, baseline_version, extensions, status, owner_password, triggers };
+        let mut scratch = Scratch {
+            admin,
+            id,
+            database,
+            purpose,
+            baseline_version,
+            extensions,
+            status,
+            owner_password,
+            triggers,
+            session: None,
+        };
         let made = self.scratch_fill(&mut scratch, cluster).await;
         match made {
             Ok(()) => Ok(scratch),
@@ -170,9 +189,11 @@ impl Provisioner {
     async fn scratch_fill(&self, scratch: &mut Scratch, cluster: &Cluster) -> Result<(), ProvisionError> {
         let options = baseline::session_options(&cluster.owner_role);
         let mut client = self.connect(&self.admin_target(&scratch.database), &options).await?;
-        let files = self.0.files.iter().take_while(|file| file.version <= scratch.baseline_version).count();
+        // A dump has nothing of what a mend changes, so that it fits.
+        let files = baseline::whole(self.0.files, scratch.baseline_version);
         // There is no owner's object in it yet, as in a template.
-        baseline::apply(&mut client, None, true, &self.0.files[..files]).await.map_err(ProvisionError::database)?;
+        baseline::apply(&mut client, None, true, files).await.map_err(ProvisionError::database)?;
+        scratch.baseline_version = baseline::version(files);
         for name in &scratch.extensions {
             let tx = client.transaction().await?;
             let installed = store::extension::extension_install_in_tx(&tx, name).await;
@@ -191,14 +212,29 @@ impl Provisioner {
         Ok(())
     }
 
-    /// A session of the project's owner in the new database.
-    pub(crate) async fn scratch_session(&self, scratch: &Scratch) -> Result<Client, ProvisionError> {
+    /// A session of the project's owner in the new database; the one that stays when others are ended.
+    pub(crate) async fn scratch_session(&self, scratch: &mut Scratch) -> Result<Client, ProvisionError> {
         let target = DatabaseTarget {
             user: scratch.id.owner_role().to_owned(),
             password: scratch.owner_password.clone(),
             ..self.admin_target(&scratch.database)
         };
-        Ok(self.connect(&target, "-c client_min_messages=warning").await?)
+        let client = self.connect(&target, "-c client_min_messages=warning").await?;
+        scratch.session = Some(store_restored::session_pid(&client).await?);
+        Ok(client)
+    }
+
+    /// Ends whatever other sessions its owner opens in the new database, until it is dropped: they could hold what is loaded
+    /// for as long as they like. Returns only when that fails.
+    pub(crate) async fn scratch_keep_alone(&self, scratch: &Scratch) -> ProvisionError {
+        loop {
+            tokio::time::sleep(ALONE).await;
+            let (admin, database) = (&scratch.admin.client, &scratch.database);
+            let owner = scratch.id.owner_role();
+            if let Err(error) = store_restored::sessions_end_but(admin, database, owner, scratch.session).await {
+                return error.into();
+            }
+        }
     }
 
     /// Puts what is the superuser's on the owner's tables, after these were loaded.
@@ -374,6 +410,12 @@ impl Provisioner {
     pub(crate) async fn installed_extensions(&self, id: &ProjectRef) -> Result<Vec<String>, ProvisionError> {
         let client = self.connect(&self.admin_target(id.database()), super::ADMIN_OPTIONS).await?;
         Ok(store_restored::extension_names(&client).await?)
+    }
+
+    /// How many tables a project's database has that a dump of it locks.
+    pub(crate) async fn table_count(&self, id: &ProjectRef) -> Result<i64, ProvisionError> {
+        let client = self.connect(&self.admin_target(id.database()), super::ADMIN_OPTIONS).await?;
+        Ok(store_restored::table_count(&client).await?)
     }
 
     /// Whether a database is being loaded for a project that may not be there yet.

@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 use base::project::DatabaseTarget;
 use base::{ProjectRef, ProjectStatus};
 use postgres_protocol::password::scram_sha_256;
+use tokio_postgres::Client;
 
 use super::store;
 use super::store::project;
+use super::turns::PATIENCE;
 use super::{ProvisionError, Provisioner};
 use crate::baseline::{self, ApplyError, RunAs};
 use crate::secrets::{self, kind};
 use crate::store::secret::secret_map;
+
+/// How long the reconciler waits for one project: as long as a session that has ended here needs to end there.
+const IF_FREE: Duration = Duration::from_millis(500);
 
 /// One file of the baseline, and how long it took if it ran now.
 pub(crate) struct UpgradedFile {
@@ -40,6 +45,14 @@ impl Provisioner {
         self.upgrade_reported(id).await.map(drop).map_err(|(error, _)| error)
     }
 
+    /// The same for a caller with other projects to look at: one that is worked on is left for another time.
+    pub(super) async fn upgrade_if_free(&self, id: &ProjectRef) -> Result<bool, ProvisionError> {
+        match self.upgrade_locked(id, IF_FREE).await {
+            Err(ProvisionError::Busy) => Ok(false),
+            upgraded => upgraded.map(|_| true),
+        }
+    }
+
     /// The same, told file by file; with a failure that PostgreSQL had, what was applied before it.
     pub(crate) async fn upgrade_reported(
         &self,
@@ -53,7 +66,7 @@ impl Provisioner {
                 files.map(|file| UpgradedFile { name: file.name, checksum: file.checksum(), took: took(file.name) });
             UpgradeReport { files: files.collect(), took: started.elapsed(), failed }
         };
-        match self.upgrade_locked(id).await {
+        match self.upgrade_locked(id, PATIENCE).await {
             Ok(ran) => Ok(report(&ran, None)),
             Err(error) => {
                 let failed = match &error {
@@ -74,17 +87,19 @@ impl Provisioner {
         }
     }
 
-    async fn upgrade_locked(&self, id: &ProjectRef) -> Result<Vec<(&'static str, Duration)>, ProvisionError> {
-        let cluster = self.cluster().await?;
-        let admin = self.locked(id).await?;
+    async fn upgrade_locked(
+        &self,
+        id: &ProjectRef,
+        patience: Duration,
+    ) -> Result<Vec<(&'static str, Duration)>, ProvisionError> {
+        let admin = self.locked_within(id, patience, &self.0.admin_connections).await?;
         let now = self.0.config.clock.unix_seconds();
         let row = project::project_row(&admin.client, id, now).await?.ok_or(ProvisionError::NotFound)?;
         let version = self.baseline_version();
         if row.baseline_version == version || row.status != ProjectStatus::Active {
             return Ok(Vec::new());
         }
-        let options =
-            format!("{} -c lock_timeout=5s -c statement_timeout=60s", baseline::session_options(&cluster.owner_role));
+        let options = self.upgrade_options().await?;
         let mut superuser = self.connect(&self.admin_target(id.database()), &options).await?;
         let needs_owner =
             self.0.files.iter().any(|file| file.version > row.baseline_version && file.run_as() == RunAs::Owner);
@@ -109,5 +124,26 @@ impl Provisioner {
         let files = applied.len();
         tracing::info!(project.ref = %id, applied = files, version, "the project's database has the present baseline");
         Ok(applied)
+    }
+
+    /// Gives a closed database what mends its baseline, before its owner can connect to it again. The caller holds the
+    /// project's lock.
+    pub(super) async fn mend_locked(&self, admin: &Client, id: &ProjectRef) -> Result<(), ProvisionError> {
+        if store::database::database_get(admin, id.database()).await?.is_none() {
+            return Ok(());
+        }
+        let options = self.upgrade_options().await?;
+        let mut superuser = self.connect(&self.admin_target(id.database()), &options).await?;
+        let mended = baseline::mend(&mut superuser, self.0.files).await.map_err(ProvisionError::database)?;
+        if let Some(version) = mended {
+            project::baseline_version_put(admin, id, version).await?;
+        }
+        Ok(())
+    }
+
+    /// Of sessions in a database that has an owner: the owner's own locks cannot keep them for long.
+    async fn upgrade_options(&self) -> Result<String, ProvisionError> {
+        let options = baseline::session_options(&self.cluster().await?.owner_role);
+        Ok(format!("{options} -c lock_timeout=5s -c statement_timeout=60s"))
     }
 }

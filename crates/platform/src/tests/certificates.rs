@@ -23,6 +23,10 @@ async fn only_names_of_this_server_and_its_projects_get_certificates() {
     check("other.base.example", 404).await;
     check("example.org", 404).await;
     check("", 400).await;
+    for (action, status) in [("suspend", 404), ("resume", 200)] {
+        server.ok("POST", &format!("/api/projects/{id}/{action}"), Value::Null).await;
+        check(&format!("{label}.base.example"), status).await;
+    }
     server.ok("DELETE", &format!("/api/projects/{id}"), Value::Null).await;
     check(&format!("{label}.base.example"), 404).await;
     check(&domain, 404).await;

@@ -61,7 +61,7 @@ pub(super) fn plan(mut files: Vec<MigrationFile>, ledger: &[AppliedMigration]) -
 fn cut(file: &MigrationFile) -> Result<Vec<Statement>, Box<MigrationFailure>> {
     let mut statements = split(&file.sql).map_err(|error| {
         let line = match &error {
-            ScanError::TooLong { line } | ScanError::NotUtf8 { line } | ScanError::Unterminated { line } => *line,
+            ScanError::TooLong { line, .. } | ScanError::NotUtf8 { line } | ScanError::Unterminated { line } => *line,
             ScanError::Sink(_) => 1,
         };
         refused(file, line, "", &error.to_string(), None)

@@ -8,7 +8,7 @@ use crate::backup::manifest::{self, End, Tally};
 use crate::backup::openpgp::{Decryptor, Encryptor};
 
 /// A project with one row, and its backup.
-async fn small(world: &World, backups: &Backups) -> (ProjectRef, PathBuf) {
+pub(super) async fn small(world: &World, backups: &Backups) -> (ProjectRef, PathBuf) {
     let id = world.project().await;
     let sql = "create table kept (a int); insert into kept values (1)";
     world.owner_session(&id).await.batch_execute(sql).await.unwrap();
@@ -17,14 +17,14 @@ async fn small(world: &World, backups: &Backups) -> (ProjectRef, PathBuf) {
 }
 
 /// The project has its row, and nothing of a restore is left.
-async fn assert_untouched(world: &World, id: &ProjectRef) {
+pub(super) async fn assert_untouched(world: &World, id: &ProjectRef) {
     world.assert_usable(id).await;
     let count: i64 = world.owner_session(id).await.query_one("select count(*) from kept", &[]).await.unwrap().get(0);
     assert_eq!((count, others(world, id).await), (1, Vec::new()));
 }
 
 /// The file with `sql` put in before its end, and an end that fits.
-fn altered(store: &Store, file: &Path, sql: &str) -> PathBuf {
+pub(super) fn altered(store: &Store, file: &Path, sql: &str) -> PathBuf {
     let mut plain = String::new();
     let mut decryptor = Decryptor::new(std::fs::File::open(file).unwrap(), &store.key).unwrap();
     std::io::Read::read_to_string(&mut decryptor, &mut plain).unwrap();
@@ -210,4 +210,31 @@ async fn a_folder_that_cannot_be_written_is_named() {
     let error = store.with(&world, config).run(&Subject::Platform, &Progress::default()).await.unwrap_err();
     assert!(matches!(error, BackupError::NoPgDump(_)), "{error:?}");
     assert_eq!(store.of(&world).folder().list().unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pg_dump_that_says_nothing_does_not_hold_up_the_shutdown() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (world, store) = (World::start().await, Store::new());
+    let programs = tempfile::tempdir().unwrap();
+    let pg_dump = programs.path().join("pg_dump");
+    let script =
+        "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'pg_dump (PostgreSQL) 99.0'; else exec sleep 600; fi\n";
+    std::fs::write(&pg_dump, script).unwrap();
+    for path in [programs.path(), &pg_dump] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let search = Search { bin_dir: Some(programs.path().to_owned()), path: None };
+    let (config, shutdown) = (BackupConfig { search, ..store.config() }, CancellationToken::new());
+    let backups = Backups::new(config, world.provisioner.clone(), shutdown.clone());
+    let progress = Progress::default();
+    let running = backups.run(&Subject::Platform, &progress);
+    let stopping = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        shutdown.cancel();
+    };
+    let (result, ()) =
+        tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(running, stopping) }).await.expect("an end");
+    assert!(matches!(result, Err(BackupError::Cancelled)), "{result:?}");
 }

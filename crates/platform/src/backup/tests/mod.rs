@@ -1,6 +1,7 @@
 //! Backups against a real cluster, with the real pg_dump.
 
 mod faults;
+mod hostile;
 mod round_trip;
 mod routes;
 
@@ -39,6 +40,10 @@ impl Store {
 
     fn of(&self, world: &World) -> Backups {
         self.with(world, self.config())
+    }
+
+    fn limited(&self, world: &World, limits: Limits) -> Backups {
+        Backups::with_limits(self.config(), world.provisioner.clone(), CancellationToken::new(), limits)
     }
 
     fn with(&self, world: &World, config: BackupConfig) -> Backups {

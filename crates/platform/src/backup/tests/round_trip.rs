@@ -1,7 +1,9 @@
 //! What comes back is what was there.
 
+use base::sealed::{SealContext, Sealed};
+
 use super::*;
-use crate::secrets::kind;
+use crate::secrets::{kind, open, s3_kind};
 
 const APPLICATION: &str = include_str!("application.sql");
 
@@ -65,6 +67,7 @@ async fn a_project_comes_back_as_it_was() {
 async fn an_empty_machine_needs_only_file_and_key() {
     let (first, store) = (World::start().await, Store::new());
     let id = application(&first).await;
+    s3_key_put(&first, &id).await;
     let file = backed_up(&store.of(&first), &id).await;
     let before = shape(&first.cluster, id.database());
     let keys = "select string_agg(name || encode(hash, 'hex'), ',' order by name) from platform.api_keys where project_id = $1";
@@ -89,6 +92,7 @@ async fn an_empty_machine_needs_only_file_and_key() {
         assert_eq!(second.secret(&id, kind).await, *secret, "{kind}");
     }
     assert_eq!(second.admin.query_one(keys, &[&id.as_str()]).await.unwrap().get::<_, String>(0), key_rows);
+    assert_eq!(s3_keys(&second, &id).await, [("backup".to_owned(), "0a1b".to_owned(), "the secret".to_owned())]);
     // And it is a project like others.
     assert_eq!(second.provisioner.reconcile().await.unwrap().missing_databases, []);
     second.provisioner.suspend(&id).await.unwrap();
@@ -101,6 +105,10 @@ async fn a_copy_has_keys_of_its_own() {
     let (world, store) = (World::start().await, Store::new());
     let backups = store.of(&world);
     let id = application(&world).await;
+    s3_key_put(&world, &id).await;
+    let signing = crate::store::secret::secret_put_in_tx;
+    let sealed = world.config.master_key.seal(SealContext { owner: id.as_str(), kind: kind::SIGNING_KEYS }, b"[]");
+    signing(&world.admin, id.as_str(), kind::SIGNING_KEYS, &sealed).await.unwrap();
     let file = backed_up(&backups, &id).await;
     let copy = ProjectRef::generate();
     let target = RestoreTarget { into: Some(copy.clone()), ..onto(&id) };
@@ -114,6 +122,10 @@ async fn a_copy_has_keys_of_its_own() {
     for kind in [kind::JWT_SECRET, kind::ANON_KEY, kind::DB_PASSWORD] {
         assert_ne!(world.secret(&id, kind).await, world.secret(&copy, kind).await, "{kind}");
     }
+    assert_eq!((s3_keys(&world, &id).await.len(), s3_keys(&world, &copy).await), (1, Vec::new()));
+    let signs = "select project_id from platform.secrets where kind = 'signing_keys'";
+    let signs: Vec<String> = world.admin.query(signs, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(signs, [id.to_string()]);
     let shapes = [&id, &copy].map(|id| shape(&world.cluster, id.database()).replace(id.as_str(), "proj_x"));
     assert_eq!(shapes[0], shapes[1]);
     let again = restore(&backups, &file, &target).await;
@@ -132,4 +144,31 @@ async fn the_platforms_own_database_is_read_to_its_end() {
     assert!(!verified.restored && verified.rows > 3, "{verified:?}");
     let listed = backups.folder().newest().unwrap();
     assert!(listed.len() == 1 && listed[0].verified_at.is_some(), "{listed:?}");
+}
+
+/// An access key of the S3 protocol.
+async fn s3_key_put(world: &World, id: &ProjectRef) {
+    let kind = s3_kind("0a1b");
+    let sealed = world.config.master_key.seal(SealContext { owner: id.as_str(), kind: &kind }, b"the secret");
+    crate::store::s3_key::s3_key_insert(&world.admin, id, "backup", "0a1b", &sealed).await.unwrap();
+}
+
+/// Name, access key id and secret of a project's keys.
+async fn s3_keys(world: &World, id: &ProjectRef) -> Vec<(String, String, String)> {
+    let kept = super::super::store::kept_s3_keys(&world.admin, id).await.unwrap();
+    let opened =
+        |sealed: &Sealed, key: &str| open(&world.config.master_key, id.as_str(), &s3_kind(key), sealed).unwrap();
+    kept.into_iter().map(|(name, key, sealed)| (name, key.clone(), opened(&sealed, &key).expose().clone())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_were_revoked_since_are_counted() {
+    let world = World::start().await;
+    let id = world.project().await;
+    let kept = super::super::store::kept_keys(&world.admin, &id).await.unwrap();
+    let missing = async || super::super::store::keys_missing(&world.admin, &id, &kept).await.unwrap();
+    assert_eq!((kept.len(), missing().await), (2, 0));
+    let revoke = "update platform.api_keys set revoked_at = now() where project_id = $1 and kind = 'secret'";
+    world.admin.execute(revoke, &[&id.as_str()]).await.unwrap();
+    assert_eq!(missing().await, 1);
 }

@@ -29,3 +29,37 @@ async fn an_owner_makes_a_backup_and_sees_own_ones_only() {
     assert!(listed[0]["bytes"].as_u64().unwrap() > 1000 && listed[0]["verified_at"].is_null(), "{listed}");
     assert_eq!(server.ok("GET", &other, Value::Null).await, json!({ "backups": [] }));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owners_backups_take_the_place_of_each_other_and_have_a_number_a_day() {
+    let (server, store) = (Server::start().await, Store::new());
+    let provisioner = server.platform.provisioner().clone();
+    let backups = Backups::new(store.config(), provisioner, CancellationToken::new());
+    server.platform.offer_backups(backups.clone());
+    let id = ProjectRef::parse(&server.project().await).unwrap();
+    let path = format!("/api/projects/{id}/backups");
+    let by_the_clock = backed_up(&backups, &id).await;
+    let mut made: Vec<PathBuf> = Vec::new();
+    for _ in 0..6 {
+        tokio::time::sleep(std::time::Duration::from_millis(1001)).await;
+        test_support::eventually("a turn", async || {
+            let answer = server.call("POST", &path, Value::Null).await;
+            (answer.status == 202).then_some(())
+        })
+        .await;
+        let newest = test_support::eventually("the only one that was asked for", async || {
+            let files = backups.folder().list().unwrap();
+            let asked: Vec<_> = files.into_iter().map(|file| file.path).filter(|path| *path != by_the_clock).collect();
+            (asked.len() == 1 && made.last() != asked.last()).then(|| asked[0].clone())
+        })
+        .await;
+        made.push(newest);
+    }
+    let answer = test_support::eventually("the end of the day's", async || {
+        let answer = server.call("POST", &path, Value::Null).await;
+        (answer.status != 409).then_some(answer)
+    })
+    .await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (429, "rate_limited"));
+    assert!(by_the_clock.exists());
+}

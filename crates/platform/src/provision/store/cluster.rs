@@ -5,9 +5,11 @@ use tokio_postgres::{Error, GenericClient};
 
 use crate::baseline;
 
-/// Takes a lock that ends with the session, waiting for it.
+/// Takes a lock that ends with the session, however long that takes: for what has to be done before anything else.
 pub(in crate::provision) async fn lock(db: &impl GenericClient, name: &str) -> Result<(), Error> {
-    db.execute("select pg_advisory_lock(hashtextextended($1, 0))", &[&name]).await.map(drop)
+    db.batch_execute("set lock_timeout = 0").await?;
+    db.execute("select pg_advisory_lock(hashtextextended($1, 0))", &[&name]).await?;
+    db.batch_execute("reset lock_timeout").await
 }
 
 /// Takes the same lock if nobody holds it.

@@ -22,6 +22,25 @@ async fn extension_is_relocatable(db: &impl GenericClient, name: &str) -> Result
     Ok(db.query_opt(SQL, &[&name]).await?.is_none_or(|row| row.get(0)))
 }
 
+/// What an extension needs and is installed in a schema where somebody else than a superuser can make objects: the script
+/// has that schema on its search path.
+pub(in crate::provision) async fn requirements_in_open_schemas(
+    db: &impl GenericClient,
+    name: &str,
+) -> Result<Vec<String>, Error> {
+    const SQL: &str = "select needed.extname::text
+        from pg_available_extensions a
+        join pg_available_extension_versions v on v.name = a.name and v.version = a.default_version
+        join pg_extension needed on needed.extname = any (v.requires)
+        join pg_namespace n on n.oid = needed.extnamespace
+        where a.name = $1 and exists (
+            select from aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as acl
+            left join pg_roles grantee on grantee.oid = acl.grantee
+            where acl.privilege_type = 'CREATE' and not coalesce(grantee.rolsuper, false))
+        order by 1";
+    Ok(db.query(SQL, &[&name]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Installs an extension that is not there yet, in a schema that nobody else can write to while its script runs.
 pub(in crate::provision) async fn extension_install_in_tx(db: &impl GenericClient, name: &str) -> Result<(), Error> {
     if extension_exists(db, name).await? {

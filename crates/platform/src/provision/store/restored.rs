@@ -104,6 +104,29 @@ pub(in crate::provision) async fn extension_names(db: &impl GenericClient) -> Re
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
+/// Tables of the database that the session is in.
+pub(in crate::provision) async fn table_count(db: &impl GenericClient) -> Result<i64, Error> {
+    const SQL: &str = "select count(*) from pg_catalog.pg_class where relkind in ('r', 'p') and oid >= 16384";
+    db.query_one(SQL, &[]).await.map(|row| row.get(0))
+}
+
+/// The process of the session.
+pub(in crate::provision) async fn session_pid(db: &impl GenericClient) -> Result<i32, Error> {
+    db.query_one("select pg_catalog.pg_backend_pid()", &[]).await.map(|row| row.get(0))
+}
+
+/// Ends a role's sessions in a database, but for one.
+pub(in crate::provision) async fn sessions_end_but(
+    db: &impl GenericClient,
+    database: &str,
+    role: &str,
+    stays: Option<i32>,
+) -> Result<(), Error> {
+    const SQL: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = $1 and usename = $2 and backend_type = 'client backend' and pid is distinct from $3";
+    db.query(SQL, &[&database, &role, &stays]).await.map(drop)
+}
+
 /// A trigger on a table of the owner's that runs a function of ours.
 #[derive(Clone, Debug)]
 pub(in crate::provision) struct InternalTrigger {
@@ -148,8 +171,8 @@ async fn column_types(db: &impl GenericClient, table: &str) -> Result<Vec<Column
 }
 
 /// Puts a trigger back on its table, unless the owner has no such table; false when the table is another than the one that
-/// the function was written for. The function runs with the superuser's rights: of a column of the owner's own type, casts
-/// and operators of the owner would.
+/// the function was written for. It has no superuser's rights, but of a column of the owner's own type, casts and operators
+/// of the owner would be run by it.
 pub(in crate::provision) async fn internal_trigger_put_in_tx(
     db: &impl GenericClient,
     trigger: &InternalTrigger,

@@ -1,10 +1,12 @@
 //! Provisioning against a real cluster. Every test is an installation of its own, beside the others in one cluster.
 
 mod application;
+mod busy;
 mod crash;
 mod hostile_owner;
 mod lifecycle;
 mod schema_version;
+mod superusers_code;
 
 use std::sync::Arc;
 
