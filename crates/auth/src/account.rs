@@ -20,6 +20,7 @@ use crate::store::identity::{
     identity_delete_others_in_tx, identity_find_in_tx, identity_insert_in_tx, identity_signed_in_in_tx,
 };
 use crate::store::one_time_token::one_time_token_delete_in_tx;
+use crate::store::passkey::passkey_delete_all_in_tx;
 use crate::store::session::{Ending, session_delete_in_tx};
 use crate::store::user::{self as users, NewUser, UserChange};
 use crate::user::{AUDIENCE, User};
@@ -90,6 +91,7 @@ async fn clear(cx: &Cx, tx: &mut Tx, user: &User, provider: &Provider) -> Result
     users::user_update_in_tx(tx, user.id, &change, cx.now).await?;
     identity_delete_others_in_tx(tx, user.id, provider.name).await?;
     factor_delete_all_in_tx(tx, user.id).await?;
+    passkey_delete_all_in_tx(tx, user.id).await?;
     session_delete_in_tx(tx, user.id, Ending::All).await?;
     let purposes = [
         Purpose::Confirmation,
@@ -106,7 +108,8 @@ async fn clear(cx: &Cx, tx: &mut Tx, user: &User, provider: &Provider) -> Result
 /// one that the provider has verified.
 async fn arrived(cx: &Cx, tx: &mut Tx, user: &User, profile: &Profile, created: bool) -> Result<Arrival, Error> {
     let confirms = profile.email_verified && profile.email.as_deref() == user.email();
-    let change = UserChange { user_metadata: Some(&profile.data), confirm_email: confirms, ..UserChange::default() };
+    let data = metadata(profile, profile.email.as_deref() == user.email());
+    let change = UserChange { user_metadata: Some(&data), confirm_email: confirms, ..UserChange::default() };
     users::user_update_in_tx(tx, user.id, &change, cx.now).await?;
     users::user_providers_in_tx(tx, user.id).await?;
     let user = users::user_reload_in_tx(tx, user.id).await?;
@@ -137,6 +140,8 @@ async fn create(
             return Err(Error::invalid(what));
         }
         Some(email) if trusted || settings.mailer_allow_unverified_email_sign_ins => Some(email),
+        // The account needs no address, and this one is nobody's until it is verified.
+        Some(_) if email_optional => None,
         Some(_) => return Err(unverified(name)),
     };
     let new = NewUser {
@@ -144,7 +149,7 @@ async fn create(
         email,
         role: AUDIENCE,
         app_metadata: provider_metadata(name),
-        user_metadata: profile.data.clone(),
+        user_metadata: metadata(profile, email.is_some()),
         email_confirmed: email.is_some() && trusted,
         ..NewUser::default()
     };
@@ -157,6 +162,15 @@ async fn create(
     let user = users::user_reload_in_tx(tx, new.id).await?;
     audit::of_user(cx, tx, &user, Action::UserSignedUp, Some(json!({ "provider": name }))).await?;
     arrived(cx, tx, &user, profile, true).await
+}
+
+/// What applications read of a user; an address that is neither verified nor the user's has no place in it.
+fn metadata(profile: &Profile, has_email: bool) -> Map<String, Value> {
+    let mut data = profile.data.clone();
+    if !profile.email_verified && !has_email {
+        data.retain(|name, _| !matches!(name.as_str(), "email" | "email_verified"));
+    }
+    data
 }
 
 fn unverified(name: &str) -> Error {
@@ -188,11 +202,7 @@ pub(crate) async fn link(
         (None, Some(email)) if users::user_lock_by_email_in_tx(tx, email).await?.is_none() => Some(email),
         _ => None,
     };
-    // An address that is neither verified nor the user's has no place in what applications read of them.
-    let mut data = profile.data.clone();
-    if !profile.email_verified {
-        data.retain(|name, _| !matches!(name.as_str(), "email" | "email_verified"));
-    }
+    let data = metadata(profile, false);
     let change = UserChange {
         email,
         confirm_email: email.is_some(),

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
+use crate::passkeys;
 use crate::router::oauth_server_disabled;
 
 /// What is below `/admin`; none when there is no such route.
@@ -31,6 +32,14 @@ pub(crate) async fn route(cx: &Cx, method: &Method, path: &[&str], body: &Bytes)
         ("GET", ["users", id, "factors"]) => factors::list_factors(cx, id).await,
         ("PUT", ["users", id, "factors", factor]) => factors::update_factor(cx, id, factor, body).await,
         ("DELETE", ["users", id, "factors", factor]) => factors::delete_factor(cx, id, factor).await,
+        ("GET", ["users", id, "passkeys"]) => match id_of("user_id", id) {
+            Ok(id) => passkeys::list_passkeys_of_user(cx, id).await,
+            Err(error) => Err(error),
+        },
+        ("DELETE", ["users", id, "passkeys", passkey]) => match id_of("user_id", id) {
+            Ok(id) => passkeys::delete_passkey_of_user(cx, id, passkey).await,
+            Err(error) => Err(error),
+        },
         ("POST", ["generate_link"]) => generate_link::generate_link(cx, body).await,
         ("POST", ["mail", "preview"]) => mails::preview(cx, body).await,
         ("POST", ["mail", "test"]) => mails::send_test(cx, body).await,
@@ -38,7 +47,6 @@ pub(crate) async fn route(cx: &Cx, method: &Method, path: &[&str], body: &Bytes)
         (_, ["oauth", ..]) => Err(oauth_server_disabled()),
         (_, ["sso", ..]) => Err(Error::new(ErrorCode::SamlProviderDisabled, "SAML 2.0 is disabled")),
         (_, ["custom-providers", ..]) => Err(custom_providers_disabled()),
-        (_, ["users", _, "passkeys", ..]) => Err(Error::new(ErrorCode::PasskeyDisabled, "Passkeys are disabled")),
         _ => return None,
     };
     Some(result)

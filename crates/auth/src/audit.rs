@@ -20,6 +20,10 @@ pub(crate) enum Action {
     IdentityUnlinked,
     Login,
     Logout,
+    PasskeyCreated,
+    PasskeyDeleted,
+    PasskeyUpdated,
+    TokenRefreshed,
     TokenRevoked,
     UserConfirmationRequested,
     UserDeleted,
@@ -47,6 +51,10 @@ impl Action {
             Self::IdentityUnlinked => ("identity_unlinked", "user"),
             Self::Login => ("login", "account"),
             Self::Logout => ("logout", "account"),
+            Self::PasskeyCreated => ("passkey_created", "user"),
+            Self::PasskeyDeleted => ("passkey_deleted", "user"),
+            Self::PasskeyUpdated => ("passkey_updated", "user"),
+            Self::TokenRefreshed => ("token_refreshed", "token"),
             Self::TokenRevoked => ("token_revoked", "token"),
             Self::UserConfirmationRequested => ("user_confirmation_requested", "user"),
             Self::UserDeleted => ("user_deleted", "team"),
@@ -69,13 +77,23 @@ pub(crate) async fn of_user(
     action: Action,
     traits: Option<Value>,
 ) -> Result<(), Error> {
+    let payload = payload(actor(user), action, traits);
+    store::audit_insert_in_tx(tx, &payload, &cx.client_ip.to_canonical().to_string(), cx.now).await
+}
+
+/// Such entries without traits, for a statement that writes them beside what they are about.
+pub(crate) fn payloads(user: &User, actions: &[Action]) -> Vec<String> {
+    actions.iter().map(|action| payload(actor(user), *action, None).to_string()).collect()
+}
+
+fn actor(user: &User) -> Value {
     let mut actor = json!({
         "actor_id": user.id, "actor_username": user.audit_name(), "actor_via_sso": user.is_sso_user,
     });
     if let Some(name) = user.raw_user_meta_data.as_ref().and_then(|data| data.get("full_name")) {
         actor["actor_name"] = name.clone();
     }
-    write(cx, tx, actor, action, traits).await
+    actor
 }
 
 /// An entry about what somebody with the project's secret key did.
@@ -84,17 +102,19 @@ pub(crate) async fn of_admin(cx: &Cx, tx: &mut Tx, action: Action, traits: Value
     let actor = json!({
         "actor_id": uuid::Uuid::nil(), "actor_username": role, "actor_via_sso": false,
     });
-    write(cx, tx, actor, action, Some(traits)).await
+    let payload = payload(actor, action, Some(traits));
+    store::audit_insert_in_tx(tx, &payload, &cx.client_ip.to_canonical().to_string(), cx.now).await
 }
 
-async fn write(cx: &Cx, tx: &mut Tx, mut payload: Value, action: Action, traits: Option<Value>) -> Result<(), Error> {
+fn payload(actor: Value, action: Action, traits: Option<Value>) -> Value {
+    let mut payload = actor;
     let (name, kind) = action.entry();
     payload["action"] = name.into();
     payload["log_type"] = kind.into();
     if let Some(traits) = traits {
         payload["traits"] = traits;
     }
-    store::audit_insert_in_tx(tx, &payload, &cx.client_ip.to_canonical().to_string(), cx.now).await
+    payload
 }
 
 /// What entries about a user's change by an administrator say of the user.

@@ -12,6 +12,7 @@ use crate::password::PasswordHasher;
 use crate::provider::Documents;
 use crate::rate_limit::RateLimiter;
 use crate::router;
+use crate::sweep::Noted;
 
 /// What the service needs from the process that it is part of.
 pub struct AuthConfig {
@@ -47,13 +48,15 @@ pub(crate) struct Shared {
     pub(crate) limiter: RateLimiter,
     /// What providers publish of themselves.
     pub(crate) documents: Documents,
+    pub(crate) noted: Noted,
 }
 
 impl Auth {
     pub fn new(config: AuthConfig) -> Self {
         let passwords = PasswordHasher::new(config.password_workers, config.password_queue);
         let limiter = RateLimiter::new(config.clock.instant());
-        Self(Arc::new(Shared { config, passwords, limiter, documents: Documents::default() }))
+        let (documents, noted) = (Documents::default(), Noted::default());
+        Self(Arc::new(Shared { config, passwords, limiter, documents, noted }))
     }
 
     /// Answers requests that carry `Arc<Project>` and [`base::Caller`] in their extensions and a path below the

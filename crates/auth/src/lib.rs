@@ -27,6 +27,7 @@ mod mail;
 mod mfa;
 mod one_time_token;
 mod otp;
+mod passkeys;
 mod password;
 mod password_strength;
 mod phone;
@@ -45,6 +46,7 @@ mod settings;
 mod signup;
 mod sms;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod timestamp;

@@ -25,6 +25,8 @@ pub(crate) enum Limit {
     EmailSent,
     /// Requests that may send a code, by client address, in five minutes.
     Otp,
+    /// Ceremonies of passkeys that begin, by client address or user, in five minutes.
+    Passkey,
     /// Messages of the project, in an hour.
     SmsSent,
     /// Requests for tokens, by client address, in five minutes.
@@ -108,7 +110,7 @@ impl Limit {
         let (count, window) = match self {
             Self::AnonymousUsers => (settings.rate_limit_anonymous_users, HOUR),
             Self::EmailSent => (settings.rate_limit_email_sent, HOUR),
-            Self::Otp => (settings.rate_limit_otp, FIVE_MINUTES),
+            Self::Otp | Self::Passkey => (settings.rate_limit_otp, FIVE_MINUTES),
             Self::SmsSent => (settings.rate_limit_sms_sent, HOUR),
             Self::TokenRefresh => (settings.rate_limit_token_refresh, FIVE_MINUTES),
             Self::Verify => (settings.rate_limit_verify, FIVE_MINUTES),

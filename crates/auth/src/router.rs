@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorCode};
 use crate::even_time::even;
 use crate::rate_limit::Limit;
 use crate::{
-    admin, authorize, callback, captcha, identities, invite, logout, magic_link, mfa, otp, reauthenticate, recover,
-    request, resend, settings, signup, token, user, verify, well_known,
+    admin, authorize, callback, captcha, identities, invite, logout, magic_link, mfa, otp, passkeys, reauthenticate,
+    recover, request, resend, settings, signup, token, user, verify, well_known,
 };
 
 /// Answers one request.
@@ -29,6 +29,10 @@ pub(crate) async fn handle(auth: Auth, request: Request) -> Response {
         Ok(body) => body,
         Err(error) => return error.respond(cx.protocol),
     };
+    // Reading leaves nothing that could expire; what links and providers lead to does.
+    if parts.method != Method::GET || !parts.uri.path().starts_with("/user") {
+        auth.0.noted.note(&cx.project.project_ref);
+    }
     let result = Box::pin(route(&cx, &parts.method, parts.uri.path(), &body)).await;
     if cx.mail_waits.load(Ordering::Relaxed) {
         auth.0.config.mailer.notify(&cx.project.project_ref);
@@ -83,7 +87,10 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
             return admin::route(cx, method, rest, body).await.ok_or(Rejection::NotFound);
         }
         (_, ["sso", ..]) => Err(Error::new(ErrorCode::SamlProviderDisabled, "SAML 2.0 is disabled")),
-        (_, ["passkeys", ..]) => Err(Error::new(ErrorCode::PasskeyDisabled, "Passkeys are disabled")),
+        (_, ["passkeys", rest @ ..]) => match Box::pin(passkeys::route(cx, method, rest, body)).await {
+            Some(result) => result,
+            None => return Err(Rejection::NotFound),
+        },
         (_, ["oauth", ..]) => Err(oauth_server_disabled()),
         _ => {
             return Err(match known {
@@ -103,6 +110,7 @@ pub(crate) fn oauth_server_disabled() -> Error {
 /// While the disk is nearly full nothing new is taken in; who has an account may still sign in and out.
 fn check_room(cx: &Cx, method: &Method, segments: &[&str]) -> Result<(), Error> {
     let adds = match segments {
+        ["passkeys", "registration", ..] => true,
         ["signup" | "otp" | "magiclink" | "recover" | "resend" | "invite" | "user" | "factors", ..] => true,
         ["admin", ..] => method != Method::DELETE,
         _ => false,
@@ -134,7 +142,7 @@ const KNOWN: [(&str, &str); 15] = [
 ];
 
 /// An operation that strangers may ask for: behind a limit and a captcha.
-async fn guarded(
+pub(crate) async fn guarded(
     cx: &Cx,
     limit: Option<Limit>,
     body: &Bytes,

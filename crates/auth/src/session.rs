@@ -25,6 +25,7 @@ pub(crate) mod method {
     pub(crate) const MFA_WEBAUTHN: &str = "mfa/webauthn";
     pub(crate) const OAUTH: &str = "oauth";
     pub(crate) const OTP: &str = "otp";
+    pub(crate) const PASSKEY: &str = "passkey";
     pub(crate) const PASSWORD: &str = "password";
     pub(crate) const RECOVERY: &str = "recovery";
     pub(crate) const TOKEN_REFRESH: &str = "token_refresh";

@@ -21,6 +21,6 @@ pub(crate) fn get_settings(cx: &Cx) -> Result<axum::response::Response, Error> {
         "sms_provider": settings.sms_provider.as_deref().unwrap_or_default(),
         "saml_enabled": settings.saml_enabled,
         "mfa_enabled": settings.mfa_totp_enroll_enabled,
-        "passkeys_enabled": false,
+        "passkeys_enabled": settings.passkey_enabled,
     }))
 }

@@ -44,6 +44,8 @@ pub struct AuthSettings {
     /// Longest time between two refreshes of a session; 0 is no limit.
     pub sessions_inactivity_timeout: i64,
     pub sessions_single_per_user: bool,
+    /// Kinds of sessions, separated by commas: with a single session per user there may be one of each.
+    pub sessions_tags: Option<String>,
     pub smtp_host: Option<String>,
     pub smtp_port: Option<u16>,
     pub smtp_user: Option<String>,
@@ -70,6 +72,12 @@ pub struct AuthSettings {
     pub mfa_phone_template: String,
     pub mfa_web_authn_enroll_enabled: bool,
     pub mfa_web_authn_verify_enabled: bool,
+    /// Whether users may sign in with passkeys, and the site that these belong to; none is that of `site_url`.
+    pub passkey_enabled: bool,
+    pub webauthn_rp_id: Option<String>,
+    pub webauthn_rp_display_name: Option<String>,
+    /// Separated by commas.
+    pub webauthn_rp_origins: Option<String>,
     pub saml_enabled: bool,
     pub rate_limit_anonymous_users: u32,
     pub rate_limit_email_sent: u32,
@@ -154,6 +162,7 @@ impl Default for AuthSettings {
             sessions_timebox: 0,
             sessions_inactivity_timeout: 0,
             sessions_single_per_user: false,
+            sessions_tags: None,
             smtp_host: None,
             smtp_port: None,
             smtp_user: None,
@@ -179,6 +188,10 @@ impl Default for AuthSettings {
             mfa_phone_template: "Your code is {{ .Code }}".to_owned(),
             mfa_web_authn_enroll_enabled: false,
             mfa_web_authn_verify_enabled: false,
+            passkey_enabled: false,
+            webauthn_rp_id: None,
+            webauthn_rp_display_name: None,
+            webauthn_rp_origins: None,
             saml_enabled: false,
             rate_limit_anonymous_users: 30,
             rate_limit_email_sent: 30,
@@ -248,6 +261,12 @@ impl AuthSettings {
     /// A hook that is switched on.
     pub fn hook(&self, name: &str) -> Option<&HookSettings> {
         self.hooks.get(name)
+    }
+
+    /// The kinds of sessions; the first is that of a session without one.
+    pub fn session_tags(&self) -> Vec<&str> {
+        let all = self.sessions_tags.as_deref().unwrap_or_default().split(',');
+        all.map(str::trim).filter(|tag| !tag.is_empty()).collect()
     }
 
     /// The sets of characters that a password needs one of each of.

@@ -146,6 +146,10 @@ pub struct PlatformConfig {
     pub private_targets_allowed: bool,
     /// Bytes that a project's database may have on an embedded cluster's disk; 0 is off, none leaves it to the disk's size.
     pub project_quota: Option<u64>,
+    /// How long access tokens are valid in projects that do not say, in seconds.
+    pub access_token_seconds: Option<i64>,
+    /// How long a refresh token that nobody uses is good in projects that do not say, in seconds.
+    pub refresh_token_seconds: Option<i64>,
 }
 
 /// The mail server that projects use when they set none.
@@ -242,13 +246,6 @@ impl Config {
             listen,
             warnings: Vec::new(),
         };
-        // Without effect yet, since each project has settings for it; checked, so that a bad value is not found months later.
-        let positive = |n: &u64| *n > 0;
-        for (name, unit) in
-            [("ACCESS_TOKEN_TTL", "a number of seconds above 0"), ("REFRESH_TOKEN_TTL", "a number of seconds above 0")]
-        {
-            reader.parsed_opt::<u64>(name, unit, positive);
-        }
         let (problems, mut warnings) = reader.finish();
         if !problems.is_empty() {
             return Err(InvalidConfig(problems));
@@ -414,6 +411,14 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
         private_targets_allowed: reader.parsed("LAUNCHDB_ALLOW_PRIVATE_TARGETS", false, "true or false", |_| true),
         project_memory: project_memory.map(|megabytes| 1024 * 1024 * megabytes),
         project_quota: project_quota.map(|megabytes| 1024 * 1024 * megabytes),
+        access_token_seconds: reader.parsed_opt("ACCESS_TOKEN_TTL", "a number of seconds from 30 to 604800", |n| {
+            (30..=7 * 24 * 3600).contains(n)
+        }),
+        refresh_token_seconds: reader.parsed_opt(
+            "REFRESH_TOKEN_TTL",
+            "a number of seconds from 60 to 315360000",
+            |n| (60..=10 * 365 * 24 * 3600).contains(n),
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ use base::Clock;
 use base::project::DatabaseTarget;
 use base::sealed::MasterKey;
 
-use crate::settings::Ceilings;
+use crate::settings::{Ceilings, SettingDefaults};
 
 /// Where outside clients find a server; part of the URIs that are handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct PlatformConfig {
     pub pooler_address: Option<Address>,
     /// Largest values of what owners may set.
     pub ceilings: Ceilings,
+    /// What counts where owners set nothing.
+    pub setting_defaults: SettingDefaults,
     pub clock: Clock,
 }
 

@@ -225,7 +225,7 @@ impl Directory {
             let name = kind.strip_prefix("auth.")?;
             Some((name.to_owned(), open(kind)?))
         });
-        let auth = settings::auth(&settings, auth_secrets.collect());
+        let auth = settings::auth(&settings, auth_secrets.collect(), &self.config.setting_defaults);
         Some(Project {
             database: DatabaseTarget {
                 host: self.config.admin.host.clone(),

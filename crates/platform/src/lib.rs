@@ -48,6 +48,6 @@ pub use directory::Directory;
 pub use error::{Error, Problem};
 pub use first_owner::FirstOwner;
 pub use platform::{Platform, StartError};
-pub use settings::Ceilings;
+pub use settings::{Ceilings, SettingDefaults};
 pub use timestamp::Timestamp;
 pub use user_migrations::MigrationFailure;

@@ -3,6 +3,7 @@
 mod discovery;
 mod exchange;
 mod id_token;
+mod plain;
 mod profile;
 
 use base::auth_settings::ProviderSettings;
@@ -13,6 +14,7 @@ pub(crate) use exchange::Tokens;
 pub(crate) use id_token::{Expected, Nonce};
 pub(crate) use profile::Profile;
 
+use self::plain::{Endpoint, PLAIN, Plain};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 
@@ -24,6 +26,8 @@ pub(crate) enum Protocol {
     GitHub,
     GitLab,
     Discord,
+    /// All there is to know is a row of [`plain`].
+    Plain(&'static Plain),
 }
 
 /// What is known of a provider beside its settings.
@@ -36,7 +40,7 @@ struct Known {
     scopes: &'static str,
 }
 
-/// Every provider that is supported. Those without a base have one in their settings.
+/// Providers that are supported beside those of [`plain`]. Those without a base have one in their settings.
 const KNOWN: [Known; 10] = [
     Known { name: "apple", protocol: Protocol::OpenId, base: "https://appleid.apple.com", scopes: "email name" },
     Known {
@@ -70,7 +74,7 @@ const KNOWN: [Known; 10] = [
 pub(crate) struct Provider {
     pub(crate) name: &'static str,
     pub(crate) protocol: Protocol,
-    /// Without a slash at the end.
+    /// Without a slash at the end; of [`Protocol::Plain`] it replaces the hosts, if there is one.
     pub(crate) base: String,
     scopes: &'static str,
     pub(crate) settings: ProviderSettings,
@@ -81,23 +85,32 @@ impl Provider {
     pub(crate) fn find(cx: &Cx, name: &str) -> Result<Self, Error> {
         let name = name.to_lowercase();
         let known = KNOWN.iter().find(|known| known.name == name);
+        let plain = PLAIN.iter().find(|plain| plain.name == name);
         let settings = cx.settings().providers.get(&name);
         let unsupported = |what: &str| Error::invalid(format!("Unsupported provider: {what}"));
         let settings = settings.ok_or_else(|| unsupported(&format!("Provider {} could not be found", shown(&name))))?;
         if !settings.enabled {
             return Err(unsupported("provider is not enabled"));
         }
-        let Some(known) = known else {
-            let what = format!("The provider {name} is not supported by this server");
-            return Err(Error::new(ErrorCode::OauthProviderNotSupported, what));
-        };
         let own = settings.url.as_deref().map(|url| url.trim_end_matches('/')).filter(|url| !url.is_empty());
-        let base = own.unwrap_or(known.base).to_owned();
-        if base.is_empty() {
-            return Err(unsupported("missing provider url"));
-        }
-        let provider =
-            Self { name: known.name, protocol: known.protocol, base, scopes: known.scopes, settings: settings.clone() };
+        let settings = settings.clone();
+        let provider = match (known, plain) {
+            (Some(known), _) => {
+                let base = own.unwrap_or(known.base).to_owned();
+                if base.is_empty() {
+                    return Err(unsupported("missing provider url"));
+                }
+                Self { name: known.name, protocol: known.protocol, base, scopes: known.scopes, settings }
+            }
+            (None, Some(plain)) => {
+                let base = own.unwrap_or_default().to_owned();
+                Self { name: plain.name, protocol: Protocol::Plain(plain), base, scopes: plain.scopes, settings }
+            }
+            (None, None) => {
+                let what = format!("The provider {name} is not supported by this server");
+                return Err(Error::new(ErrorCode::OauthProviderNotSupported, what));
+            }
+        };
         if provider.client_id().is_empty() {
             return Err(unsupported("missing OAuth client ID"));
         }
@@ -148,9 +161,10 @@ impl Provider {
             Protocol::GitHub => format!("{}/login/oauth/authorize", self.base),
             Protocol::GitLab => format!("{}/oauth/authorize", self.base),
             Protocol::Discord => format!("{}/api/oauth2/authorize", self.base),
+            Protocol::Plain(plain) => self.endpoint(plain.authorize),
         };
         let mut url = self.checked_url(cx, &endpoint)?;
-        let mut scopes: Vec<&str> = self.scopes.split(' ').collect();
+        let mut scopes: Vec<&str> = self.scopes.split(' ').filter(|scope| !scope.is_empty()).collect();
         for scope in more_scopes.split([' ', ',']).filter(|scope| !scope.is_empty()) {
             if !scopes.contains(&scope) {
                 scopes.push(scope);
@@ -162,8 +176,13 @@ impl Provider {
                 .append_pair("client_id", self.client_id())
                 .append_pair("redirect_uri", &flow.redirect_uri)
                 .append_pair("response_type", "code")
-                .append_pair("scope", &scopes.join(" "))
                 .append_pair("state", &flow.state);
+            if !scopes.is_empty() {
+                query.append_pair("scope", &scopes.join(" "));
+            }
+            if let Protocol::Plain(plain) = self.protocol {
+                query.extend_pairs(plain.asked);
+            }
             if proves {
                 query.append_pair("code_challenge", &flow.challenge()).append_pair("code_challenge_method", "S256");
             }
@@ -179,13 +198,23 @@ impl Provider {
 
     /// Whether the provider knows proof keys (RFC 7636); to one that does not they may be an error.
     async fn takes_proof_key(&self, cx: &Cx) -> Result<bool, Error> {
-        if self.protocol != Protocol::OpenId {
-            return Ok(true);
+        match self.protocol {
+            Protocol::OpenId => {}
+            Protocol::Plain(plain) => return Ok(plain.proof_key),
+            _ => return Ok(true),
         }
         let discovery = discovery::discover(cx, self).await?;
         // Azure takes them and does not say so.
         let says = discovery.code_challenge_methods_supported.iter().any(|method| method == "S256");
         Ok(says || self.name == "azure")
+    }
+
+    fn endpoint(&self, endpoint: Endpoint) -> String {
+        let Endpoint(host, path) = endpoint;
+        match self.base.as_str() {
+            "" => format!("https://{host}{path}"),
+            own => format!("{own}{path}"),
+        }
     }
 
     /// An address of the provider's that the project may call.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::plain::{Plain, Verified};
 use super::{Protocol, Provider};
 
 /// A user as a provider knows them.
@@ -109,7 +110,7 @@ impl Profile {
     pub(crate) fn of_api(provider: &Provider, user: &Value, emails: &Value) -> Option<Self> {
         let id = id_text(user.get("id"))?;
         match provider.protocol {
-            Protocol::OpenId => None,
+            Protocol::OpenId | Protocol::Plain(_) => None,
             Protocol::GitHub => {
                 let all = emails.as_array().map(Vec::as_slice).unwrap_or_default();
                 let chosen = all.iter().find(|entry| truth(entry.get("primary")));
@@ -156,6 +157,41 @@ impl Profile {
                 Some(Self::new(&format!("{}/api", provider.base), id, user["email"].as_str(), verified, &more))
             }
         }
+    }
+
+    /// From the answer of a provider that is a row of data.
+    pub(super) fn of_plain(plain: &Plain, issuer: &str, user: &Value, emails: &Value) -> Option<Self> {
+        let fields = plain.fields;
+        let at = |pointer: &str| if pointer.is_empty() { None } else { user.pointer(pointer) };
+        let id = id_text(at(fields.id))?;
+        let (email, verified) = match plain.emails {
+            None => {
+                let verified = match fields.verified {
+                    Verified::Never => false,
+                    Verified::Always => true,
+                    Verified::When(all) => all.iter().all(|pointer| truth(at(pointer))),
+                };
+                (at(fields.email).and_then(Value::as_str), verified)
+            }
+            Some((_, names)) => {
+                let all = emails.pointer(names.list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let chosen = all.iter().find(|entry| truth(entry.get(names.primary)));
+                let email = chosen.and_then(|entry| entry[names.email].as_str());
+                (email, chosen.is_some_and(|entry| truth(entry.get(names.verified))))
+            }
+        };
+        let parts: Vec<&str> = fields.name.iter().filter_map(|pointer| at(pointer)?.as_str()).collect();
+        let name = Value::from(parts.join(" ").trim());
+        let (user_name, picture) = (at(fields.user_name), at(fields.picture));
+        let more = [
+            ("name", Some(&name)),
+            ("full_name", Some(&name)),
+            ("user_name", user_name),
+            ("preferred_username", user_name),
+            ("picture", picture),
+            ("avatar_url", picture),
+        ];
+        Some(Self::new(issuer, id, email, verified, &more))
     }
 
     /// The name that Apple sends once, beside the token.

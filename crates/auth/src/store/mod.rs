@@ -12,8 +12,10 @@ pub(crate) mod hook;
 pub(crate) mod identity;
 pub(crate) mod mail;
 pub(crate) mod one_time_token;
+pub(crate) mod passkey;
 pub(crate) mod refresh_token;
 pub(crate) mod session;
+pub(crate) mod sweep;
 pub(crate) mod user;
 pub(crate) mod user_list;
 

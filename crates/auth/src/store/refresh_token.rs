@@ -64,14 +64,14 @@ pub(crate) async fn refresh_token_lock(pool: &Pool, stored: [&str; 2]) -> Result
 }
 
 /// Puts a new token in place of an old one. Those that were replaced a day ago are forgotten: who comes with one finds
-/// nothing, as with any other text.
+/// nothing, as with any other text. `audit` is what is written down of it, in the same statement.
 pub(crate) async fn refresh_token_swap_in_tx(
     tx: &mut Tx,
     old: &RefreshToken,
     session: &Session,
     new_hash: &str,
-    old_hash: &str,
     device: &Device<'_>,
+    audit: &[String],
     now: Timestamp,
 ) -> Result<(), Error> {
     const SQL: &str = "with old as (
@@ -82,6 +82,10 @@ pub(crate) async fn refresh_token_swap_in_tx(
         ), session as (
             update auth.sessions set refreshed_at = $4::timestamptz at time zone 'utc', updated_at = $4::timestamptz,
                 user_agent = coalesce($6, user_agent), ip = $7::inet where id = $2::uuid
+        ), audit as (
+            insert into auth.audit_log_entries (instance_id, id, payload, created_at, ip_address)
+            select '00000000-0000-0000-0000-000000000000', gen_random_uuid(), entry::json, $4::timestamptz, host($7::inet)
+            from unnest($9::text[]) as entry
         )
         insert into auth.refresh_tokens
             (instance_id, token, user_id, session_id, parent, revoked, created_at, updated_at)
@@ -91,10 +95,11 @@ pub(crate) async fn refresh_token_swap_in_tx(
         session.id.into(),
         new_hash.into(),
         now.into(),
-        old_hash.into(),
+        (&old.token).into(),
         device.user_agent.into(),
         device.ip.as_str().into(),
         session.user_id.to_string().into(),
+        audit.iter().map(String::as_str).collect::<Vec<_>>().as_slice().into(),
     ];
     tx.query(SQL, params).await.map(drop)
 }

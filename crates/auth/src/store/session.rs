@@ -1,5 +1,6 @@
 //! Sessions and how they were authenticated.
 
+use base::AuthSettings;
 use pg::Pool;
 use serde::Deserialize;
 use uuid::Uuid;
@@ -120,12 +121,35 @@ pub(crate) async fn session_insert_in_tx(
 }
 
 /// Whether another session of the user was refreshed, or began, after this one.
-pub(crate) async fn session_newer_exists_in_tx(tx: &mut Tx, session: &Session) -> Result<bool, Error> {
-    const SQL: &str = "select exists (select from auth.sessions other, auth.sessions own
-        where own.id = $1::uuid and other.user_id = own.user_id and other.id <> own.id
-        and coalesce(other.refreshed_at at time zone 'utc', other.created_at)
-            > coalesce(own.refreshed_at at time zone 'utc', own.created_at))";
-    let rows = tx.query(SQL, [session.id.into()]).await?;
+pub(crate) async fn session_newer_exists_in_tx(
+    tx: &mut Tx,
+    session: &Session,
+    settings: &AuthSettings,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    // A session without one of the project's tags has the first of them. One that has ended by itself is no session.
+    const SQL: &str = "with live as (
+            select s.id, s.user_id, coalesce(s.refreshed_at at time zone 'utc', s.created_at) as used,
+                case when s.tag = any ($2::text[]) then s.tag else ($2::text[])[1] end as tag
+            from auth.sessions s where s.user_id = $6::uuid
+            and (s.not_after is null or s.not_after >= $3::timestamptz)
+            and ($4::bigint = 0 or s.created_at >= $3::timestamptz - $4::bigint * interval '1 second')
+            and ($5::bigint = 0 or coalesce(s.refreshed_at at time zone 'utc', s.created_at)
+                >= $3::timestamptz - $5::bigint * interval '1 second')
+        )
+        select exists (select from live other, live own
+            where own.id = $1::uuid and other.id <> own.id and other.used > own.used
+            and other.tag is not distinct from own.tag)";
+    let tags = settings.session_tags();
+    let params = [
+        session.id.into(),
+        tags.as_slice().into(),
+        now.into(),
+        settings.sessions_timebox.into(),
+        settings.sessions_inactivity_timeout.into(),
+        session.user_id.into(),
+    ];
+    let rows = tx.query(SQL, params).await?;
     Ok(rows.first().and_then(|row| row.bool(0)).unwrap_or_default())
 }
 

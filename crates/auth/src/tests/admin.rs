@@ -5,7 +5,7 @@ use super::*;
 const ZERO: &str = "00000000-0000-4000-8000-000000000000";
 
 #[tokio::test]
-async fn only_the_secret_key_opens_it() {
+async fn no_token_of_a_user_opens_the_admin_routes() {
     let server = Server::start().await;
     server.user(ANN, PASSWORD).await;
     let session = server.sign_in(ANN, PASSWORD).await.expect(200);
@@ -15,10 +15,19 @@ async fn only_the_secret_key_opens_it() {
         ("GET", "/admin/users/x"),
         ("PUT", "/admin/users/x"),
         ("DELETE", "/admin/users/x"),
+        ("POST", "/admin/users/x/logout"),
         ("GET", "/admin/users/x/factors"),
+        ("PUT", "/admin/users/x/factors/y"),
         ("DELETE", "/admin/users/x/factors/y"),
+        ("GET", "/admin/users/x/passkeys"),
+        ("DELETE", "/admin/users/x/passkeys/y"),
         ("POST", "/admin/generate_link"),
+        ("POST", "/admin/mail/preview"),
+        ("POST", "/admin/mail/test"),
         ("GET", "/admin/audit"),
+        ("GET", "/admin/sso/providers"),
+        ("GET", "/admin/oauth/clients"),
+        ("GET", "/admin/custom-providers"),
         ("GET", "/admin/anything"),
         ("POST", "/invite"),
     ];

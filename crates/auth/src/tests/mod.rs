@@ -12,11 +12,15 @@ mod https_hooks;
 mod mails;
 mod mfa;
 mod one_time_tokens;
+mod passkeys;
 mod phone;
+mod plain_providers;
 mod provider_attacks;
 mod providers;
 mod server;
 mod sessions;
+mod sweep;
+mod token_attacks;
 mod tokens;
 
 use serde_json::{Value, json};

@@ -215,14 +215,14 @@ async fn what_is_wrong_is_said_in_gotrues_codes() {
         settings.providers.insert("google".into(), ProviderSettings::default());
         let unsupported =
             ProviderSettings { enabled: true, client_id: Some("x".into()), ..ProviderSettings::default() };
-        settings.providers.insert("twitch".into(), unsupported);
+        settings.providers.insert("twitter".into(), unsupported);
     })
     .await;
     let cases = [
         ("/authorize", 400, "validation_failed"),
         ("/authorize?provider=google", 400, "validation_failed"),
         ("/authorize?provider=nobody", 400, "validation_failed"),
-        ("/authorize?provider=twitch", 400, "oauth_provider_not_supported"),
+        ("/authorize?provider=twitter", 400, "oauth_provider_not_supported"),
         ("/authorize?provider=keycloak&code_challenge=short&code_challenge_method=s256", 400, "validation_failed"),
         ("/authorize?provider=keycloak&code_challenge=x", 400, "validation_failed"),
         ("/user/identities/authorize?provider=keycloak", 401, "no_authorization"),

@@ -17,7 +17,7 @@ use pg::{Budget, PoolConfig, ServicePools};
 use serde_json::{Map, Value, json};
 use test_support::{TestCluster, TestDatabase};
 use tokio_util::task::TaskTracker;
-use web::{ApiKeyCheck, ClientIp, HttpService, Protocol, Rejection};
+use web::{ApiKeyCheck, ClientIp, Protocol, Rejection};
 
 use crate::{Auth, AuthConfig};
 
@@ -46,7 +46,7 @@ pub(super) struct Server {
     pub(super) database: TestDatabase,
     pub(super) project: Arc<Project>,
     pub(super) clock: Clock,
-    service: HttpService,
+    auth: Auth,
     keys: ApiKeyCheck,
 }
 
@@ -128,7 +128,7 @@ async fn template(cluster: &Arc<TestCluster>) -> String {
         .await
 }
 
-fn service(clock: &Clock, private_targets_allowed: bool, captcha_verifier: Option<&str>) -> HttpService {
+fn service(clock: &Clock, private_targets_allowed: bool, captcha_verifier: Option<&str>) -> Auth {
     let rules = outbound::Rules { private_targets_allowed, ..outbound::Rules::default() };
     let outbound = outbound::Client::new(rules).unwrap();
     let pool = PoolConfig { max_connections: 6, ..PoolConfig::default() };
@@ -157,7 +157,6 @@ fn service(clock: &Clock, private_targets_allowed: bool, captcha_verifier: Optio
         password_workers: None,
         password_queue: 1_000,
     })
-    .service()
 }
 
 impl Server {
@@ -210,9 +209,9 @@ impl Server {
             custom_domains: Vec::new(),
         };
         let clock = Clock::system();
-        let service = service(&clock, true, captcha_verifier);
+        let auth = service(&clock, true, captcha_verifier);
         let keys = ApiKeyCheck::new();
-        Self { database, project: Arc::new(project), clock, service, keys }
+        Self { database, project: Arc::new(project), clock, auth, keys }
     }
 
     /// The same project in a service that lets projects reach public addresses only.
@@ -221,7 +220,7 @@ impl Server {
             database: TestCluster::shared().create_database(None).await,
             project: self.project.clone(),
             clock: self.clock.clone(),
-            service: service(&self.clock, false, None),
+            auth: service(&self.clock, false, None),
             keys: ApiKeyCheck::new(),
         }
     }
@@ -285,7 +284,7 @@ impl Server {
                 request.extensions_mut().insert(self.project.clone());
                 request.extensions_mut().insert(caller);
                 request.extensions_mut().insert(ClientIp(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))));
-                self.service.call(request).await.expect("no panic")
+                self.auth.service().call(request).await.expect("no panic")
             }
             Err(error) => Rejection::from(error).respond(Protocol::auth(request.headers())),
         };
@@ -293,6 +292,11 @@ impl Server {
         let bytes = web::read_body(body).await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Removes what has expired.
+    pub(super) async fn sweep(&self) {
+        self.auth.sweep(&self.project).await.unwrap();
     }
 
     /// The mails that wait, oldest first.

@@ -62,6 +62,74 @@ async fn sessions_end_by_age_idleness_and_a_newer_one() {
 }
 
 #[tokio::test]
+async fn with_tags_there_is_one_session_of_each() {
+    let mut server = Server::with(|settings| {
+        settings.sessions_single_per_user = true;
+        settings.sessions_tags = Some("web, mobile".to_owned());
+    })
+    .await;
+    server.user(ANN, PASSWORD).await;
+    // As an application gives them, by what its clients call themselves.
+    let trigger = "create function public.tag_session() returns trigger language plpgsql as
+            $$ begin new.tag := new.user_agent; return new; end $$;
+         grant execute on function public.tag_session to supabase_auth_admin;
+         create trigger tag_session before insert on auth.sessions for each row execute function public.tag_session()";
+    server.database.execute(trigger).await;
+    let sign_in = async |server: &Server, agent: &str| {
+        server.clock.advance(1);
+        let headers = [("user-agent", agent)];
+        let path = "/token?grant_type=password";
+        let answer = server.call_with("POST", path, Key::Anon, &headers, credentials()).await.expect(200);
+        answer.text("refresh_token").to_owned()
+    };
+    let mobile = sign_in(&server, "mobile").await;
+    let web = sign_in(&server, "web").await;
+    let mobile = server.refresh(&mobile).await.expect(200).text("refresh_token").to_owned();
+    // A tag that the project does not know is its first one.
+    sign_in(&server, "toaster").await;
+    assert_eq!(server.refresh(&web).await.expect(400).code(), "session_expired");
+    let mobile = server.refresh(&mobile).await.expect(200).text("refresh_token").to_owned();
+    sign_in(&server, "mobile").await;
+    assert_eq!(server.refresh(&mobile).await.expect(400).code(), "session_expired");
+    // Without tags all are of one kind. One that has ended by itself does not count.
+    server.set(|settings| settings.sessions_tags = None);
+    let first = sign_in(&server, "web").await;
+    sign_in(&server, "mobile").await;
+    server
+        .database
+        .execute("update auth.sessions set not_after = now() - interval '1 hour' where tag = 'mobile'")
+        .await;
+    let first = server.refresh(&first).await.expect(200).text("refresh_token").to_owned();
+    sign_in(&server, "mobile").await;
+    assert_eq!(server.refresh(&first).await.expect(400).code(), "session_expired");
+}
+
+#[tokio::test]
+async fn refreshes_are_written_down() {
+    let server = Server::start().await;
+    let user = server.user(ANN, PASSWORD).await;
+    let first = server.sign_in(ANN, PASSWORD).await.expect(200).text("refresh_token").to_owned();
+    let logged = async |server: &Server| {
+        let entries = server.call("GET", "/admin/audit?per_page=100", Key::Secret, Value::Null).await.expect(200).body;
+        let of = |action: &str| {
+            let all = entries.as_array().unwrap().iter().filter(|entry| entry["payload"]["action"] == action);
+            all.inspect(|entry| assert_eq!(entry["payload"]["actor_id"], user["id"])).count()
+        };
+        assert!(entries.as_array().unwrap().iter().all(|entry| entry["ip_address"] == "192.0.2.7"), "{entries}");
+        (of("token_refreshed"), of("token_revoked"))
+    };
+    assert_eq!(logged(&server).await, (0, 0));
+    server.refresh(&first).await.expect(200);
+    assert_eq!(logged(&server).await, (1, 1));
+    // The same token once more is a refresh, and revokes nothing.
+    server.refresh(&first).await.expect(200);
+    assert_eq!(logged(&server).await, (2, 1));
+    server.clock.advance(60);
+    server.refresh(&first).await.expect(400);
+    assert_eq!(logged(&server).await, (2, 2));
+}
+
+#[tokio::test]
 async fn tokens_of_an_import_are_refreshed() {
     let server = Server::start().await;
     let user = server.user(ANN, PASSWORD).await;

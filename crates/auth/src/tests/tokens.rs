@@ -6,7 +6,7 @@ use base::signing::{KeyStatus, SigningKeys, StoredKey};
 use super::server::SECRET;
 use super::*;
 
-fn use_keys(server: &mut Server, stored: &[StoredKey]) {
+pub(super) fn use_keys(server: &mut Server, stored: &[StoredKey]) {
     let mut project = base::Project::clone(&server.project);
     project.signing = SigningKeys::new(SECRET.as_bytes(), stored).unwrap();
     let public = project.signing.public_jwks().iter().map(|jwk| JwtKey::from_jwk(jwk).unwrap().unwrap());

@@ -73,19 +73,26 @@ pub(crate) async fn refresh(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
         return Err(Error::new(ErrorCode::UserBanned, "Invalid Refresh Token: User Banned"));
     }
     session::check_age(cx, &session)?;
-    if cx.settings().sessions_single_per_user && sessions::session_newer_exists_in_tx(&mut tx, &session).await? {
+    if cx.settings().sessions_single_per_user
+        && sessions::session_newer_exists_in_tx(&mut tx, &session, cx.settings(), cx.now).await?
+    {
         let what = "Invalid Refresh Token: Session Expired (Revoked by Newer Login)";
         return Err(Error::new(ErrorCode::SessionExpired, what));
     }
     let issued = if row.revoked == Some(true) {
         match reused(cx, &token, &row, active.as_ref()) {
-            Some(issued) => issued,
+            Some(issued) => {
+                audit::of_user(cx, &mut tx, &user, audit::Action::TokenRefreshed, None).await?;
+                issued
+            }
             None => return Err(refuse_family(cx, tx, &session, &user).await?),
         }
     } else {
         let issued = next(cx, &token);
         let device = cx.device();
-        store::refresh_token_swap_in_tx(&mut tx, &row, &session, &stored(&issued), &row.token, &device, cx.now).await?;
+        let entries = audit::payloads(&user, &[audit::Action::TokenRefreshed, audit::Action::TokenRevoked]);
+        let hash = stored(&issued);
+        store::refresh_token_swap_in_tx(&mut tx, &row, &session, &hash, &device, &entries, cx.now).await?;
         issued
     };
     let view = session::view(cx, &mut tx, user, &session, method::TOKEN_REFRESH, issued).await?;

@@ -10,8 +10,11 @@ use crate::identity::{self, email_data};
 use crate::one_time_token::Purpose;
 use crate::signup::confirm_email;
 use crate::store::Tx;
+use crate::store::factor::factor_delete_all_in_tx;
 use crate::store::identity::{identity_insert_in_tx, identity_update_in_tx};
 use crate::store::one_time_token::{Taken, one_time_token_delete_in_tx};
+use crate::store::passkey::passkey_delete_all_in_tx;
+use crate::store::session::{Ending, session_delete_in_tx};
 use crate::store::user::{self as users, UserChange};
 use crate::user::User;
 
@@ -61,9 +64,13 @@ async fn recovery(cx: &Cx, tx: &mut Tx, user: &User) -> Result<(), Error> {
     if user.is_email_confirmed() {
         return audit::of_user(cx, tx, user, Action::Login, None).await;
     }
-    // Whoever chose the password had not shown that the address is theirs; who reads its mail has.
+    // Whoever chose the password, and whatever else there is, had not shown that the address is theirs; who reads its mail
+    // has.
     let change = UserChange { password_hash: Some(""), ..UserChange::default() };
     users::user_update_in_tx(tx, user.id, &change, cx.now).await?;
+    session_delete_in_tx(tx, user.id, Ending::All).await?;
+    factor_delete_all_in_tx(tx, user.id).await?;
+    passkey_delete_all_in_tx(tx, user.id).await?;
     one_time_token_delete_in_tx(tx, user.id, &[Purpose::Confirmation]).await?;
     confirmation(cx, tx, user).await
 }

@@ -3,11 +3,17 @@
 use ciborium::Value;
 
 const USER_PRESENT: u8 = 1;
+const USER_VERIFIED: u8 = 1 << 2;
+const BACKUP_ELIGIBLE: u8 = 1 << 3;
+const BACKED_UP: u8 = 1 << 4;
 const HAS_CREDENTIAL: u8 = 1 << 6;
 
 pub(super) struct AuthenticatorData {
     pub(super) relying_party_hash: [u8; 32],
     pub(super) user_present: bool,
+    pub(super) user_verified: bool,
+    pub(super) backup_eligible: bool,
+    pub(super) backed_up: bool,
     pub(super) sign_count: u32,
     pub(super) credential: Option<AttestedCredential>,
 }
@@ -41,6 +47,9 @@ impl AuthenticatorData {
         Some(Self {
             relying_party_hash: *hash,
             user_present: flags & USER_PRESENT != 0,
+            user_verified: flags & USER_VERIFIED != 0,
+            backup_eligible: flags & BACKUP_ELIGIBLE != 0,
+            backed_up: flags & BACKED_UP != 0,
             sign_count: u32::from_be_bytes(*count),
             credential,
         })

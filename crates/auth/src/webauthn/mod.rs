@@ -33,6 +33,9 @@ pub(crate) struct Refused(&'static str);
 pub(crate) struct RelyingParty {
     pub(crate) id: String,
     pub(crate) origins: Vec<String>,
+    /// What browsers show.
+    #[serde(default)]
+    name: String,
 }
 
 impl RelyingParty {
@@ -51,7 +54,12 @@ impl RelyingParty {
                 return Err(Refused("an origin does not belong to the relying party"));
             }
         }
-        Ok(Self { id: id.to_owned(), origins: origins.to_vec() })
+        Ok(Self { id: id.to_owned(), origins: origins.to_vec(), name: id.to_owned() })
+    }
+
+    /// The same site with a name for people.
+    pub(crate) fn called(self, name: String) -> Self {
+        Self { name, ..self }
     }
 }
 
@@ -63,24 +71,40 @@ pub(crate) struct Ceremony {
     pub(crate) relying_party: RelyingParty,
     /// Whether a credential is made, rather than used.
     pub(crate) creates: bool,
+    /// Whether the credential has to be found without a name, and used by nobody but its owner: a passkey.
+    #[serde(default)]
+    verifies_user: bool,
 }
 
 impl Ceremony {
     pub(crate) fn new(relying_party: RelyingParty, creates: bool) -> Self {
-        Self { challenge: B64URL.encode(base::random::bytes::<32>()), relying_party, creates }
+        Self { challenge: B64URL.encode(base::random::bytes::<32>()), relying_party, creates, verifies_user: false }
+    }
+
+    /// The same for a passkey, which signs in by itself: not only somebody has to be there, but its owner.
+    pub(crate) fn verifying_users(self) -> Self {
+        Self { verifies_user: true, ..self }
+    }
+
+    fn user_verification(&self) -> &'static str {
+        if self.verifies_user { "required" } else { "preferred" }
     }
 
     /// What the browser makes a credential from.
     pub(crate) fn creation_options(&self, user_id: &[u8], name: &str, exclude: &[Credential], seconds: i64) -> Value {
         let parameters: Vec<Value> = ALGORITHMS.iter().map(|alg| json!({ "type": "public-key", "alg": alg })).collect();
         json!({ "publicKey": {
-            "rp": { "id": self.relying_party.id, "name": self.relying_party.id },
+            "rp": { "id": self.relying_party.id, "name": self.relying_party.name },
             "user": { "id": B64URL.encode(user_id), "name": name, "displayName": name },
             "challenge": self.challenge,
             "pubKeyCredParams": parameters,
             "timeout": seconds * 1000,
             "excludeCredentials": exclude.iter().map(Credential::descriptor).collect::<Vec<_>>(),
-            "authenticatorSelection": { "userVerification": "preferred", "residentKey": "preferred" },
+            "authenticatorSelection": {
+                "userVerification": self.user_verification(),
+                "residentKey": self.user_verification(),
+                "requireResidentKey": self.verifies_user,
+            },
             "attestation": "none",
         }})
     }
@@ -92,7 +116,7 @@ impl Ceremony {
             "timeout": seconds * 1000,
             "rpId": self.relying_party.id,
             "allowCredentials": allow.iter().map(Credential::descriptor).collect::<Vec<_>>(),
-            "userVerification": "preferred",
+            "userVerification": self.user_verification(),
         }})
     }
 
@@ -114,6 +138,7 @@ impl Ceremony {
             public_key: BASE64_STANDARD.encode(&made.public_key),
             attestation_type: "none".to_owned(),
             transport: answer.transports.iter().flatten().filter(|t| t.len() <= 32).take(8).cloned().collect(),
+            flags: Flags { backup_eligible: data.backup_eligible, backup_state: data.backed_up },
             authenticator: Authenticator { aaguid: BASE64_STANDARD.encode(made.aaguid), sign_count: data.sign_count },
         })
     }
@@ -142,6 +167,7 @@ impl Ceremony {
         }
         let mut credential = credential.clone();
         credential.authenticator.sign_count = data.sign_count;
+        credential.flags.backup_state = data.backed_up;
         Ok(credential)
     }
 
@@ -172,7 +198,16 @@ impl Ceremony {
         if data.relying_party_hash != base::digest::sha256(self.relying_party.id.as_bytes()) {
             return Err(Refused("the answer is for another relying party"));
         }
-        if data.user_present { Ok(()) } else { Err(Refused("nobody touched the authenticator")) }
+        if !data.user_present {
+            return Err(Refused("nobody touched the authenticator"));
+        }
+        if self.verifies_user && !data.user_verified {
+            return Err(Refused("the authenticator did not verify its user"));
+        }
+        if data.backed_up && !data.backup_eligible {
+            return Err(Refused("a credential that cannot be backed up says that it is"));
+        }
+        Ok(())
     }
 }
 
@@ -191,7 +226,16 @@ pub(crate) struct Credential {
     attestation_type: String,
     #[serde(default)]
     transport: Vec<String>,
+    #[serde(default)]
+    flags: Flags,
     authenticator: Authenticator,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Flags {
+    backup_eligible: bool,
+    backup_state: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +247,49 @@ struct Authenticator {
 }
 
 impl Credential {
+    /// One that is stored elsewhere: id and public key in base64.
+    pub(crate) fn stored(id: &str, public_key: &str, sign_count: u32, transport: Vec<String>) -> Self {
+        Self {
+            id: id.to_owned(),
+            public_key: public_key.to_owned(),
+            attestation_type: "none".to_owned(),
+            transport,
+            flags: Flags::default(),
+            authenticator: Authenticator { aaguid: String::new(), sign_count },
+        }
+    }
+
+    /// In base64.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// In COSE's form, in base64.
+    pub(crate) fn public_key(&self) -> &str {
+        &self.public_key
+    }
+
+    pub(crate) fn sign_count(&self) -> u32 {
+        self.authenticator.sign_count
+    }
+
+    pub(crate) fn transports(&self) -> &[String] {
+        &self.transport
+    }
+
+    /// The authenticator's model; empty for one that does not say.
+    pub(crate) fn aaguid(&self) -> Vec<u8> {
+        BASE64_STANDARD.decode(&self.authenticator.aaguid).unwrap_or_default()
+    }
+
+    pub(crate) fn is_backup_eligible(&self) -> bool {
+        self.flags.backup_eligible
+    }
+
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.flags.backup_state
+    }
+
     fn id_bytes(&self) -> Vec<u8> {
         BASE64_STANDARD.decode(&self.id).unwrap_or_default()
     }
@@ -228,6 +315,19 @@ struct Answer {
     authenticator_data: Option<String>,
     signature: Option<String>,
     transports: Option<Vec<String>>,
+    user_handle: Option<String>,
+}
+
+impl Response {
+    /// The credential that answered.
+    pub(crate) fn credential_id(&self) -> Result<Vec<u8>, Refused> {
+        decoded(Some(&self.id))
+    }
+
+    /// Whom the authenticator has the credential for, as it was told when the credential was made.
+    pub(crate) fn user_handle(&self) -> Option<Vec<u8>> {
+        decoded(self.response.user_handle.as_ref()).ok()
+    }
 }
 
 #[cfg(test)]

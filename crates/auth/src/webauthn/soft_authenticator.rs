@@ -13,6 +13,8 @@ pub(crate) struct SoftAuthenticator {
     pub(crate) origin: String,
     pub(crate) count: u32,
     pub(crate) flags: u8,
+    /// Whom the credential was made for.
+    pub(crate) user_handle: Value,
 }
 
 impl SoftAuthenticator {
@@ -25,6 +27,7 @@ impl SoftAuthenticator {
             origin: origin.to_owned(),
             count: 0,
             flags: 1,
+            user_handle: Value::Null,
         }
     }
 
@@ -42,6 +45,7 @@ impl SoftAuthenticator {
     /// Answers `navigator.credentials.create`.
     pub(crate) fn create(&mut self, options: &Value) -> Value {
         let public = &options["publicKey"];
+        self.user_handle = public["user"]["id"].clone();
         let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
         let (x, y) = (x.to_vec(), y.to_vec());
         let entry = |label: i64, value: Cbor| (Cbor::from(label), value);
@@ -84,7 +88,7 @@ impl SoftAuthenticator {
             "id": B64URL.encode(&self.id), "rawId": B64URL.encode(&self.id), "type": "public-key",
             "response": {
                 "clientDataJSON": B64URL.encode(client_data), "authenticatorData": B64URL.encode(data),
-                "signature": B64URL.encode(signature),
+                "signature": B64URL.encode(signature), "userHandle": self.user_handle,
             },
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::project::DatabaseTarget;
 use base::{Clock, Secret};
 use platform::backup::{BackupConfig, BackupFolder};
-use platform::{Address, Ceilings, PlatformConfig};
+use platform::{Address, Ceilings, PlatformConfig, SettingDefaults};
 use procs::binaries::Search;
 use procs::unprivileged::RunAs;
 
@@ -61,6 +61,7 @@ pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
         database_address: Address { host: admin.host.clone(), port: admin.port },
         pooler_address: None,
         ceilings: Ceilings::default(),
+        setting_defaults: SettingDefaults::default(),
         clock: Clock::system(),
         database,
         admin,

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use base::project::DatabaseTarget;
 use base::{Clock, Secret};
 use platform::provision::diagnose;
-use platform::{Address, Ceilings, PlatformConfig};
+use platform::{Address, Ceilings, PlatformConfig, SettingDefaults};
 use procs::binaries::{Binaries, Search};
 use procs::data_dir::FORMAT;
 use procs::unprivileged::RunAs;
@@ -360,6 +360,7 @@ fn check_cluster(findings: &mut Findings, config: &Config, data: Option<&Path>) 
             database_address: Address { host: admin.host.clone(), port: admin.port },
             pooler_address: None,
             ceilings: Ceilings::default(),
+            setting_defaults: SettingDefaults::default(),
             clock: Clock::system(),
             database,
             admin,

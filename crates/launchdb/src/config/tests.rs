@@ -39,6 +39,20 @@ fn a_server_for_others_has_a_rate_and_projects_have_ceilings() {
 }
 
 #[test]
+fn lives_of_tokens_are_defaults_of_projects() {
+    let lives = |pairs: &[(&str, &str)]| {
+        dev(pairs).map(|config| (config.platform.access_token_seconds, config.platform.refresh_token_seconds))
+    };
+    assert_eq!(lives(&[]), Ok((None, None)));
+    let pairs = [("ACCESS_TOKEN_TTL", "900"), ("REFRESH_TOKEN_TTL", "2592000")];
+    assert_eq!(lives(&pairs), Ok((Some(900), Some(2_592_000))));
+    for bad in ["0", "-1", "15m", "99999999999"] {
+        let pairs = [("ACCESS_TOKEN_TTL", bad), ("REFRESH_TOKEN_TTL", bad)];
+        assert_eq!(problem_names(dev(&pairs)), ["ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL"], "{bad}");
+    }
+}
+
+#[test]
 fn the_command_line_wins_over_the_source() {
     let source = Source::from_pairs([("LAUNCHDB_PORT", "9001"), ("PORT", "9002"), ("LAUNCHDB_DATA", "/a")]);
     let config = Config::load(&source, &Invocation::default()).unwrap();

@@ -238,9 +238,10 @@ async fn run_services(
     loops.spawn(start.log_buffer.clone().run(shutdown.clone()));
     let (idle, until) = (config.database.idle, shutdown.clone());
     loops.spawn(async move { budget.sweep(idle, until).await });
-    // Whoever answers for the auth service sends its mails.
+    // Whoever answers for the auth service sends its mails, and removes what has expired.
     if start.only.is_none_or(|only| matches!(only, Service::Auth | Service::Gateway)) {
         loops.spawn(mailer.run(shutdown.clone()));
+        loops.spawn(auth.clone().maintain(projects.clone(), shutdown.clone()));
     }
     if let Some(files) = files.clone().filter(|_| start.only.is_none_or(|only| only == Service::Storage)) {
         let asked = directory.clone();

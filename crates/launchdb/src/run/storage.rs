@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use base::project::DatabaseTarget;
 use base::{Clock, Secret};
 use platform::watchdog::{DiskConfig, MemoryConfig};
-use platform::{Address, Ceilings, PlatformConfig};
+use platform::{Address, Ceilings, PlatformConfig, SettingDefaults};
 use procs::binaries::{Binaries, Search};
 use procs::data_dir::{DataDir, DataDirError};
 use procs::machine;
@@ -138,6 +138,10 @@ impl Storage {
                 db_pool: config.limits.project_db_pool,
                 statement_timeout_ms: config.limits.project_statement_timeout_ms,
                 file_size_limit: config.files.max_file_bytes,
+            },
+            setting_defaults: SettingDefaults {
+                jwt_exp: config.platform.access_token_seconds,
+                sessions_inactivity_timeout: config.platform.refresh_token_seconds,
             },
             clock: Clock::system(),
         })

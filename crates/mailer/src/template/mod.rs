@@ -61,6 +61,26 @@ pub fn render(kind: Kind, source: &str, variables: &serde_json::Value) -> Result
     String::from_utf8(out.0).map_err(|error| TemplateError::Render(error.to_string()))
 }
 
+/// Whether `source` can be used: it is rendered with a value for everything that mails and messages have.
+///
+/// # Errors
+/// As those of [`render`].
+pub fn check(kind: Kind, source: &str) -> Result<(), TemplateError> {
+    let variables = serde_json::json!({
+        "SiteURL": "https://app.example.org",
+        "ConfirmationURL": "https://db.example.org/verify?token=sample",
+        "RedirectTo": "https://app.example.org/welcome",
+        "Token": "123456",
+        "TokenHash": "sample",
+        "Code": "123456",
+        "Email": "user@example.org",
+        "NewEmail": "new@example.org",
+        "SendingTo": "user@example.org",
+        "Data": {},
+    });
+    render(kind, source, &variables).map(drop)
+}
+
 /// The source that minijinja saw is not the author's, so its place in it says nothing.
 fn shown(error: &minijinja::Error) -> String {
     match error.kind() {

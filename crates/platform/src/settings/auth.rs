@@ -3,13 +3,14 @@
 use super::rule::{Kind, Rule, rule, unset};
 
 /// Sign-in providers, and whether each has an address of its own server.
-const PROVIDERS: [(&str, bool); 22] = [
+const PROVIDERS: [(&str, bool); 24] = [
     ("apple", false),
     ("azure", true),
     ("bitbucket", false),
     ("discord", false),
     ("facebook", false),
     ("figma", false),
+    ("fly", false),
     ("github", true),
     ("gitlab", true),
     ("google", false),
@@ -20,6 +21,7 @@ const PROVIDERS: [(&str, bool); 22] = [
     ("oidc", true),
     ("slack", false),
     ("slack_oidc", false),
+    ("snapchat", false),
     ("spotify", false),
     ("twitch", false),
     ("twitter", false),
@@ -104,7 +106,7 @@ pub(crate) fn rules() -> Vec<Rule> {
         rule("sms_otp_exp", Kind::Int(30, 24 * HOUR), 60),
         rule("sms_otp_length", Kind::Int(6, 10), 6),
         unset("sms_provider", Kind::Choice(&["messagebird", "textlocal", "twilio", "twilio_verify", "vonage"])),
-        rule("sms_template", Kind::Text(1000), "Your code is {{ .Code }}"),
+        rule("sms_template", Kind::TextTemplate(1000), "Your code is {{ .Code }}"),
         unset("sms_test_otp", Kind::Text(5000)),
         unset("sms_test_otp_valid_until", Kind::Text(40)),
         unset("sms_twilio_account_sid", Kind::Text(200)),
@@ -128,9 +130,13 @@ pub(crate) fn rules() -> Vec<Rule> {
         rule("mfa_phone_verify_enabled", Kind::Bool, false),
         rule("mfa_phone_otp_length", Kind::Int(6, 10), 6),
         rule("mfa_phone_max_frequency", Kind::Int(0, 24 * HOUR), 5),
-        rule("mfa_phone_template", Kind::Text(1000), "Your code is {{ .Code }}"),
+        rule("mfa_phone_template", Kind::TextTemplate(1000), "Your code is {{ .Code }}"),
         rule("mfa_web_authn_enroll_enabled", Kind::Bool, false),
         rule("mfa_web_authn_verify_enabled", Kind::Bool, false),
+        rule("passkey_enabled", Kind::Bool, false),
+        unset("webauthn_rp_id", Kind::Text(253)),
+        unset("webauthn_rp_display_name", Kind::Text(200)),
+        unset("webauthn_rp_origins", Kind::Text(2000)),
         rule("saml_enabled", Kind::Bool, false),
         unset("saml_external_url", Kind::Url),
         rule("saml_allow_encrypted_assertions", Kind::Bool, false),
@@ -153,8 +159,8 @@ pub(crate) fn rules() -> Vec<Rule> {
         rules.push(unset(format!("hook_{name}_secrets"), Kind::Secret));
     }
     for (name, subject) in MAILS {
-        rules.push(rule(format!("mailer_subjects_{name}"), Kind::Text(500), subject));
-        rules.push(unset(format!("mailer_templates_{name}_content"), Kind::Text(200_000)));
+        rules.push(rule(format!("mailer_subjects_{name}"), Kind::TextTemplate(500), subject));
+        rules.push(unset(format!("mailer_templates_{name}_content"), Kind::HtmlTemplate(200_000)));
     }
     for (name, limit) in RATE_LIMITS {
         rules.push(rule(format!("rate_limit_{name}"), Kind::Int(1, 1_000_000), limit));

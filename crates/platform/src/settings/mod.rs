@@ -2,6 +2,7 @@
 
 mod auth;
 mod ceilings;
+mod defaults;
 pub(crate) mod rule;
 mod sections;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 pub use self::ceilings::Ceilings;
+pub use self::defaults::SettingDefaults;
 use self::rule::Rule;
 use crate::error::{Error, Problem};
 use crate::request::{Fields, ProjectCx};
@@ -69,8 +71,14 @@ pub(crate) fn storage(stored: &Sections) -> StorageSettings {
 }
 
 /// The auth settings as its service reads them; `secrets` by the names of their settings.
-pub(crate) fn auth(stored: &Sections, secrets: BTreeMap<String, Secret<String>>) -> AuthSettings {
-    AuthSettings::from_flat(section("auth", stored), secrets).unwrap_or_else(|error| {
+pub(crate) fn auth(
+    stored: &Sections,
+    secrets: BTreeMap<String, Secret<String>>,
+    defaults: &SettingDefaults,
+) -> AuthSettings {
+    let mut values = section("auth", stored);
+    defaults.fill("auth", &mut values, stored);
+    AuthSettings::from_flat(values, secrets).unwrap_or_else(|error| {
         tracing::error!(settings.section = "auth", cause = %error, "stored settings do not fit; using the defaults");
         AuthSettings::default()
     })
@@ -91,10 +99,11 @@ fn secret_kind(section: &str, name: &str) -> String {
 }
 
 /// All sections with every key; secrets are masked when set.
-fn view(stored: &Sections, secrets: &HashSet<String>) -> Value {
+fn view(stored: &Sections, secrets: &HashSet<String>, defaults: &SettingDefaults) -> Value {
     let mut out = Map::new();
     for name in SECTIONS {
         let mut values = section(name, stored);
+        defaults.fill(name, &mut values, stored);
         for rule in rules(name).unwrap_or_default().iter().filter(|rule| rule.is_secret()) {
             let set = secrets.contains(&secret_kind(name, &rule.name));
             values.insert(rule.name.clone().into_owned(), if set { json!(MASK) } else { Value::Null });
@@ -155,7 +164,7 @@ async fn read_view(cx: &ProjectCx) -> Result<Value, Error> {
     let db = cx.platform().db().await?;
     let stored = store::settings::settings_map(&**db, &cx.project_ref).await?;
     let secrets = store::secret::secret_map(&**db, cx.project_ref.as_str()).await?;
-    Ok(view(&stored, &secrets.into_keys().collect()))
+    Ok(view(&stored, &secrets.into_keys().collect(), &cx.platform().config().setting_defaults))
 }
 
 pub(crate) async fn update_settings(cx: ProjectCx, mut fields: Fields) -> Result<Json<Value>, Error> {

@@ -20,6 +20,10 @@ pub(crate) enum Kind {
     /// URLs, possibly with `*`, separated by commas; a list is accepted too.
     UrlList,
     Email,
+    /// Subject of a mail, or a message, of at most so many characters: a template that can be used.
+    TextTemplate(usize),
+    /// As [`Kind::TextTemplate`] for a whole mail.
+    HtmlTemplate(usize),
     /// Text that is stored sealed and never shown.
     Secret,
     /// Names of schemas; text separated by commas is accepted too.
@@ -152,6 +156,8 @@ impl Kind {
                 .map(Value::from)
                 .ok_or_else(|| because(format!("must be a whole number from {least} to {most}"))),
             Self::Text(most) => text(value, *most).map(Value::from),
+            Self::TextTemplate(most) => template(value, *most, mailer::template::Kind::Text),
+            Self::HtmlTemplate(most) => template(value, *most, mailer::template::Kind::Html),
             Self::Secret => text(value, 4096).map(Value::from),
             Self::Choice(choices) => {
                 let text = text(value, 100)?;
@@ -211,6 +217,14 @@ impl Kind {
                 if problems.len() == before { Ok(Value::Object(object)) } else { Err(None) }
             }
         }
+    }
+}
+
+fn template(value: &Value, most: usize, kind: mailer::template::Kind) -> Checked {
+    let text = text(value, most)?;
+    match mailer::template::check(kind, &text) {
+        Ok(()) => Ok(text.into()),
+        Err(error) => Err(because(format!("must be a template that can be used; {error}"))),
     }
 }
 

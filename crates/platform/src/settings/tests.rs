@@ -93,7 +93,7 @@ fn secrets_are_neither_stored_in_the_open_nor_shown() {
     assert_eq!(change.secrets, [("auth.smtp_pass".to_owned(), Some("hush".to_owned()))]);
     assert!(!format!("{:?}", change.sections).contains("hush"));
     let stored: Sections = change.sections.into_iter().collect();
-    let shown = view(&stored, &HashSet::from(["auth.smtp_pass".to_owned()]));
+    let shown = view(&stored, &HashSet::from(["auth.smtp_pass".to_owned()]), &SettingDefaults::default());
     assert_eq!(shown["auth"]["smtp_pass"], MASK);
     assert_eq!(shown["auth"]["smtp_host"], "mx");
     // The form sends the mask back: nothing changes. Null forgets.
@@ -137,4 +137,45 @@ fn a_function_is_named_without_tricks() {
     for bad in ["\"; drop", "a\"b", "a;b", "a b", "a'b", "a.b.c", "", ".a", "a.", "a\\b", "1a", "a()"] {
         assert!(!check(bad), "{bad}");
     }
+}
+
+#[test]
+fn templates_are_checked_when_they_are_stored() {
+    let check = |name: &str, text: &str, problem: Option<&str>| {
+        let found = plan(&Sections::default(), &object(json!({ "auth": { name: text } })));
+        let found = found.err().map(|problems| (problems[0].field.clone(), problems[0].problem.clone()));
+        match (&found, problem) {
+            (None, None) => {}
+            (Some((field, said)), Some(problem)) => {
+                assert!(*field == format!("auth.{name}") && said.contains(problem), "{name} {text}: {field} {said}");
+            }
+            _ => panic!("{name} {text}: {found:?}"),
+        }
+    };
+    check("mailer_templates_invite_content", "<a href=\"{{ .ConfirmationURL }}\">{{ .Data.name }}</a>", None);
+    check("mailer_templates_invite_content", "", None);
+    check("mailer_subjects_invite", "{{ if .Data.name }}Hi {{ .Data.name }}{{ else }}Hi{{ end }}", None);
+    check("sms_template", "{{ .Code }}", None);
+    check("mailer_templates_invite_content", "a\n{{ if }}", Some("line 2"));
+    check("mailer_templates_invite_content", "{{ .Token", Some("must be a template that can be used"));
+    check("mailer_subjects_recovery", "{{ define \"x\" }}{{ end }}", Some("line 1"));
+    check("mfa_phone_template", "{{ nothing .Code }}", Some("line 1"));
+}
+
+#[test]
+fn the_operators_defaults_count_where_a_project_says_nothing() {
+    let defaults = SettingDefaults { jwt_exp: Some(900), sessions_inactivity_timeout: Some(86_400) };
+    let effective = |stored: &Sections| {
+        let settings = auth(stored, BTreeMap::new(), &defaults);
+        let shown = view(stored, &HashSet::new(), &defaults);
+        assert_eq!(shown["auth"]["jwt_exp"], settings.jwt_exp);
+        (settings.jwt_exp, settings.sessions_inactivity_timeout)
+    };
+    let stored = Sections::default();
+    assert_eq!(effective(&stored), (900, 86_400));
+    let stored = patched(&stored, json!({ "auth": { "jwt_exp": 3600, "sessions_inactivity_timeout": 0 } }));
+    assert_eq!(effective(&stored), (3600, 0));
+    let stored = patched(&stored, json!({ "auth": { "jwt_exp": null } }));
+    assert_eq!(effective(&stored), (900, 0));
+    assert_eq!(auth(&Sections::default(), BTreeMap::new(), &SettingDefaults::default()).jwt_exp, 3600);
 }

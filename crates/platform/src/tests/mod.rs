@@ -81,6 +81,7 @@ pub(crate) fn config(cluster: &TestCluster) -> PlatformConfig {
         database_address: Address { host: "127.0.0.1".into(), port: cluster.port() },
         pooler_address: None,
         ceilings: crate::Ceilings::default(),
+        setting_defaults: crate::SettingDefaults::default(),
         clock: Clock::system(),
     }
 }
