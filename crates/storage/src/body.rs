@@ -71,10 +71,10 @@ impl Upload {
             return Self::open_form(content_type, body, body_length).await;
         }
         let or = |text: Option<&str>, default: &str| text.filter(|text| !text.is_empty()).unwrap_or(default).to_owned();
-        let info = ContentInfo {
-            mime_type: or(Some(content_type.trim()), "application/octet-stream"),
-            cache_control: or(cx.header(header::CACHE_CONTROL), "no-cache"),
-        };
+        let info = ContentInfo::new(
+            or(Some(content_type.trim()), "application/octet-stream"),
+            or(cx.header(header::CACHE_CONTROL), "no-cache"),
+        );
         let user_metadata = cx.header("x-metadata").and_then(decoded_metadata);
         Ok(Self { info, user_metadata, length: body_length, body_length, content: Content::Raw(body) })
     }
@@ -94,7 +94,7 @@ impl Upload {
                 let cache_control =
                     cache_control.map_or_else(|| "no-cache".to_owned(), |seconds: String| format!("max-age={seconds}"));
                 return Ok(Self {
-                    info: ContentInfo { mime_type, cache_control },
+                    info: ContentInfo::new(mime_type, cache_control),
                     user_metadata,
                     length: None,
                     body_length,

@@ -190,6 +190,15 @@ pub(crate) fn describe(response: &mut Response, found: &Readable, expires: Optio
     set(response, header::CONTENT_TYPE, &mime);
     set(response, header::ETAG, &content.etag);
     set(response, header::LAST_MODIFIED, &http_date(found.object.modified.unwrap_or_default()));
+    for (name, value) in [
+        (header::CONTENT_ENCODING, &content.headers.encoding),
+        (header::CONTENT_LANGUAGE, &content.headers.language),
+        (header::EXPIRES, &content.headers.expires),
+    ] {
+        if let Some(value) = value {
+            set(response, name, value);
+        }
+    }
     match expires {
         Some(at) => set(response, header::EXPIRES, &http_date(at)),
         None => set(response, header::CACHE_CONTROL, &content.cache_control),
@@ -201,10 +210,19 @@ pub(crate) fn describe(response: &mut Response, found: &Readable, expires: Optio
             let value = format!("attachment; filename={name}; filename*=UTF-8''{name}");
             set(response, header::CONTENT_DISPOSITION, &value);
         }
-        // What a browser would run is saved, not opened; a page still can show it as an image.
-        None if !opens => set(response, header::CONTENT_DISPOSITION, "attachment"),
-        None => {}
+        None => {
+            let stored = content.headers.disposition.as_deref();
+            // What a browser would run is saved, not opened; a page still can show it as an image.
+            if let Some(value) = stored.filter(|stored| opens || saves(stored)).or((!opens).then_some("attachment")) {
+                set(response, header::CONTENT_DISPOSITION, value);
+            }
+        }
     }
+}
+
+/// Whether a `Content-Disposition` has a browser save what comes.
+pub(crate) fn saves(disposition: &str) -> bool {
+    disposition.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("attachment")
 }
 
 /// The type a content is sent with, and whether a browser may open it: what it would run as a page never is one.

@@ -19,6 +19,7 @@ mod database;
 mod disk;
 mod download;
 mod error;
+pub mod fuzz;
 mod key;
 mod list;
 mod maintain;

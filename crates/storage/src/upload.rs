@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::Response;
 use base::Project;
-use pg::Query;
+use pg::Rows;
 use serde_json::{Value, json};
 
 use crate::Shared;
@@ -25,7 +25,7 @@ use crate::request::{Cx, json as json_answer};
 use crate::route::ObjectPath;
 use crate::store;
 use crate::store::bucket::{self, Bucket};
-use crate::store::object::{self, NewObject};
+use crate::store::object::{self, NewObject, Overwrite};
 
 /// Contents up to this many bytes are received before anybody is asked; a transaction less for each.
 const SMALL: u64 = 64 * 1024;
@@ -35,7 +35,7 @@ const LOOK_AT_DISK: u64 = 8 * 1024 * 1024;
 /// Where an upload goes and with what right.
 pub(crate) struct Target {
     pub(crate) at: ObjectPath,
-    pub(crate) upsert: bool,
+    pub(crate) overwrite: Overwrite,
     pub(crate) owner: Option<String>,
     pub(crate) session: Session,
 }
@@ -51,8 +51,12 @@ pub(crate) struct Stored {
 
 pub(crate) async fn upload_object(cx: &Cx, at: ObjectPath, update: bool, body: Body) -> Result<Response, Error> {
     let operation = if update { "storage.object.upload_update" } else { "storage.object.upload" };
-    let target =
-        Target { at, upsert: update || cx.wants_upsert(), owner: cx.owner.clone(), session: cx.session(operation) };
+    let target = Target {
+        at,
+        overwrite: Overwrite::if_wanted(update || cx.wants_upsert()),
+        owner: cx.owner.clone(),
+        session: cx.session(operation),
+    };
     let key = format!("{}/{}", target.at.bucket, target.at.key);
     let stored = receive(cx, target, body).await?;
     json_answer(&json!({"Id": stored.id, "Key": key}))
@@ -80,7 +84,7 @@ pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload)
     if !small {
         let permit = Permit {
             at: &target.at,
-            upsert: target.upsert,
+            overwrite: &target.overwrite,
             owner: target.owner.as_deref(),
             info: &upload.info,
             user_metadata: upload.user_metadata.as_ref(),
@@ -150,7 +154,7 @@ pub(crate) fn size_limit(project: &Project, bucket: &Bucket, key: &ObjectKey) ->
 /// A question to the policies: may this come? Nothing stays of it.
 pub(crate) struct Permit<'a> {
     pub(crate) at: &'a ObjectPath,
-    pub(crate) upsert: bool,
+    pub(crate) overwrite: &'a Overwrite,
     pub(crate) owner: Option<&'a str>,
     pub(crate) info: &'a ContentInfo,
     pub(crate) user_metadata: Option<&'a Value>,
@@ -169,13 +173,19 @@ impl Permit<'_> {
             metadata: &metadata,
             user_metadata: self.user_metadata,
         };
-        let (_, transaction) = database.begin(session, vec![write(&new, self.upsert)]).await?;
-        Ok(transaction.rollback().await?)
+        let write = object::object_write(&new, self.overwrite);
+        let (rows, transaction) = database.begin(session, vec![write]).await?;
+        transaction.rollback().await?;
+        check_replaced(self.overwrite, &rows)
     }
 }
 
-fn write(new: &NewObject<'_>, upsert: bool) -> Query {
-    if upsert { object::object_upsert(new) } else { object::object_insert(new) }
+/// Whether there was what was to be replaced.
+pub(crate) fn check_replaced(overwrite: &Overwrite, rows: &[Rows]) -> Result<(), Error> {
+    match overwrite {
+        Overwrite::Only(_) if rows.first().is_none_or(|rows| rows.rows.is_empty()) => Err(Error::PreconditionFailed),
+        _ => Ok(()),
+    }
 }
 
 /// The end of an upload, which goes on when the client hangs up.
@@ -208,9 +218,10 @@ impl Finish {
         let mut metadata = content::metadata(&self.info, &digest, self.shared.config.clock.unix_seconds());
         let mut etag = digest.etag();
         if let Some(of_parts) = self.parts {
-            metadata["eTag"] = of_parts.as_str().into();
-            metadata["contentMd5"] = std::mem::replace(&mut etag, of_parts).into();
+            metadata.insert("eTag".to_owned(), of_parts.as_str().into());
+            metadata.insert("contentMd5".to_owned(), std::mem::replace(&mut etag, of_parts).into());
         }
+        let metadata = Value::Object(metadata);
         let location = Location {
             project: self.project.project_ref.clone(),
             bucket: self.target.at.bucket.clone(),
@@ -227,8 +238,9 @@ impl Finish {
             metadata: &metadata,
             user_metadata: self.user_metadata.as_ref(),
         };
-        let statement = write(&new, self.target.upsert);
+        let statement = object::object_write(&new, &self.target.overwrite);
         let (rows, transaction) = self.database.begin(&self.target.session, vec![statement]).await?;
+        check_replaced(&self.target.overwrite, &rows)?;
         // Overwriting keeps the id.
         let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
         let backend = &self.shared.config.backend;
@@ -240,7 +252,7 @@ impl Finish {
         }
         commit(&self.shared, transaction, &location).await?;
         self.shared.quotas.add(&self.project.project_ref, digest.size);
-        if self.target.upsert {
+        if self.target.overwrite != Overwrite::Nothing {
             self.shared.sweep(&self.project, &self.database);
         }
         Ok(Stored { id, etag })

@@ -9,12 +9,12 @@ use base::random::to_hex;
 use http::{StatusCode, header};
 use md5::Digest as _;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::bucket::{Owner, check_visible};
 use super::error::S3Error;
 use super::object::{
-    CopyElement, check_source, content_info, echo_checksum, find, precondition, target, user_metadata,
+    CopyElement, check_source, content_info, echo_checksum, find, refusal, target, user_metadata,
 };
 use super::operation::{MOST_PARTS, UploadPath, copy_source};
 use super::parts::PartFolder;
@@ -28,6 +28,7 @@ use crate::key::{BucketId, LONGEST_KEY, Version};
 use crate::mime;
 use crate::request::set;
 use crate::route::ObjectPath;
+use crate::store::object::Overwrite;
 use crate::store::multipart::{self as rows, MultipartUpload, NewPart, NewUpload, Part, UploadPage};
 use crate::store::{self, changed};
 use crate::upload::{Finish, Permit, check_room, find_bucket, size_limit, stage};
@@ -43,7 +44,14 @@ fn admin(s3: &S3Cx) -> Session {
 
 /// Whether the caller may upload here: asked of the policies; nothing stays of it.
 async fn permit(s3: &S3Cx, at: &ObjectPath, info: &ContentInfo, user: Option<&Value>) -> Result<(), S3Error> {
-    let permit = Permit { at, upsert: true, owner: s3.cx.owner.as_deref(), info, user_metadata: user, length: None };
+    let permit = Permit {
+        at,
+        overwrite: &Overwrite::Anything,
+        owner: s3.cx.owner.as_deref(),
+        info,
+        user_metadata: user,
+        length: None,
+    };
     Ok(permit.ask(&s3.cx.database, &s3.cx.session(s3.operation)).await?)
 }
 
@@ -65,15 +73,8 @@ impl Mine {
         if !s3.cx.is_service_role() && (upload.owner_id.is_none() || upload.owner_id != s3.cx.owner) {
             return Err(S3Error::NoSuchUpload);
         }
-        let text = |name: &str, default: &str| {
-            let value = upload.metadata.as_ref().and_then(|map| map.get(name)).and_then(Value::as_str);
-            value.unwrap_or(default).to_owned()
-        };
         Ok(Self {
-            info: ContentInfo {
-                mime_type: text("mimetype", "application/octet-stream"),
-                cache_control: text("cacheControl", "no-cache"),
-            },
+            info: ContentInfo::of_metadata(&upload.metadata.clone().unwrap_or_default()),
             folder: PartFolder::of(s3.cx.shared.config.staging.root(), &s3.cx.project.project_ref, &upload.id),
             upload,
         })
@@ -111,7 +112,7 @@ pub(super) async fn create(s3: &S3Cx, at: ObjectPath) -> Result<Response, S3Erro
     mime::check_allowed(&info.mime_type, bucket.allowed_mime_types.as_deref().unwrap_or_default())?;
     permit(s3, &at, &info, user.as_ref()).await?;
     let id = random::hex::<24>();
-    let metadata = json!({"mimetype": info.mime_type, "cacheControl": info.cache_control});
+    let metadata = Value::Object(info.to_metadata());
     let new = NewUpload {
         id: &id,
         at: &at,
@@ -203,7 +204,7 @@ pub(super) async fn copy_part(s3: &S3Cx, path: &UploadPath, number: u32) -> Resu
 }
 
 /// `bytes=first-last`; both have to be there and lie within the original.
-fn copied_range(text: &str, size: u64) -> Result<std::ops::Range<u64>, S3Error> {
+pub(super) fn copied_range(text: &str, size: u64) -> Result<std::ops::Range<u64>, S3Error> {
     const BAD: S3Error = S3Error::InvalidArgument(
         "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based \
          offsets of the first and last bytes to copy",
@@ -299,7 +300,9 @@ pub(super) async fn complete(s3: &S3Cx, path: &UploadPath, payload: Payload) -> 
         user_metadata: mine.upload.user_metadata.clone(),
         parts: Some(etag.clone()),
     };
-    finish.detached(staged).await.map_err(precondition)?;
+    if let Err(error) = finish.detached(staged).await {
+        return Err(refusal(s3, &path.at, error).await);
+    }
     forget(s3, &mine).await?;
     let location = format!("{}/{}/{}", cx.shared.config.public_url, path.at.bucket, path.at.key);
     let content =

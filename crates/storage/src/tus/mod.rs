@@ -3,7 +3,7 @@
 //! An upload belongs to who made it. Policies are asked when it is made, at each piece, and decide at its end, when the
 //! object's row is inserted.
 
-mod header;
+pub(crate) mod header;
 mod lock;
 pub(crate) mod record;
 
@@ -24,6 +24,7 @@ use crate::mime;
 use crate::request::{Cx, set};
 use crate::route::ObjectPath;
 use crate::sign;
+use crate::store::object::Overwrite;
 use crate::upload::{Finish, Permit, Target, find_bucket, size_limit};
 
 use self::lock::UploadLock;
@@ -106,7 +107,7 @@ async fn answer(cx: &Arc<Cx>, signed: bool, id: Option<String>, body: Body) -> R
 struct Right {
     session: Session,
     owner: Option<String>,
-    upsert: bool,
+    overwrite: Overwrite,
 }
 
 impl Right {
@@ -114,9 +115,9 @@ impl Right {
         if signed {
             let token = cx.header("x-signature").ok_or(Error::InvalidSignature("Missing x-signature header"))?;
             let right = sign::check_upload(cx, token, at)?;
-            return Ok(Self { session: Session::admin(operation), owner: right.owner, upsert: right.upsert });
+            return Ok(Self { session: Session::admin(operation), owner: right.owner, overwrite: Overwrite::if_wanted(right.upsert) });
         }
-        Ok(Self { session: cx.session(operation), owner: cx.owner.clone(), upsert: cx.wants_upsert() })
+        Ok(Self { session: cx.session(operation), owner: cx.owner.clone(), overwrite: Overwrite::if_wanted(cx.wants_upsert()) })
     }
 }
 
@@ -136,14 +137,14 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     cx.shared.quotas.check(&cx.project, &cx.database, length.unwrap_or_default()).await?;
     let permit = Permit {
         at: &announced.at,
-        upsert: right.upsert,
+        overwrite: &right.overwrite,
         owner: right.owner.as_deref(),
         info: &announced.info,
         user_metadata: announced.user_metadata.as_ref(),
         length,
     };
     permit.ask(&cx.database, &right.session).await?;
-    let mut record = Record::new(&announced, header, length, right.upsert);
+    let mut record = Record::new(&announced, header, length, right.overwrite == Overwrite::Anything);
     record.owner = right.owner;
     record.signed = signed;
     record.expires = cx.shared.config.clock.unix_seconds() + LIFETIME;
@@ -284,7 +285,7 @@ impl Upload {
         let right = Right::of(&cx, self.record.signed, &at, "storage.tus.upload.part")?;
         let permit = Permit {
             at: &at,
-            upsert: self.record.upsert,
+            overwrite: &Overwrite::if_wanted(self.record.upsert),
             owner: self.record.owner.as_deref(),
             info: &self.record.info(),
             user_metadata: self.record.user_metadata(),
@@ -375,7 +376,7 @@ impl Upload {
             shared: self.cx.shared.clone(),
             project: self.cx.project.clone(),
             database: self.cx.database.clone(),
-            target: Target { at, upsert: self.record.upsert, owner: self.record.owner.clone(), session },
+            target: Target { at, overwrite: Overwrite::if_wanted(self.record.upsert), owner: self.record.owner.clone(), session },
             info: self.record.info(),
             user_metadata: self.record.user_metadata().cloned(),
             parts: None,

@@ -79,7 +79,7 @@ impl Record {
     }
 
     pub(crate) fn info(&self) -> ContentInfo {
-        ContentInfo { mime_type: self.mime_type.clone(), cache_control: self.cache_control.clone() }
+        ContentInfo::new(&*self.mime_type, &*self.cache_control)
     }
 
     pub(crate) fn user_metadata(&self) -> Option<&Value> {
