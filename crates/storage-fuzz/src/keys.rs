@@ -15,9 +15,9 @@ const LONGEST_NAME: usize = 201;
 
 /// What names are made of: allowed, forbidden and special.
 const PIECES: [&str; 52] = [
-    "a", "b", "Z", "9", "_", "!", ".", "*", "'", "(", ")", " ", "&", "$", "@", "=", ";", ":", "+", ",", "?", "-", "/", "/",
-    "//", "..", "../", "/..", "./", "...", "%2e", "%2E%2e", "%2f", "%5c", "\\", "%00", "\0", "%", "%25", "%252e", "%ff",
-    "%c0%ae", "ä", "\u{202e}", "\u{ff0e}", "#", "~", "[", "^", "\r\n", "%staging", "CON",
+    "a", "b", "Z", "9", "_", "!", ".", "*", "'", "(", ")", " ", "&", "$", "@", "=", ";", ":", "+", ",", "?", "-", "/",
+    "/", "//", "..", "../", "/..", "./", "...", "%2e", "%2E%2e", "%2f", "%5c", "\\", "%00", "\0", "%", "%25", "%252e",
+    "%ff", "%c0%ae", "ä", "\u{202e}", "\u{ff0e}", "#", "~", "[", "^", "\r\n", "%staging", "CON",
 ];
 const ALLOWED: &str = "abcXYZ0189_!.*'() &$=@;:+,?-";
 /// What a path may be before bucket and key.
@@ -130,7 +130,8 @@ fn hostile(random: &mut Random) -> Result<Reached, String> {
     // Only the last route names bucket and key where others have their own words before.
     let plain = matches!(route, "/" | "/object/");
     let taken = ["public", "authenticated", "sign", "info", "upload", "list", "move", "copy", "list-v2"];
-    let own = ["bucket", "object", "upload", "render", "cdn", "s3", "health", "status", "vector", "iceberg", "_launchdb"];
+    let own =
+        ["bucket", "object", "upload", "render", "cdn", "s3", "health", "status", "vector", "iceberg", "_launchdb"];
     let first = bucket.split('/').next().unwrap_or_default();
     let ambiguous = (plain && taken.contains(&first)) || (route == "/" && own.contains(&first)) || bucket.contains('/');
     if !ambiguous {

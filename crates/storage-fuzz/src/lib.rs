@@ -6,12 +6,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
-mod chunked;
-mod keys;
-mod random;
-mod ranges;
-mod sigv4;
-mod tus;
+pub mod chunked;
+pub mod keys;
+pub mod random;
+pub mod ranges;
+pub mod sigv4;
+pub mod tus;
 
 #[cfg(test)]
 mod tests;

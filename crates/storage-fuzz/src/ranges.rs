@@ -7,8 +7,26 @@ use crate::keys::refused;
 use crate::random::Random;
 
 const PIECES: [&str; 20] = [
-    "bytes", "=", "-", "0", "1", "9", "42", "18446744073709551615", "18446744073709551616", " ", ",", "x", "-1", "+", "\t",
-    "Bytes", "items", "--", "0x1", "1e3",
+    "bytes",
+    "=",
+    "-",
+    "0",
+    "1",
+    "9",
+    "42",
+    "18446744073709551615",
+    "18446744073709551616",
+    " ",
+    ",",
+    "x",
+    "-1",
+    "+",
+    "\t",
+    "Bytes",
+    "items",
+    "--",
+    "0x1",
+    "1e3",
 ];
 
 /// # Errors
@@ -36,7 +54,7 @@ fn meant(random: &mut Random, size: u64) -> Result<Reached, String> {
         _ if first > last => {
             let header = format!("bytes={first}-{last}");
             // Numbers beyond 64 bits are all the same.
-            if u64::try_from(last).is_err() {
+            if u64::try_from(first).is_err() || u64::try_from(last).is_err() {
                 return Ok(Reached::Refused);
             }
             return match fuzz::range(&header, size) {
@@ -51,7 +69,11 @@ fn meant(random: &mut Random, size: u64) -> Result<Reached, String> {
         RangeAsked::Unsatisfiable => None,
         RangeAsked::Whole => return Err(format!("{header} of {size} was ignored")),
     };
-    if read == expected { Ok(Reached::Accepted) } else { Err(format!("{header} of {size}: {read:?}, not {expected:?}")) }
+    if read == expected {
+        Ok(Reached::Accepted)
+    } else {
+        Err(format!("{header} of {size}: {read:?}, not {expected:?}"))
+    }
 }
 
 fn hostile(random: &mut Random, size: u64) -> Result<Reached, String> {

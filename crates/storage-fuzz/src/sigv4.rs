@@ -189,7 +189,9 @@ pub(crate) fn sign(request: &Request, random: &mut Random) -> Wire {
         .iter()
         .map(|(name, value)| match value.is_empty() && random.chance(50) {
             true => encode(name, plain),
-            false => format!("{}={}", encode(name, plain), encode(value, |byte| plain(byte) || (loose && byte == b'/'))),
+            false => {
+                format!("{}={}", encode(name, plain), encode(value, |byte| plain(byte) || (loose && byte == b'/')))
+            }
         })
         .collect();
     Wire {

@@ -11,8 +11,28 @@ use crate::random::Random;
 const NAMES: [&str; 8] =
     ["bucketName", "objectName", "contentType", "cacheControl", "metadata", "filename", "x", "bucketname"];
 const VALUES: [&str; 22] = [
-    "bucket", "a/b.png", "../x", "..", "", "60", "-1", "max-age=1", "text/plain", "text/html\r\nx: y", "{\"a\":1}", "{\"a\":",
-    "[1]", "null", "\0", "ä", "a//b", "/", "%2e%2e", "18446744073709551616", "x", " ",
+    "bucket",
+    "a/b.png",
+    "../x",
+    "..",
+    "",
+    "60",
+    "-1",
+    "max-age=1",
+    "text/plain",
+    "text/html\r\nx: y",
+    "{\"a\":1}",
+    "{\"a\":",
+    "[1]",
+    "null",
+    "\0",
+    "ä",
+    "a//b",
+    "/",
+    "%2e%2e",
+    "18446744073709551616",
+    "x",
+    " ",
 ];
 
 /// # Errors
@@ -63,7 +83,7 @@ fn meant(random: &mut Random) -> Result<Reached, String> {
         && read.at.1.as_str() == key
         && read.mime_type == mime
         && read.cache_control == format!("max-age={seconds}")
-        && read.user_metadata.as_ref().is_some_and(|value| value.to_string() == json);
+        && read.user_metadata.as_ref().is_some_and(|value| format!("{value}") == json);
     if same { Ok(Reached::Accepted) } else { Err(format!("{header:?} was read as {read:?}")) }
 }
 
@@ -108,8 +128,9 @@ fn number(text: &str) -> Option<u64> {
 }
 
 fn numbers(random: &mut Random) -> Result<Reached, String> {
-    const PIECES: [&str; 14] = ["0", "1", "9", "00", "42", "18446744073709551615", "-", "+", " ", ".", "e", "x", "٣", "\t"];
-    let mut text = |random: &mut Random| match random.below(3) {
+    const PIECES: [&str; 14] =
+        ["0", "1", "9", "00", "42", "18446744073709551615", "-", "+", " ", ".", "e", "x", "٣", "\t"];
+    let text = |random: &mut Random| match random.below(3) {
         0 => random.any_number().to_string(),
         1 => (u128::from(random.number()) << random.below(40)).to_string(),
         _ => random.joined(&PIECES, 5),

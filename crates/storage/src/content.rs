@@ -55,11 +55,7 @@ impl ContentHeaders {
 
 impl ContentInfo {
     pub(crate) fn new(mime_type: impl Into<String>, cache_control: impl Into<String>) -> Self {
-        Self {
-            mime_type: mime_type.into(),
-            cache_control: cache_control.into(),
-            headers: ContentHeaders::default(),
-        }
+        Self { mime_type: mime_type.into(), cache_control: cache_control.into(), headers: ContentHeaders::default() }
     }
 
     /// What is known before the content has come, as `metadata` holds it.

@@ -15,7 +15,7 @@ use crate::mime;
 use crate::request::{Cx, json as json_answer, read_json};
 use crate::route::ObjectPath;
 use crate::store::object::{self, NewObject, Overwrite};
-use crate::upload::{check_replaced, commit, find_bucket, remove_quietly, size_limit};
+use crate::upload::{check_replaced, find_bucket, remove_quietly, settle, size_limit};
 
 const OPERATION: &str = "storage.object.copy";
 
@@ -122,17 +122,20 @@ async fn try_copy(cx: &Cx, found: Readable, to: &ObjectPath, params: &CopyParams
     let (shared, project, database) = (cx.shared.clone(), cx.project.clone(), cx.database.clone());
     let (session, source, size) = (cx.session(params.operation), found.location, found.content.size);
     let version = place.version.as_str().to_owned();
+    // Who may not would have the store copy for nothing.
+    let asked = database.begin(&session, vec![statement.clone()]).await?;
+    asked.1.rollback().await?;
+    check_replaced(&overwrite, &asked.0)?;
     // Goes on when the client hangs up, so that no file is left without a row.
     let copying = cx.shared.config.tasks.spawn(async move {
-        let (rows, transaction) = database.begin(&session, vec![statement]).await?;
-        check_replaced(&overwrite, &rows)?;
-        let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
+        let _pending = shared.pending.enter(&place.version);
         if let Err(error) = shared.config.backend.copy(&source, &place).await {
-            drop(transaction);
             remove_quietly(&shared, &place).await;
             return Err(Error::from(error));
         }
-        commit(&shared, transaction, &place).await?;
+        let written = database.write(&session, vec![statement]).await;
+        let rows = settle(&shared, &place, written, |rows| check_replaced(&overwrite, rows)).await?;
+        let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
         shared.quotas.add(&project.project_ref, size);
         if overwrite != Overwrite::Nothing {
             shared.sweep(&project, &database);

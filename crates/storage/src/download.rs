@@ -228,6 +228,10 @@ pub(crate) fn saves(disposition: &str) -> bool {
 /// The type a content is sent with, and whether a browser may open it: what it would run as a page never is one.
 pub(crate) fn served_type(mime: &str) -> (Cow<'_, str>, bool) {
     let essence = crate::mime::essence(mime);
+    // A row may have been written by SQL: what is no one type is none.
+    if mime.contains(',') || !essence.contains('/') {
+        return ("application/octet-stream".into(), true);
+    }
     if essence.contains("text/html") {
         // As upstream does.
         return ("text/plain".into(), true);
@@ -249,6 +253,8 @@ mod tests {
         check("text/plain;charset=UTF-8", "text/plain;charset=UTF-8", true);
         check("text/html; charset=utf-8", "text/plain", true);
         check("TEXT/HTML", "text/plain", true);
+        check("image/png;, text/html", "application/octet-stream", true);
+        check("image", "application/octet-stream", true);
         check("image/svg+xml", "image/svg+xml", false);
         check("application/xhtml+xml", "application/xhtml+xml", false);
         check("text/xml", "text/xml", false);

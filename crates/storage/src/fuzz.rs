@@ -126,4 +126,3 @@ pub struct Decoded {
 pub fn unsigned_chunks(pieces: Vec<Bytes>, trailing: bool) -> Result<Decoded, String> {
     crate::s3::fuzz::decode(None, pieces, trailing)
 }
-

@@ -225,6 +225,7 @@ pub(crate) async fn upload_signed(cx: &Cx, at: ObjectPath, body: Body) -> Result
     let key = format!("{}/{}", at.bucket, at.key);
     // The policies said yes when the link was made.
     let session = Session::admin("storage.object.upload_signed");
-    receive(cx, Target { at, overwrite: Overwrite::if_wanted(right.upsert), owner: right.owner, session }, body).await?;
+    receive(cx, Target { at, overwrite: Overwrite::if_wanted(right.upsert), owner: right.owner, session }, body)
+        .await?;
     json_answer(&json!({"Key": key}))
 }

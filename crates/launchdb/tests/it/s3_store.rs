@@ -43,7 +43,8 @@ impl Store {
         command.arg(format!("-s3.localSocket={}", file("s3.sock")));
         command.arg(format!("-filer.localSocket={}", file("filer.sock")));
         command.args([format!("-s3.port={s3}"), format!("-filer.port={filer}")]);
-        for own in ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc"]
+        for own in
+            ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc"]
         {
             command.arg(format!("-{own}={}", test_support::free_port()));
         }
@@ -92,19 +93,19 @@ impl Drop for Store {
 }
 
 /// A project's storage as its service role sees it.
-struct Files {
-    base: String,
-    key: String,
+pub(crate) struct Files {
+    pub(crate) base: String,
+    pub(crate) key: String,
 }
 
 impl Files {
-    fn of(server: &Server, project: &str) -> Self {
+    pub(crate) fn of(server: &Server, project: &str) -> Self {
         let connection = server.cli_json(&["project", "connection", project]);
         let text = |name: &str| connection[name].as_str().expect("a text").to_owned();
         Self { base: text("storage_url"), key: text("service_role_key") }
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent: ureq::Agent = config.build().into();
         let mut request =
@@ -124,19 +125,19 @@ impl Files {
         (status, body)
     }
 
-    fn put(&self, key: &str, body: &[u8]) {
+    pub(crate) fn put(&self, key: &str, body: &[u8]) {
         let headers = [("content-type", "text/plain"), ("x-upsert", "true")];
         let (status, answer) = self.send("POST", &format!("/object/b/{key}"), &headers, body);
         assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&answer));
     }
 
-    fn get(&self, key: &str) -> Vec<u8> {
+    pub(crate) fn get(&self, key: &str) -> Vec<u8> {
         let (status, body) = self.send("GET", &format!("/object/b/{key}"), &[], b"");
         assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
         body
     }
 
-    fn post(&self, path: &str, body: &str) {
+    pub(crate) fn post(&self, path: &str, body: &str) {
         let (status, answer) = self.send("POST", path, &[("content-type", "application/json")], body.as_bytes());
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&answer));
     }

@@ -148,9 +148,14 @@ impl Server {
             .lines()
             .find_map(|line| line.strip_prefix("POSTGRES_SUPERUSER_PASSWORD="))
             .expect("the superuser has a password");
-        let port = postmaster_file(&self.data()).and_then(|text| text.lines().nth(3).map(str::to_owned));
-        let port = port.expect("PostgreSQL runs");
+        let port = self.postgres_port();
         format!("host=127.0.0.1 port={port} user=supabase_admin password='{password}' dbname={database}")
+    }
+
+    /// The loopback port of its PostgreSQL.
+    pub(crate) fn postgres_port(&self) -> String {
+        let port = postmaster_file(&self.data()).and_then(|text| text.lines().nth(3).map(str::to_owned));
+        port.expect("PostgreSQL runs")
     }
 
     /// What the server printed so far.

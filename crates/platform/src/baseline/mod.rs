@@ -61,6 +61,7 @@ pub const FILES: &[BaselineFile] = files![
     7 "0007_schema_change_scope",
     8 "0008_auth_mail",
     9 "0009_storage_removals",
+    10 "0010_storage_removals_as_text",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.

@@ -7,9 +7,9 @@ use http::{HeaderMap, Method};
 
 use super::chunked::Decoder;
 use super::error::S3Error;
+use super::multipart;
 use super::operation::{self, Operation};
 use super::sigv4::{ChunkChain, Claim, Signed, SigningKey};
-use super::multipart;
 use crate::fuzz::{Decoded, Named, Refusal, named};
 
 impl From<S3Error> for Refusal {

@@ -272,7 +272,7 @@ struct DeleteOutcome {
 }
 
 pub(super) async fn delete_objects(s3: &S3Cx, bucket: &BucketId, payload: Payload) -> Result<Response, S3Error> {
-    let delete: xml::Delete = xml::read(&payload.read().await?)?;
+    let delete: xml::Delete = xml::read(&payload.read(&s3.cx).await?)?;
     if delete.objects.is_empty() || delete.objects.len() > MOST_KEYS {
         return Err(S3Error::MalformedXml);
     }

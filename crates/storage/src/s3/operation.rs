@@ -108,7 +108,9 @@ impl Operation {
         if let Some(what) = headers.keys().find_map(|name| unsupported_header(name.as_str())) {
             return Err(S3Error::NotImplemented(what));
         }
-        check_words(method, key.is_empty(), query)?;
+        if !bucket.is_empty() {
+            check_words(method, key.is_empty(), query)?;
+        }
         if bucket.is_empty() {
             return match *method {
                 Method::GET | Method::HEAD if key.is_empty() => Ok(Self::ListBuckets),
@@ -204,6 +206,27 @@ fn part_number(text: &str) -> Result<u32, S3Error> {
 /// Words in the query of a change that this server knows. `x-id` is what some SDKs call their operation.
 const WORDS_OF_CHANGES: [&str; 7] = ["uploadId", "partNumber", "uploads", "tagging", "versioning", "versionId", "x-id"];
 
+/// Words in the query of a bucket that is read.
+const WORDS_OF_LISTS: [&str; 17] = [
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "fetch-owner",
+    "key-marker",
+    "list-type",
+    "location",
+    "marker",
+    "max-keys",
+    "max-uploads",
+    "prefix",
+    "start-after",
+    "upload-id-marker",
+    "uploads",
+    "versioning",
+    "versionId",
+    "x-id",
+];
+
 /// Refuses what this server has not, so that a request for a part of a bucket or object never is taken for one for all of it.
 fn check_words(method: &Method, is_bucket: bool, query: &str) -> Result<(), S3Error> {
     let reads = *method == Method::GET || *method == Method::HEAD;
@@ -219,10 +242,13 @@ fn check_words(method: &Method, is_bucket: bool, query: &str) -> Result<(), S3Er
         if let Some(what) = unsupported(&name) {
             return Err(S3Error::NotImplemented(what));
         }
-        let known = reads
-            || WORDS_OF_CHANGES.contains(&&*name)
-            || name.to_ascii_lowercase().starts_with("x-amz-")
-            || (is_bucket && name == "delete");
+        let known = match (reads, is_bucket) {
+            // Links may carry whatever their makers put there.
+            (true, false) => true,
+            (true, true) => WORDS_OF_LISTS.contains(&&*name),
+            (false, _) => WORDS_OF_CHANGES.contains(&&*name) || (is_bucket && name == "delete"),
+        };
+        let known = known || name.to_ascii_lowercase().starts_with("x-amz-");
         if !known {
             return Err(S3Error::NotImplemented("This part of a bucket or object"));
         }
@@ -334,6 +360,8 @@ mod tests {
         }
         check("DELETE", "/b?x-id=DeleteBucket", "storage.s3.bucket.delete");
         check("GET", "/b?versions", "refused");
+        check("GET", "/b?session", "refused");
+        check("GET", "/b?list-type=2&x-id=ListObjectsV2&X-Amz-Expires=60", "storage.s3.object.list");
         check("PUT", "/b/a", "storage.s3.upload");
         check("GET", "/b/a/c.png?response-content-type=x", "storage.s3.object.get");
         check("HEAD", "/b/a", "storage.s3.object.info");

@@ -43,14 +43,12 @@ pub(super) fn of_bucket(name: &str) -> Option<Setting> {
         "replication" => {
             Missing("ReplicationConfigurationNotFoundError", "The replication configuration was not found")
         }
-        "object-lock" => Missing(
-            "ObjectLockConfigurationNotFoundError",
-            "Object Lock configuration does not exist for this bucket",
-        ),
-        "publicAccessBlock" => Missing(
-            "NoSuchPublicAccessBlockConfiguration",
-            "The public access block configuration was not found",
-        ),
+        "object-lock" => {
+            Missing("ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket")
+        }
+        "publicAccessBlock" => {
+            Missing("NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found")
+        }
         "ownershipControls" => {
             Missing("OwnershipControlsNotFoundError", "The bucket ownership controls were not found")
         }
@@ -128,8 +126,7 @@ impl Setting {
                     owner: Owner::of(s3),
                 };
                 let grant = Grant { grantee, permission: "FULL_CONTROL" };
-                let policy =
-                    AccessControlPolicy { owner: Owner::of(s3), access_control_list: Grants { grant } };
+                let policy = AccessControlPolicy { owner: Owner::of(s3), access_control_list: Grants { grant } };
                 xml::answer("AccessControlPolicy", &policy)
             }
         }

@@ -436,7 +436,8 @@ async fn headers_of_a_content_come_back() {
     check(&world.get(Who::Nobody, "/object/public/open/a").await, all);
     assert_eq!(outcome(&ask("PUT /s3/open/b", &[("x-amz-copy-source", "open/a")], "").await), "200");
     check(&ask("GET /s3/open/b", &[], "").await, all);
-    let replace = [("x-amz-copy-source", "open/a"), ("x-amz-metadata-directive", "REPLACE"), ("content-language", "fr")];
+    let replace =
+        [("x-amz-copy-source", "open/a"), ("x-amz-metadata-directive", "REPLACE"), ("content-language", "fr")];
     assert_eq!(outcome(&ask("PUT /s3/open/b", &replace, "").await), "200");
     check(&ask("GET /s3/open/b", &[], "").await, ["", "", "fr", ""]);
     let named = ask("GET /s3/open/a?response-content-encoding=br&response-content-language=it", &[], "").await;
