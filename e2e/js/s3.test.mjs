@@ -16,6 +16,8 @@ describe("client-s3", () => {
   let project, admin, user, other;
 
   const clients = [];
+  // Commands that some test sent.
+  const sent = new Set();
   const connect = (credentials, more) => {
     const client = new s3.S3Client({
       endpoint: `${project.storage_url}/s3`,
@@ -26,6 +28,10 @@ describe("client-s3", () => {
       ...more,
     });
     clients.push(client);
+    client.middlewareStack.add((next, context) => (args) => {
+      sent.add(context.commandName);
+      return next(args);
+    });
     return client;
   };
   // Connections that are kept open would keep the process.
@@ -70,7 +76,29 @@ describe("client-s3", () => {
     await refused(admin.send(new s3.DeleteBucketCommand({ Bucket: "gone" })), "BucketNotEmpty", 409);
     await admin.send(new s3.DeleteObjectCommand({ Bucket: "gone", Key: "a" }));
     await admin.send(new s3.DeleteBucketCommand({ Bucket: "gone" }));
-    await refused(admin.send(new s3.GetBucketAclCommand({ Bucket: "private" })), "NotImplemented", 501);
+    const acl = await admin.send(new s3.GetBucketAclCommand({ Bucket: "private" }));
+    assert.deepEqual([acl.Grants.length, acl.Grants[0].Permission], [1, "FULL_CONTROL"]);
+    assert.equal(acl.Grants[0].Grantee.ID, acl.Owner.ID);
+    for (const [Command, name] of [
+      [s3.GetBucketCorsCommand, "NoSuchCORSConfiguration"],
+      [s3.GetBucketPolicyCommand, "NoSuchBucketPolicy"],
+      [s3.GetBucketPolicyStatusCommand, "NoSuchBucketPolicy"],
+      [s3.GetBucketLifecycleConfigurationCommand, "NoSuchLifecycleConfiguration"],
+      [s3.GetBucketWebsiteCommand, "NoSuchWebsiteConfiguration"],
+      [s3.GetBucketTaggingCommand, "NoSuchTagSet"],
+      [s3.GetBucketEncryptionCommand, "ServerSideEncryptionConfigurationNotFoundError"],
+      [s3.GetBucketReplicationCommand, "ReplicationConfigurationNotFoundError"],
+      [s3.GetObjectLockConfigurationCommand, "ObjectLockConfigurationNotFoundError"],
+      [s3.GetPublicAccessBlockCommand, "NoSuchPublicAccessBlockConfiguration"],
+      [s3.GetBucketOwnershipControlsCommand, "OwnershipControlsNotFoundError"],
+    ]) {
+      await refused(admin.send(new Command({ Bucket: "private" })), name, 404);
+    }
+    assert.equal((await admin.send(new s3.GetBucketLoggingCommand({ Bucket: "private" }))).LoggingEnabled, undefined);
+    const events = await admin.send(new s3.GetBucketNotificationConfigurationCommand({ Bucket: "private" }));
+    assert.equal(events.TopicConfigurations, undefined);
+    assert.equal((await admin.send(new s3.GetBucketAccelerateConfigurationCommand({ Bucket: "private" }))).Status, undefined);
+    assert.equal((await admin.send(new s3.GetBucketRequestPaymentCommand({ Bucket: "private" }))).Payer, "BucketOwner");
   });
 
   test("objects in every form of body and checksum", async () => {
@@ -104,6 +132,10 @@ describe("client-s3", () => {
         Body: "0123456789",
         ContentType: "text/css",
         CacheControl: "max-age=60",
+        ContentEncoding: "br",
+        ContentDisposition: 'attachment; filename="x.css"',
+        ContentLanguage: "de, en",
+        Expires: new Date("2065-10-21T07:28:00Z"),
         Metadata: { color: "red", "long-name": "x y" },
       }),
     );
@@ -113,6 +145,21 @@ describe("client-s3", () => {
     assert.equal(head.CacheControl, "max-age=60");
     assert.deepEqual(head.Metadata, { color: "red", "long-name": "x y" });
     assert.equal(head.ETag, put.ETag);
+    assert.deepEqual(
+      [head.ContentEncoding, head.ContentDisposition, head.ContentLanguage, head.ExpiresString],
+      ["br", 'attachment; filename="x.css"', "de, en", "Wed, 21 Oct 2065 07:28:00 GMT"],
+    );
+    const attributes = await admin.send(
+      new s3.GetObjectAttributesCommand({ ...at, ObjectAttributes: ["ETag", "ObjectSize", "StorageClass", "ObjectParts"] }),
+    );
+    assert.deepEqual(
+      [attributes.ETag, attributes.ObjectSize, attributes.StorageClass, attributes.ObjectParts],
+      [put.ETag.replaceAll('"', ""), 10, "STANDARD", undefined],
+    );
+    assert.ok(attributes.LastModified instanceof Date);
+    assert.equal((await admin.send(new s3.GetObjectAclCommand(at))).Grants.length, 1);
+    await refused(admin.send(new s3.GetObjectRetentionCommand(at)), "NoSuchObjectLockConfiguration", 404);
+    await refused(admin.send(new s3.GetObjectLegalHoldCommand(at)), "NoSuchObjectLockConfiguration", 404);
     const part = await admin.send(new s3.GetObjectCommand({ ...at, Range: "bytes=2-4" }));
     assert.equal((await bytes(part)).toString(), "234");
     assert.equal(part.ContentRange, "bytes 2-4/10");
@@ -121,6 +168,15 @@ describe("client-s3", () => {
     // An answer without a body: the client has no name for it.
     await refused(admin.send(new s3.GetObjectCommand({ ...at, IfNoneMatch: put.ETag })), "Unknown", 304);
     await refused(admin.send(new s3.PutObjectCommand({ ...at, Body: "x", IfNoneMatch: "*" })), "PreconditionFailed", 412);
+    await refused(admin.send(new s3.PutObjectCommand({ ...at, Body: "x", IfMatch: '"x"' })), "PreconditionFailed", 412);
+    await refused(admin.send(new s3.PutObjectCommand({ ...at, Key: "none", Body: "x", IfMatch: "*" })), "NoSuchKey", 404);
+    const same = { ...at, Key: "if-match.txt" };
+    const first = await admin.send(new s3.PutObjectCommand({ ...same, Body: "1" }));
+    await admin.send(new s3.PutObjectCommand({ ...same, Body: "2", IfMatch: first.ETag }));
+    await refused(admin.send(new s3.DeleteObjectCommand({ ...same, IfMatch: first.ETag })), "PreconditionFailed", 412);
+    await admin.send(new s3.DeleteObjectCommand({ ...same, IfMatch: "*" }));
+    await refused(admin.send(new s3.PutObjectCommand({ ...at, Body: "x", Tagging: "a=b" })), "NotImplemented", 501);
+    await refused(admin.send(new s3.PutObjectCommand({ ...at, Body: "x", ServerSideEncryption: "AES256" })), "NotImplemented", 501);
     await refused(admin.send(new s3.GetObjectCommand({ ...at, Key: "none" })), "NoSuchKey", 404);
     await refused(admin.send(new s3.HeadObjectCommand({ ...at, Key: "none" })), "NotFound", 404);
     await refused(admin.send(new s3.GetObjectCommand({ ...at, Bucket: "none" })), "NoSuchBucket", 404);
@@ -244,5 +300,36 @@ describe("client-s3", () => {
     await refused(connect(credentials, { systemClockOffset: -3_600_000 }).send(new s3.ListBucketsCommand({})), "RequestTimeTooSkewed", 403);
     await platform("DELETE", `/api/projects/${project.project_id}/s3-keys/${key.id}`);
     await refused(client.send(new s3.ListBucketsCommand({})), "InvalidAccessKeyId", 403);
+  });
+
+  test("every other command of the client is refused by name", async () => {
+    // They go to other hosts than the endpoint, or are S3's own variants of buckets.
+    const elsewhere = ["WriteGetObjectResponse", "ListDirectoryBuckets"];
+    const names = Object.keys(s3).filter((name) => name.endsWith("Command") && !name.startsWith("$"));
+    const others = names.filter((name) => !sent.has(name) && !elsewhere.includes(name.slice(0, -"Command".length)));
+    const before = await admin.send(new s3.ListObjectsV2Command({ Bucket: "private" }));
+    const quiet = connect(await admin.config.credentials());
+    for (const name of others) {
+      const Command = s3[name];
+      // Whatever is required; what a command does not know it leaves out.
+      const input = {
+        Bucket: "private", Key: "headers.txt", Id: "x", Body: "", UploadId: "x", PartNumber: 1, VersionId: "x",
+        AccelerateConfiguration: {}, AccessControlPolicy: {}, AnalyticsConfiguration: {}, CORSConfiguration: { CORSRules: [] },
+        BucketLoggingStatus: {}, LifecycleConfiguration: {}, InventoryConfiguration: {}, MetricsConfiguration: {},
+        IntelligentTieringConfiguration: {}, NotificationConfiguration: {}, OwnershipControls: { Rules: [] }, Policy: "{}",
+        PublicAccessBlockConfiguration: {}, ReplicationConfiguration: { Role: "x", Rules: [] }, RequestPaymentConfiguration: {},
+        ServerSideEncryptionConfiguration: { Rules: [] }, Tagging: { TagSet: [] }, VersioningConfiguration: { Status: "Enabled" },
+        WebsiteConfiguration: {}, LegalHold: {}, ObjectLockConfiguration: {}, Retention: {}, RestoreRequest: {},
+        RenameSource: "/private/headers.txt", Expression: "x", ExpressionType: "SQL", InputSerialization: {}, OutputSerialization: {},
+        MetadataTableConfiguration: {}, MetadataConfiguration: {}, InventoryTableConfiguration: {}, JournalTableConfiguration: {},
+        AbacStatus: {}, ObjectEncryption: {},
+      };
+      const error = await quiet.send(new Command(input)).then(() => null, (error) => error);
+      assert.ok(error, `${name} was taken for something else`);
+      const status = error.$metadata?.httpStatusCode;
+      assert.ok([404, 405, 501].includes(status) || error.name === "InvalidArgument", `${name}: ${status} ${error.name} ${error.message}`);
+    }
+    const after = await admin.send(new s3.ListObjectsV2Command({ Bucket: "private" }));
+    assert.deepEqual(after.Contents.map((object) => [object.Key, object.ETag]), before.Contents.map((object) => [object.Key, object.ETag]));
   });
 });

@@ -30,8 +30,8 @@ fn tests(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Optimised, because the number of inputs is what counts.
-pub(crate) fn fuzz(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
-    cargo(root, &[&["run", "--release", "--locked", "--package", "rest-fuzz", "--"], arguments].concat())
+pub(crate) fn fuzz(root: &Path, package: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    cargo(root, &[&["run", "--release", "--locked", "--package", package, "--"], arguments].concat())
 }
 
 fn optional(root: &Path, name: &str, arguments: &[&str]) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ use web::limits::body_error;
 
 use crate::content::ContentInfo;
 use crate::error::Error;
+use crate::memory::Room;
 use crate::request::Cx;
 use crate::s3::{Algorithm, Payload};
 
@@ -68,22 +69,24 @@ impl Upload {
             .and_then(|length| length.parse().ok())
             .or_else(|| body.size_hint().exact());
         if content_type.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
-            return Self::open_form(content_type, body, body_length).await;
+            return Self::open_form(cx, content_type, body, body_length).await;
         }
         let or = |text: Option<&str>, default: &str| text.filter(|text| !text.is_empty()).unwrap_or(default).to_owned();
-        let info = ContentInfo {
-            mime_type: or(Some(content_type.trim()), "application/octet-stream"),
-            cache_control: or(cx.header(header::CACHE_CONTROL), "no-cache"),
-        };
+        let info = ContentInfo::new(
+            or(Some(content_type.trim()), "application/octet-stream"),
+            or(cx.header(header::CACHE_CONTROL), "no-cache"),
+        );
         let user_metadata = cx.header("x-metadata").and_then(decoded_metadata);
         Ok(Self { info, user_metadata, length: body_length, body_length, content: Content::Raw(body) })
     }
 
-    async fn open_form(content_type: &str, body: Body, body_length: Option<u64>) -> Result<Self, Error> {
+    async fn open_form(cx: &Cx, content_type: &str, body: Body, body_length: Option<u64>) -> Result<Self, Error> {
         let boundary =
             multer::parse_boundary(content_type).map_err(|_| Error::MalformedBody("The form has no boundary"))?;
         let mut multipart = Multipart::new(Pieces { body, rest: false }, boundary);
         let (mut cache_control, mut mime_type, mut user_metadata) = (None, None, None);
+        // Its fields are given back with the metadata that they become, which is as short as one of them.
+        let room = cx.shared.memory.room(&cx.project.project_ref);
         for _ in 0..MOST_FIELDS {
             let Some(field) = multipart.next_field().await.map_err(form_error)? else { break };
             let name = field.name().unwrap_or_default().to_owned();
@@ -94,14 +97,14 @@ impl Upload {
                 let cache_control =
                     cache_control.map_or_else(|| "no-cache".to_owned(), |seconds: String| format!("max-age={seconds}"));
                 return Ok(Self {
-                    info: ContentInfo { mime_type, cache_control },
+                    info: ContentInfo::new(mime_type, cache_control),
                     user_metadata,
                     length: None,
                     body_length,
                     content: Content::Form(Box::new(Form { multipart, file: Some(field) })),
                 });
             }
-            let text = short_text(field).await?;
+            let text = short_text(field, &room).await?;
             match name.as_str() {
                 "cacheControl" if !text.is_empty() => cache_control = Some(text),
                 "contentType" if !text.is_empty() => mime_type = Some(text),
@@ -165,12 +168,13 @@ pub(crate) async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Error> 
     }
 }
 
-async fn short_text(mut field: Field<'static>) -> Result<String, Error> {
+async fn short_text(mut field: Field<'static>, room: &Room) -> Result<String, Error> {
     let mut bytes = Vec::new();
     while let Some(piece) = field.chunk().await.map_err(form_error)? {
         if bytes.len() + piece.len() > LONGEST_FIELD {
             return Err(Error::TooLarge { limit: LONGEST_FIELD as u64 });
         }
+        room.grow(piece.len())?;
         bytes.extend_from_slice(&piece);
     }
     String::from_utf8(bytes).map_err(|_| Error::MalformedBody("A field of the form is not in UTF-8"))

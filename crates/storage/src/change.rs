@@ -2,17 +2,19 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use pg::Rows;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::backend::Location;
-use crate::download::{find_as_caller, readable};
+use crate::download::{Readable, find_as_caller, readable};
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey, Version};
+use crate::mime;
 use crate::request::{Cx, json as json_answer, read_json};
 use crate::route::ObjectPath;
 use crate::store::object::{self, Move};
-use crate::upload::{commit, find_bucket, remove_quietly};
+use crate::upload::{find_bucket, remove_quietly, settle, size_limit};
 
 /// How often a move or copy begins anew when the object is replaced meanwhile.
 pub(crate) const MOST_TRIES: usize = 4;
@@ -56,9 +58,6 @@ impl Route {
 pub(crate) async fn move_object(cx: &Cx, body: Body) -> Result<Response, Error> {
     let route: Route = read_json(cx, body).await?;
     let (from, to) = route.ends()?;
-    if from.bucket != to.bucket {
-        find_bucket(&cx.database, &to.bucket).await?;
-    }
     for _ in 0..MOST_TRIES {
         match try_move(cx, &from, &to).await {
             // Replaced meanwhile.
@@ -70,6 +69,19 @@ pub(crate) async fn move_object(cx: &Cx, body: Body) -> Result<Response, Error> 
         }
     }
     Err(Error::Contended)
+}
+
+/// What the destination's bucket takes of an upload it takes of a move.
+async fn check_destination(cx: &Cx, found: &Readable, to: &ObjectPath) -> Result<(), Error> {
+    if found.location.bucket == to.bucket {
+        return Ok(());
+    }
+    let bucket = find_bucket(&cx.database, &to.bucket).await?;
+    let limit = size_limit(&cx.project, &bucket, &to.key);
+    if found.content.size > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    mime::check_allowed(&found.content.mime_type, bucket.allowed_mime_types.as_deref().unwrap_or_default())
 }
 
 async fn try_move(cx: &Cx, from: &ObjectPath, to: &ObjectPath) -> Result<String, Error> {
@@ -92,27 +104,33 @@ async fn try_move(cx: &Cx, from: &ObjectPath, to: &ObjectPath) -> Result<String,
         new_version: &place.version,
         owner: cx.owner.as_deref(),
     };
+    check_destination(cx, &found, to).await?;
     let (shared, project, database) = (cx.shared.clone(), cx.project.clone(), cx.database.clone());
     let (session, update) = (cx.session(OPERATION), object::object_move(&moved));
     let source = found.location.clone();
+    let is_there = |rows: &[Rows]| match rows.first().is_none_or(|rows| rows.rows.is_empty()) {
+        true => Err(Error::Contended),
+        false => Ok(()),
+    };
+    // Who may not would have the store copy for nothing.
+    let asked = database.begin(&session, vec![update.clone()]).await?;
+    asked.1.rollback().await?;
     // Goes on when the client hangs up, so that no file is left without a row.
     let moving = cx.shared.config.tasks.spawn(async move {
-        let (rows, transaction) = database.begin(&session, vec![update]).await?;
-        if rows.first().is_none_or(|rows| rows.rows.is_empty()) {
-            return Ok(false);
-        }
+        is_there(&asked.0)?;
+        let _pending = shared.pending.enter(&place.version);
         if let Err(error) = shared.config.backend.copy(&source, &place).await {
-            drop(transaction);
             remove_quietly(&shared, &place).await;
             return Err(Error::from(error));
         }
-        commit(&shared, transaction, &place).await?;
+        let written = database.write(&session, vec![update]).await;
+        settle(&shared, &place, written, is_there).await?;
         shared.sweep(&project, &database);
-        Ok(true)
+        Ok(())
     });
     match moving.await {
-        Ok(Ok(true)) => Ok(found.object.id),
-        Ok(Ok(false)) => {
+        Ok(Ok(())) => Ok(found.object.id),
+        Ok(Err(Error::Contended)) => {
             // Refused, or not the same content any more.
             let now = find_as_caller(cx, &from.bucket, &from.key, OPERATION).await?;
             let same = now.is_some_and(|now| now.version == found.object.version);

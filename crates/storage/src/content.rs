@@ -10,19 +10,87 @@ use crate::backend::Digest;
 pub(crate) struct ContentInfo {
     pub(crate) mime_type: String,
     pub(crate) cache_control: String,
+    pub(crate) headers: ContentHeaders,
+}
+
+/// Headers that come back with a content as they were sent. Only S3 clients can say them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ContentHeaders {
+    pub(crate) encoding: Option<String>,
+    pub(crate) disposition: Option<String>,
+    pub(crate) language: Option<String>,
+    pub(crate) expires: Option<String>,
+}
+
+impl ContentHeaders {
+    fn named(&self) -> [(&'static str, &Option<String>); 4] {
+        [
+            ("contentEncoding", &self.encoding),
+            ("contentDisposition", &self.disposition),
+            ("contentLanguage", &self.language),
+            ("expires", &self.expires),
+        ]
+    }
+
+    /// Puts them into a row's metadata, in place of those that are there.
+    pub(crate) fn write(&self, metadata: &mut Map<String, Value>) {
+        for (name, value) in self.named() {
+            match value {
+                Some(value) => drop(metadata.insert(name.to_owned(), value.as_str().into())),
+                None => drop(metadata.remove(name)),
+            }
+        }
+    }
+
+    fn read(metadata: &Map<String, Value>) -> Self {
+        let text = |name: &str| metadata.get(name).and_then(Value::as_str).map(str::to_owned);
+        Self {
+            encoding: text("contentEncoding"),
+            disposition: text("contentDisposition"),
+            language: text("contentLanguage"),
+            expires: text("expires"),
+        }
+    }
+}
+
+impl ContentInfo {
+    pub(crate) fn new(mime_type: impl Into<String>, cache_control: impl Into<String>) -> Self {
+        Self { mime_type: mime_type.into(), cache_control: cache_control.into(), headers: ContentHeaders::default() }
+    }
+
+    /// What is known before the content has come, as `metadata` holds it.
+    pub(crate) fn to_metadata(&self) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.insert("mimetype".to_owned(), self.mime_type.as_str().into());
+        map.insert("cacheControl".to_owned(), self.cache_control.as_str().into());
+        self.headers.write(&mut map);
+        map
+    }
+
+    /// What [`Self::to_metadata`] made.
+    pub(crate) fn of_metadata(map: &Map<String, Value>) -> Self {
+        let text = |name: &str, default: &str| map.get(name).and_then(Value::as_str).unwrap_or(default).to_owned();
+        Self {
+            mime_type: text("mimetype", "application/octet-stream"),
+            cache_control: text("cacheControl", "no-cache"),
+            headers: ContentHeaders::read(map),
+        }
+    }
 }
 
 /// The `metadata` of a content that was received.
-pub(crate) fn metadata(info: &ContentInfo, digest: &Digest, unix_seconds: i64) -> Value {
-    json!({
-        "eTag": digest.etag(),
-        "size": digest.size,
-        "mimetype": info.mime_type,
-        "cacheControl": info.cache_control,
-        "lastModified": iso_8601(unix_seconds),
-        "contentLength": digest.size,
-        "httpStatusCode": 200,
-    })
+pub(crate) fn metadata(info: &ContentInfo, digest: &Digest, unix_seconds: i64) -> Map<String, Value> {
+    let mut map = info.to_metadata();
+    for (name, value) in [
+        ("eTag", Value::from(digest.etag())),
+        ("size", digest.size.into()),
+        ("lastModified", iso_8601(unix_seconds).into()),
+        ("contentLength", digest.size.into()),
+        ("httpStatusCode", 200.into()),
+    ] {
+        map.insert(name.to_owned(), value);
+    }
+    map
 }
 
 /// What policies may see of a content that is still to come.
@@ -38,6 +106,7 @@ pub(crate) struct Content {
     pub(crate) etag: String,
     pub(crate) mime_type: String,
     pub(crate) cache_control: String,
+    pub(crate) headers: ContentHeaders,
 }
 
 impl Content {
@@ -52,6 +121,7 @@ impl Content {
             etag: text("eTag").map_or_else(|| format!("\"{version}\""), quoted),
             mime_type: text("mimetype").unwrap_or("application/octet-stream").to_owned(),
             cache_control: text("cacheControl").unwrap_or("no-cache").to_owned(),
+            headers: ContentHeaders::read(metadata),
         })
     }
 }
@@ -79,12 +149,15 @@ mod tests {
         assert_eq!(read(json!({"size": -1})), None);
         let poor = read(json!({"size": 3})).unwrap();
         assert_eq!((poor.size, &*poor.etag, &*poor.mime_type), (3, "\"v1\"", "application/octet-stream"));
-        let info = ContentInfo { mime_type: "image/png".into(), cache_control: "max-age=60".into() };
+        let mut info = ContentInfo::new("image/png", "max-age=60");
+        info.headers.encoding = Some("gzip".into());
         let digest = Digest { size: 5, md5: [0xab; 16] };
         let written = metadata(&info, &digest, 1_000_000_000);
         assert_eq!(written["lastModified"], "2001-09-09T01:46:40.000Z");
-        let full = read(written).unwrap();
+        assert_eq!(ContentInfo::of_metadata(&written), info);
+        let full = read(written.into()).unwrap();
         assert_eq!(full.etag, digest.etag());
         assert_eq!((full.size, &*full.mime_type, &*full.cache_control), (5, "image/png", "max-age=60"));
+        assert_eq!(full.headers, info.headers);
     }
 }

@@ -7,15 +7,15 @@ use serde_json::{Map, Value, json};
 use crate::backend::Location;
 use crate::body::decoded_metadata;
 use crate::change::{MOST_TRIES, Route};
-use crate::content::iso_8601;
+use crate::content::{ContentHeaders, iso_8601};
 use crate::download::{Readable, find_as_caller, readable};
 use crate::error::Error;
 use crate::key::{Version, random_uuid};
 use crate::mime;
 use crate::request::{Cx, json as json_answer, read_json};
 use crate::route::ObjectPath;
-use crate::store::object::{self, NewObject};
-use crate::upload::{commit, find_bucket, remove_quietly, size_limit};
+use crate::store::object::{self, NewObject, Overwrite};
+use crate::upload::{check_replaced, find_bucket, remove_quietly, settle, size_limit};
 
 const OPERATION: &str = "storage.object.copy";
 
@@ -26,9 +26,10 @@ pub(crate) async fn copy_object(cx: &Cx, body: Body) -> Result<Response, Error> 
     let new = (!copies).then(|| route.metadata.clone().unwrap_or_default());
     let params = CopyParams {
         operation: OPERATION,
-        upsert: cx.wants_upsert(),
+        overwrite: Overwrite::if_wanted(cx.wants_upsert()),
         cache_control: new.as_ref().and_then(|new| new.cache_control.clone()),
         mime_type: new.and_then(|new| new.mimetype),
+        headers: None,
         user_metadata: (!copies).then(|| cx.header("x-metadata").and_then(decoded_metadata)),
     };
     let copied = copy(cx, &from, &to, &params, |_| Ok(())).await?;
@@ -50,10 +51,11 @@ pub(crate) async fn copy_object(cx: &Cx, body: Body) -> Result<Response, Error> 
 pub(crate) struct CopyParams {
     /// What policies read as `storage.operation()`.
     pub(crate) operation: &'static str,
-    pub(crate) upsert: bool,
+    pub(crate) overwrite: Overwrite,
     /// In place of what the original says.
     pub(crate) cache_control: Option<String>,
     pub(crate) mime_type: Option<String>,
+    pub(crate) headers: Option<ContentHeaders>,
     pub(crate) user_metadata: Option<Option<Value>>,
 }
 
@@ -100,7 +102,7 @@ async fn try_copy(cx: &Cx, found: Readable, to: &ObjectPath, params: &CopyParams
     mime::check_allowed(mime_type, bucket.allowed_mime_types.as_deref().unwrap_or_default())?;
     let metadata = Value::Object(metadata);
     let user_metadata = params.user_metadata.clone().unwrap_or(found.object.user_metadata);
-    let (id, upsert) = (random_uuid(), params.upsert);
+    let (id, overwrite) = (random_uuid(), params.overwrite.clone());
     let place = Location {
         project: cx.project.project_ref.clone(),
         bucket: to.bucket.clone(),
@@ -116,22 +118,26 @@ async fn try_copy(cx: &Cx, found: Readable, to: &ObjectPath, params: &CopyParams
         metadata: &metadata,
         user_metadata: user_metadata.as_ref(),
     };
-    let statement = if upsert { object::object_upsert(&new) } else { object::object_insert(&new) };
+    let statement = object::object_write(&new, &overwrite);
     let (shared, project, database) = (cx.shared.clone(), cx.project.clone(), cx.database.clone());
     let (session, source, size) = (cx.session(params.operation), found.location, found.content.size);
     let version = place.version.as_str().to_owned();
+    // Who may not would have the store copy for nothing.
+    let asked = database.begin(&session, vec![statement.clone()]).await?;
+    asked.1.rollback().await?;
+    check_replaced(&overwrite, &asked.0)?;
     // Goes on when the client hangs up, so that no file is left without a row.
     let copying = cx.shared.config.tasks.spawn(async move {
-        let (rows, transaction) = database.begin(&session, vec![statement]).await?;
-        let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
+        let _pending = shared.pending.enter(&place.version);
         if let Err(error) = shared.config.backend.copy(&source, &place).await {
-            drop(transaction);
             remove_quietly(&shared, &place).await;
             return Err(Error::from(error));
         }
-        commit(&shared, transaction, &place).await?;
+        let written = database.write(&session, vec![statement]).await;
+        let rows = settle(&shared, &place, written, |rows| check_replaced(&overwrite, rows)).await?;
+        let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
         shared.quotas.add(&project.project_ref, size);
-        if upsert {
+        if overwrite != Overwrite::Nothing {
             shared.sweep(&project, &database);
         }
         Ok(id)
@@ -147,6 +153,9 @@ fn new_metadata(mut metadata: Map<String, Value>, params: &CopyParams, cx: &Cx) 
     }
     if let Some(text) = &params.mime_type {
         metadata.insert("mimetype".to_owned(), text.clone().into());
+    }
+    if let Some(headers) = &params.headers {
+        headers.write(&mut metadata);
     }
     metadata.insert("lastModified".to_owned(), iso_8601(cx.shared.config.clock.unix_seconds()).into());
     metadata

@@ -190,6 +190,15 @@ pub(crate) fn describe(response: &mut Response, found: &Readable, expires: Optio
     set(response, header::CONTENT_TYPE, &mime);
     set(response, header::ETAG, &content.etag);
     set(response, header::LAST_MODIFIED, &http_date(found.object.modified.unwrap_or_default()));
+    for (name, value) in [
+        (header::CONTENT_ENCODING, &content.headers.encoding),
+        (header::CONTENT_LANGUAGE, &content.headers.language),
+        (header::EXPIRES, &content.headers.expires),
+    ] {
+        if let Some(value) = value {
+            set(response, name, value);
+        }
+    }
     match expires {
         Some(at) => set(response, header::EXPIRES, &http_date(at)),
         None => set(response, header::CACHE_CONTROL, &content.cache_control),
@@ -201,15 +210,28 @@ pub(crate) fn describe(response: &mut Response, found: &Readable, expires: Optio
             let value = format!("attachment; filename={name}; filename*=UTF-8''{name}");
             set(response, header::CONTENT_DISPOSITION, &value);
         }
-        // What a browser would run is saved, not opened; a page still can show it as an image.
-        None if !opens => set(response, header::CONTENT_DISPOSITION, "attachment"),
-        None => {}
+        None => {
+            let stored = content.headers.disposition.as_deref();
+            // What a browser would run is saved, not opened; a page still can show it as an image.
+            if let Some(value) = stored.filter(|stored| opens || saves(stored)).or((!opens).then_some("attachment")) {
+                set(response, header::CONTENT_DISPOSITION, value);
+            }
+        }
     }
+}
+
+/// Whether a `Content-Disposition` has a browser save what comes.
+pub(crate) fn saves(disposition: &str) -> bool {
+    disposition.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("attachment")
 }
 
 /// The type a content is sent with, and whether a browser may open it: what it would run as a page never is one.
 pub(crate) fn served_type(mime: &str) -> (Cow<'_, str>, bool) {
     let essence = crate::mime::essence(mime);
+    // A row may have been written by SQL: what is no one type is none.
+    if mime.contains(',') || !essence.contains('/') {
+        return ("application/octet-stream".into(), true);
+    }
     if essence.contains("text/html") {
         // As upstream does.
         return ("text/plain".into(), true);
@@ -231,6 +253,8 @@ mod tests {
         check("text/plain;charset=UTF-8", "text/plain;charset=UTF-8", true);
         check("text/html; charset=utf-8", "text/plain", true);
         check("TEXT/HTML", "text/plain", true);
+        check("image/png;, text/html", "application/octet-stream", true);
+        check("image", "application/octet-stream", true);
         check("image/svg+xml", "image/svg+xml", false);
         check("application/xhtml+xml", "application/xhtml+xml", false);
         check("text/xml", "text/xml", false);

@@ -213,6 +213,16 @@ impl Error {
         StatusCode::from_u16(self.entry().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// Whether it is open if what was written is there: only PostgreSQL's own word says that it is not.
+    pub(crate) fn is_undecided(&self) -> bool {
+        match self {
+            Self::Database { cause, .. } => {
+                !matches!(cause, pg::Error::Db(_) | pg::Error::Overloaded | pg::Error::AcquireTimeout)
+            }
+            _ => false,
+        }
+    }
+
     /// What a client may read.
     pub(crate) fn public_message(&self) -> Cow<'static, str> {
         self.entry().message

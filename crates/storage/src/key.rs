@@ -10,6 +10,8 @@ use base::random;
 
 /// Longest key of an object, in bytes, as in S3.
 pub(crate) const LONGEST_KEY: usize = 1024;
+/// Most segments of a key. Each becomes a folder, and each of them costs an inode and a sync of the disk.
+pub(crate) const MOST_SEGMENTS: usize = 64;
 /// Longest name of a bucket, in bytes.
 pub(crate) const LONGEST_BUCKET: usize = 100;
 /// Longest version, in bytes. Ours are UUIDs; a row may hold what somebody else wrote.
@@ -55,6 +57,7 @@ impl ObjectKey {
         let fits = !text.is_empty()
             && text.len() <= LONGEST_KEY
             && text.bytes().all(|byte| byte == b'/' || is_safe(byte))
+            && text.split('/').count() <= MOST_SEGMENTS
             && !text.split('/').any(is_dots);
         fits.then(|| Self(text.into()))
     }
@@ -140,6 +143,7 @@ mod tests {
             "CON",
             "nul.txt",
             &"x".repeat(LONGEST_KEY),
+            &"/".repeat(MOST_SEGMENTS - 1),
         ] {
             check(good, true);
         }
@@ -171,6 +175,8 @@ mod tests {
             "a\tb",
             "\u{7f}",
             &"x".repeat(LONGEST_KEY + 1),
+            &"/".repeat(MOST_SEGMENTS),
+            &"a/".repeat(MOST_SEGMENTS),
         ] {
             check(bad, false);
         }

@@ -19,11 +19,14 @@ mod database;
 mod disk;
 mod download;
 mod error;
+pub mod fuzz;
 mod key;
 mod list;
 mod maintain;
+mod memory;
 pub mod migrate;
 mod mime;
+mod pending;
 mod quota;
 mod range;
 pub mod reconcile;
@@ -52,6 +55,9 @@ use crate::backend::{SharedBackend, Staging};
 use crate::disk::DiskGuard;
 pub use crate::error::Error;
 pub use crate::key::{BucketId, ObjectKey, Version};
+pub use crate::maintain::Rounds;
+use crate::memory::Memory;
+use crate::pending::Pending;
 use crate::quota::{Quotas, UploadSlots};
 pub use crate::render::RenderLimits;
 use crate::render::Renderer;
@@ -59,6 +65,7 @@ use crate::request::Cx;
 use crate::route::Route;
 use crate::sweep::Sweeper;
 use crate::tus::UploadLocks;
+use crate::verify::Comparisons;
 
 #[cfg(test)]
 mod tests;
@@ -74,6 +81,8 @@ pub struct StorageConfig {
     pub staging: Staging,
     /// Bytes of that disk that uploads leave free, so that PostgreSQL and everything else on it can go on.
     pub disk_reserve: u64,
+    /// Most bytes of one project's files, whatever its owner sets; 0 is none.
+    pub project_bytes: u64,
     /// Closed while the server's own disk is nearly full.
     pub write_gate: WriteGate,
     /// The server's public URL, without a slash at its end: what URLs that are handed out begin with.
@@ -87,6 +96,8 @@ pub struct StorageConfig {
     pub keys: Arc<ApiKeyCheck>,
     /// What transforming images may cost.
     pub render: RenderLimits,
+    /// When rows and files are compared without being asked.
+    pub rounds: Rounds,
     /// Knows the tasks that outlive a request.
     pub tasks: TaskTracker,
     pub clock: Clock,
@@ -107,17 +118,23 @@ pub(crate) struct Shared {
     pub(crate) sweeper: Sweeper,
     pub(crate) resumable: UploadLocks,
     pub(crate) renderer: Renderer,
+    pub(crate) memory: Memory,
+    pub(crate) pending: Pending,
+    pub(crate) comparisons: Comparisons,
 }
 
 impl Storage {
     pub fn new(config: StorageConfig) -> Self {
         let shared = Shared {
             disk: DiskGuard::new(config.staging.clone(), config.disk_reserve, config.write_gate.clone()),
-            quotas: Quotas::default(),
+            quotas: Quotas::new(config.project_bytes),
             uploads: UploadSlots::new(config.max_uploads, config.max_uploads_per_project),
             sweeper: Sweeper::default(),
             resumable: UploadLocks::default(),
             renderer: Renderer::new(config.render),
+            memory: Memory::default(),
+            pending: Pending::default(),
+            comparisons: Comparisons::default(),
             config,
         };
         Self { shared: Arc::new(shared) }

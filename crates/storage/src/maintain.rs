@@ -12,11 +12,25 @@ use crate::Storage;
 use crate::backend::BackendError;
 use crate::reconcile::Scope;
 
-/// The first round waits until a start is over.
-const FIRST: Duration = Duration::from_secs(60);
-const BETWEEN: Duration = Duration::from_secs(6 * 3600);
+/// When [`Storage::maintain`] goes round.
+#[derive(Clone, Copy, Debug)]
+pub struct Rounds {
+    /// From the start to the first round.
+    pub first: Duration,
+    pub between: Duration,
+}
+
+impl Default for Rounds {
+    /// The first one waits until a start is over.
+    fn default() -> Self {
+        Self { first: Duration::from_secs(60), between: Duration::from_secs(6 * 3600) }
+    }
+}
+
 /// Between two projects of a round, so that it takes nothing from anybody.
 const BREATH: Duration = Duration::from_millis(200);
+/// Longest comparison of one project.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Files without a row are removed once they are older, in seconds.
 const GRACE: i64 = 3600;
 
@@ -32,9 +46,10 @@ impl Storage {
         F: Future<Output = Result<Vec<ProjectRef>, E>> + Send,
         E: StdError + 'static,
     {
-        let mut wait = FIRST;
+        let Rounds { first, between } = self.shared.config.rounds;
+        let mut wait = first;
         while shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-            wait = BETWEEN;
+            wait = between;
             if shutdown.run_until_cancelled(self.round(&projects, &purged)).await.is_none() {
                 return;
             }
@@ -82,8 +97,14 @@ impl Storage {
             let Some(project) = projects.get(id).filter(|project| project.status == ProjectStatus::Active) else {
                 continue;
             };
-            let scope = Scope { checksums: false, repair: true, grace: GRACE };
-            match self.reconcile(&project, scope).await {
+            let scope = Scope { checksums: false, repair: true, grace: GRACE, uploads_grace: GRACE };
+            let compared = tokio::time::timeout(LONGEST, self.reconcile(&project, scope)).await;
+            // Its owner can have its tables answer for ever; others must not wait for it.
+            let Ok(compared) = compared else {
+                tracing::warn!(project.r#ref = %id, "comparing rows and files took too long and was ended");
+                continue;
+            };
+            match compared {
                 Ok(report) if report.is_clean() && report.orphans == 0 => {}
                 Ok(report) => {
                     let faults = report.faults.len() as u64 + report.more_faults;

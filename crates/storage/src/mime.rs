@@ -45,7 +45,8 @@ pub(crate) fn check_list(list: &[String]) -> Result<(), Error> {
 
 /// Whether a type can be stored and sent as a header.
 pub(crate) fn check_storable(mime: &str) -> Result<(), Error> {
-    let fits = mime.len() <= LONGEST && mime.bytes().all(|b| (b' '..0x7f).contains(&b));
+    // Browsers take a comma for the beginning of another type.
+    let fits = mime.len() <= LONGEST && mime.bytes().all(|b| (b' '..0x7f).contains(&b) && b != b',');
     if fits {
         Ok(())
     } else {

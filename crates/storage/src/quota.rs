@@ -13,36 +13,97 @@ use crate::store::object;
 
 /// How old what is known of a project's size may be; what was uploaded since is added.
 const STALE: Duration = Duration::from_secs(10);
+/// The same while less than half of what it may have is used: adding all up takes time.
+const STALE_AT_EASE: Duration = Duration::from_secs(600);
+/// Projects remembered before those that are not asked for are forgotten.
+const MANY: usize = 4_096;
 
+#[derive(Clone, Copy)]
 struct Known {
     at: Instant,
     bytes: u64,
+    /// Something was removed since.
+    less: bool,
 }
 
 /// Sizes of the projects that have a limit.
 #[derive(Default)]
 pub(crate) struct Quotas {
+    /// Most bytes of any project, whatever its owner sets; 0 is none.
+    ceiling: u64,
     known: Mutex<HashMap<ProjectRef, Known>>,
+    promised: Arc<Mutex<HashMap<ProjectRef, u64>>>,
+}
+
+/// Bytes of an upload under way, which count as if they were there. Given back when dropped.
+pub(crate) struct Share {
+    promised: Arc<Mutex<HashMap<ProjectRef, u64>>>,
+    project: ProjectRef,
+    bytes: u64,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = promised.get_mut(&self.project) {
+            *bytes = bytes.saturating_sub(self.bytes);
+            if *bytes == 0 {
+                promised.remove(&self.project);
+            }
+        }
+    }
 }
 
 impl Quotas {
-    /// Whether `bytes` more fit into the project.
+    pub(crate) fn new(ceiling: u64) -> Self {
+        Self { ceiling, ..Self::default() }
+    }
+
+    /// Whether `bytes` more fit into the project, beside all uploads under way.
     pub(crate) async fn check(&self, project: &Project, database: &Database, bytes: u64) -> Result<(), Error> {
-        let limit = project.storage.total_size_limit;
-        if limit == 0 {
-            return Ok(());
-        }
-        let used = match self.fresh(&project.project_ref) {
-            Some(used) => used,
-            None => {
-                let rows = database.look_up(object::total_size()).await?;
-                let used = rows.rows.first().and_then(|row| row.int(0)).and_then(|n| u64::try_from(n).ok());
-                let used = used.unwrap_or_default();
-                self.lock().insert(project.project_ref.clone(), Known { at: Instant::now(), bytes: used });
-                used
-            }
+        self.promise(project, database, bytes).await.map(drop)
+    }
+
+    /// Admits an upload of so many bytes: no other is promised the same room.
+    pub(crate) async fn promise(&self, project: &Project, database: &Database, bytes: u64) -> Result<Share, Error> {
+        let project_ref = &project.project_ref;
+        let limit = match (project.storage.total_size_limit, self.ceiling) {
+            (0, ceiling) => ceiling,
+            (own, 0) => own,
+            (own, ceiling) => own.min(ceiling),
         };
-        if used.saturating_add(bytes) > limit { Err(Error::QuotaExceeded(limit)) } else { Ok(()) }
+        // Counted first, so that of two that come at once one sees the other.
+        let share = Share { promised: self.promised.clone(), project: project_ref.clone(), bytes };
+        let promised = {
+            let mut all = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = all.entry(project_ref.clone()).or_default();
+            *own = own.saturating_add(bytes);
+            *own
+        };
+        if limit > 0 && self.used(project_ref, database, limit, promised).await?.saturating_add(promised) > limit {
+            return Err(Error::QuotaExceeded(limit));
+        }
+        Ok(share)
+    }
+
+    /// Bytes of the project. Counted anew when what is known is old, or may be why `more` do not fit into `limit`.
+    async fn used(&self, project: &ProjectRef, database: &Database, limit: u64, more: u64) -> Result<u64, Error> {
+        let known = self.lock().get(project).copied();
+        if let Some(known) = known
+            && known.at.elapsed() < if known.bytes < limit / 2 { STALE_AT_EASE } else { STALE }
+            && (!known.less || known.bytes.saturating_add(more) <= limit)
+        {
+            return Ok(known.bytes);
+        }
+        let rows = database.look_up(object::total_size()).await?;
+        let used = rows.rows.first().and_then(|row| row.int(0)).and_then(|n| u64::try_from(n).ok());
+        let used = used.unwrap_or_default();
+        let mut all = self.lock();
+        if all.len() >= MANY {
+            all.retain(|_, known| known.at.elapsed() < STALE_AT_EASE);
+        }
+        all.insert(project.clone(), Known { at: Instant::now(), bytes: used, less: false });
+        Ok(used)
     }
 
     /// Notes what was uploaded.
@@ -54,11 +115,9 @@ impl Quotas {
 
     /// Something was removed: what is known is too much.
     pub(crate) fn forget(&self, project: &ProjectRef) {
-        self.lock().remove(project);
-    }
-
-    fn fresh(&self, project: &ProjectRef) -> Option<u64> {
-        self.lock().get(project).filter(|known| known.at.elapsed() < STALE).map(|known| known.bytes)
+        if let Some(known) = self.lock().get_mut(project) {
+            known.less = true;
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ProjectRef, Known>> {

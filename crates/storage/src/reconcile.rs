@@ -8,7 +8,6 @@
 use std::collections::{HashMap, HashSet};
 
 use base::Project;
-use bytes::Buf as _;
 use http_body_util::BodyExt as _;
 use md5::Digest as _;
 
@@ -36,6 +35,8 @@ pub struct Scope {
     pub repair: bool,
     /// Seconds for which a file without a row is left alone: a transaction may still be about to mean it.
     pub grace: i64,
+    /// Seconds for which files of uploads on their way are left alone.
+    pub uploads_grace: i64,
 }
 
 /// Something that is not as it should be.
@@ -89,9 +90,10 @@ impl Storage {
             self.shared.sweep_all(&project.project_ref, &database).await?;
             let root = self.shared.config.staging.root();
             report.expired_uploads = tus::remove_expired(root, &project.project_ref, now).await? as u64;
-            self.remove_stale_uploads(project, now - scope.grace).await?;
+            self.remove_stale_uploads(project, now - scope.uploads_grace).await?;
             let project_ref = &project.project_ref;
-            report.expired_uploads += s3::remove_stale(&self.shared, project_ref, &database, now - scope.grace).await?;
+            let before = now - scope.uploads_grace;
+            report.expired_uploads += s3::remove_stale(&self.shared, project_ref, &database, before).await?;
         }
         let mut orphans = self.find_orphans(project, &database, now - scope.grace, &mut report).await?;
         self.check_rows(project, &database, scope, &mut orphans, &mut report).await?;
@@ -134,7 +136,13 @@ impl Storage {
         loop {
             let page = self.shared.config.backend.list(&project.project_ref, from).await?;
             report.files += page.found.len() as u64;
-            let old: Vec<&Found> = page.found.iter().filter(|found| found.modified <= before).collect();
+            // What has its place and no row yet will have one. Asked before the rows are.
+            let pending = self.shared.pending.now();
+            let old: Vec<&Found> = page
+                .found
+                .iter()
+                .filter(|found| found.modified <= before && !pending.contains(&found.location.version))
+                .collect();
             let files: Vec<(&str, &str, &str)> = old
                 .iter()
                 .map(|found| {
@@ -253,7 +261,12 @@ impl Storage {
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else { return Ok(false) };
                 if let Ok(data) = frame.into_data() {
-                    md5.update(data.chunk());
+                    // The runtime's own threads are for requests.
+                    md5 = blocking(move || {
+                        md5.update(&data);
+                        Ok(md5)
+                    })
+                    .await?;
                 }
             }
         }

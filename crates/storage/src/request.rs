@@ -11,8 +11,10 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use web::limits::BODY_READ_TIMEOUT;
 
 use crate::Shared;
+use crate::body::next_piece;
 use crate::database::{Database, Session};
 use crate::error::Error;
 
@@ -101,8 +103,17 @@ pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
 
 /// Reads a whole body as JSON.
 pub(crate) async fn read_json<T: DeserializeOwned>(cx: &Cx, body: Body) -> Result<T, Error> {
-    let body = web::limits::cap_body(&cx.parts.headers, body, LONGEST_JSON)?;
-    let bytes = web::read_body(body).await?;
+    let mut body = web::limits::cap_body(&cx.parts.headers, body, LONGEST_JSON)?;
+    let room = cx.shared.memory.room(&cx.project.project_ref);
+    let mut bytes = Vec::new();
+    let read = async {
+        while let Some(piece) = next_piece(&mut body).await? {
+            room.grow(piece.len())?;
+            bytes.extend_from_slice(&piece);
+        }
+        Ok::<(), Error>(())
+    };
+    tokio::time::timeout(BODY_READ_TIMEOUT, read).await.map_err(|_| web::BodyError::TimedOut)??;
     serde_json::from_slice(&bytes).map_err(|error| {
         let text = error.to_string();
         let what = text.split(" at line ").next().unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::render::Transform;
 use crate::request::{Cx, json as json_answer, read_json};
 use crate::route::ObjectPath;
 use crate::store;
-use crate::store::object;
+use crate::store::object::{self, Overwrite};
 use crate::upload::{Permit, Target, receive};
 
 /// Seconds that a link for an upload counts, as Supabase documents.
@@ -197,12 +197,13 @@ pub(crate) async fn sign_urls(cx: &Cx, bucket: &BucketId, body: Body) -> Result<
 
 pub(crate) async fn sign_upload_url(cx: &Cx, at: &ObjectPath) -> Result<Response, Error> {
     let upsert = cx.wants_upsert();
+    let overwrite = Overwrite::if_wanted(upsert);
     let user_metadata = cx.header("x-metadata").and_then(decoded_metadata);
     let permit = Permit {
         at,
-        upsert,
+        overwrite: &overwrite,
         owner: cx.owner.as_deref(),
-        info: &ContentInfo { mime_type: "application/octet-stream".to_owned(), cache_control: "no-cache".to_owned() },
+        info: &ContentInfo::new("application/octet-stream", "no-cache"),
         user_metadata: user_metadata.as_ref(),
         length: None,
     };
@@ -224,6 +225,7 @@ pub(crate) async fn upload_signed(cx: &Cx, at: ObjectPath, body: Body) -> Result
     let key = format!("{}/{}", at.bucket, at.key);
     // The policies said yes when the link was made.
     let session = Session::admin("storage.object.upload_signed");
-    receive(cx, Target { at, upsert: right.upsert, owner: right.owner, session }, body).await?;
+    receive(cx, Target { at, overwrite: Overwrite::if_wanted(right.upsert), owner: right.owner, session }, body)
+        .await?;
     json_answer(&json!({"Key": key}))
 }

@@ -1,33 +1,35 @@
 //! The way of a content into the store: may it come, how large may it be, receive it, give it a place, make its row.
 //!
-//! The order keeps row and file together: the row is inserted as the caller in a transaction (policies decide), the
-//! content gets its place, which outlives a crash from then on, and the transaction is committed. Whoever reads sees the
-//! old version until then and the new one after. A crash in between leaves a file without a row, which nobody sees and
-//! [`crate::reconcile`] removes.
+//! The order keeps row and file together: policies are asked, the content gets its place under a version that nobody knows
+//! yet, which outlives a crash from then on, and the row is inserted as the caller in one short transaction, where policies
+//! decide. Whoever reads sees the old version until then and the new one after. A crash in between leaves a file without a
+//! row, which nobody sees and [`crate::reconcile`] removes. No transaction waits for a disk, a network or a client.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::Response;
 use base::Project;
-use pg::Query;
+use pg::Rows;
 use serde_json::{Value, json};
 
 use crate::Shared;
-use crate::backend::{Location, StagedFile};
+use crate::backend::{Digest, Location, StagedFile};
 use crate::body::Upload;
 use crate::content::{self, ContentInfo};
 use crate::database::{Database, Session};
+use crate::disk::Promise;
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey, Version, random_uuid};
 use crate::mime;
+use crate::quota::{Share, UploadSlot};
 use crate::request::{Cx, json as json_answer};
 use crate::route::ObjectPath;
 use crate::store;
 use crate::store::bucket::{self, Bucket};
-use crate::store::object::{self, NewObject};
+use crate::store::object::{self, NewObject, Overwrite};
 
-/// Contents up to this many bytes are received before anybody is asked; a transaction less for each.
+/// Of contents up to this many bytes whoever is bound by no policy is not asked before they come; a transaction less for each.
 const SMALL: u64 = 64 * 1024;
 /// How often an upload of unknown length looks at the disk, in bytes.
 const LOOK_AT_DISK: u64 = 8 * 1024 * 1024;
@@ -35,7 +37,7 @@ const LOOK_AT_DISK: u64 = 8 * 1024 * 1024;
 /// Where an upload goes and with what right.
 pub(crate) struct Target {
     pub(crate) at: ObjectPath,
-    pub(crate) upsert: bool,
+    pub(crate) overwrite: Overwrite,
     pub(crate) owner: Option<String>,
     pub(crate) session: Session,
 }
@@ -51,8 +53,12 @@ pub(crate) struct Stored {
 
 pub(crate) async fn upload_object(cx: &Cx, at: ObjectPath, update: bool, body: Body) -> Result<Response, Error> {
     let operation = if update { "storage.object.upload_update" } else { "storage.object.upload" };
-    let target =
-        Target { at, upsert: update || cx.wants_upsert(), owner: cx.owner.clone(), session: cx.session(operation) };
+    let target = Target {
+        at,
+        overwrite: Overwrite::if_wanted(update || cx.wants_upsert()),
+        owner: cx.owner.clone(),
+        session: cx.session(operation),
+    };
     let key = format!("{}/{}", target.at.bucket, target.at.key);
     let stored = receive(cx, target, body).await?;
     json_answer(&json!({"Id": stored.id, "Key": key}))
@@ -66,7 +72,7 @@ pub(crate) async fn receive(cx: &Cx, target: Target, body: Body) -> Result<Store
 
 /// The same for an upload that was opened.
 pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload) -> Result<Stored, Error> {
-    let _slot = cx.shared.uploads.enter(&cx.project.project_ref)?;
+    let slot = cx.shared.uploads.enter(&cx.project.project_ref)?;
     let bucket = find_bucket(&cx.database, &target.at.bucket).await?;
     let limit = size_limit(&cx.project, &bucket, &target.at.key);
     let allowed = bucket.allowed_mime_types.unwrap_or_default();
@@ -75,12 +81,12 @@ pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload)
     if sniffs {
         mime::check_allowed(&upload.info.mime_type, &allowed)?;
     }
-    check_room(cx, upload.length, upload.body_length, limit).await?;
+    let share = check_room(cx, upload.length, upload.body_length, limit).await?;
     let small = upload.length.is_some_and(|length| length <= SMALL);
-    if !small {
+    if !small || !cx.is_service_role() {
         let permit = Permit {
             at: &target.at,
-            upsert: target.upsert,
+            overwrite: &target.overwrite,
             owner: target.owner.as_deref(),
             info: &upload.info,
             user_metadata: upload.user_metadata.as_ref(),
@@ -88,7 +94,7 @@ pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload)
         };
         permit.ask(&cx.database, &target.session).await?;
     }
-    let mut staged = stage(cx, upload, limit).await?;
+    let (mut staged, promise) = stage(cx, upload, limit).await?;
     if sniffs {
         mime::check_content(&upload.info.mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
     }
@@ -100,35 +106,42 @@ pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload)
         info: upload.info.clone(),
         user_metadata: upload.user_metadata.take(),
         parts: None,
+        version: Version::generate(),
+        places: Places { _slot: slot, _promise: promise, share: Some(share) },
     };
     finish.detached(staged).await
 }
 
 /// Whether there may be room for an upload, by what it says of the content's length and of its body's.
-pub(crate) async fn check_room(cx: &Cx, length: Option<u64>, body: Option<u64>, limit: u64) -> Result<(), Error> {
+/// What was promised is kept while the upload is under way.
+pub(crate) async fn check_room(cx: &Cx, length: Option<u64>, body: Option<u64>, limit: u64) -> Result<Share, Error> {
     if length.is_some_and(|length| length > limit) {
         return Err(Error::TooLarge { limit });
     }
     cx.shared.disk.check(body.unwrap_or_default().min(limit))?;
-    cx.shared.quotas.check(&cx.project, &cx.database, length.unwrap_or_default()).await
+    cx.shared.quotas.promise(&cx.project, &cx.database, length.unwrap_or_default()).await
 }
 
-/// Receives a content of at most `limit` bytes.
-pub(crate) async fn stage(cx: &Cx, upload: &mut Upload, limit: u64) -> Result<StagedFile, Error> {
+/// Receives a content of at most `limit` bytes, and the room on the disk that it was promised.
+pub(crate) async fn stage(cx: &Cx, upload: &mut Upload, limit: u64) -> Result<(StagedFile, Promise), Error> {
+    let disk = &cx.shared.disk;
     let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref);
+    let mut promise = disk.promise(upload.length.unwrap_or(LOOK_AT_DISK).min(limit))?;
     let mut looked = 0;
     while let Some(piece) = upload.next().await? {
         let size = staged.size() + piece.len() as u64;
         if size > limit {
             return Err(Error::TooLarge { limit });
         }
-        if size >= looked + LOOK_AT_DISK {
-            looked = size;
-            cx.shared.disk.check(0)?;
-        }
         staged.write(piece).await?;
+        if size >= looked + LOOK_AT_DISK {
+            // Of an upload without a length as much again may come.
+            let more = if upload.length.is_some() { 0 } else { size - looked };
+            disk.wrote(&mut promise, size - looked, more)?;
+            looked = size;
+        }
     }
-    Ok(staged)
+    Ok((staged, promise))
 }
 
 /// The bucket as the service sees it.
@@ -150,7 +163,7 @@ pub(crate) fn size_limit(project: &Project, bucket: &Bucket, key: &ObjectKey) ->
 /// A question to the policies: may this come? Nothing stays of it.
 pub(crate) struct Permit<'a> {
     pub(crate) at: &'a ObjectPath,
-    pub(crate) upsert: bool,
+    pub(crate) overwrite: &'a Overwrite,
     pub(crate) owner: Option<&'a str>,
     pub(crate) info: &'a ContentInfo,
     pub(crate) user_metadata: Option<&'a Value>,
@@ -169,13 +182,19 @@ impl Permit<'_> {
             metadata: &metadata,
             user_metadata: self.user_metadata,
         };
-        let (_, transaction) = database.begin(session, vec![write(&new, self.upsert)]).await?;
-        Ok(transaction.rollback().await?)
+        let write = object::object_write(&new, self.overwrite);
+        let (rows, transaction) = database.begin(session, vec![write]).await?;
+        transaction.rollback().await?;
+        check_replaced(self.overwrite, &rows)
     }
 }
 
-fn write(new: &NewObject<'_>, upsert: bool) -> Query {
-    if upsert { object::object_upsert(new) } else { object::object_insert(new) }
+/// Whether there was what was to be replaced.
+pub(crate) fn check_replaced(overwrite: &Overwrite, rows: &[Rows]) -> Result<(), Error> {
+    match overwrite {
+        Overwrite::Only(_) if rows.first().is_none_or(|rows| rows.rows.is_empty()) => Err(Error::PreconditionFailed),
+        _ => Ok(()),
+    }
 }
 
 /// The end of an upload, which goes on when the client hangs up.
@@ -188,6 +207,17 @@ pub(crate) struct Finish {
     pub(crate) user_metadata: Option<Value>,
     /// The entity tag (with its quotes) of a content that came in parts of the S3 protocol.
     pub(crate) parts: Option<String>,
+    pub(crate) version: Version,
+    /// Kept to the end of the work, which may be after the request's.
+    pub(crate) places: Places,
+}
+
+/// What an upload takes from others while it is under way.
+pub(crate) struct Places {
+    pub(crate) _slot: UploadSlot,
+    pub(crate) _promise: Promise,
+    /// Of the project's room; none where the bytes are counted already.
+    pub(crate) share: Option<Share>,
 }
 
 impl Finish {
@@ -200,23 +230,40 @@ impl Finish {
         }
     }
 
-    async fn run(self, mut staged: StagedFile) -> Result<Stored, Error> {
+    async fn run(mut self, mut staged: StagedFile) -> Result<Stored, Error> {
         let digest = staged.digest().await?;
-        self.shared.quotas.check(&self.project, &self.database, digest.size).await?;
-        // What is large is on the disk before the transaction begins, which then is short.
-        staged.sync().await?;
-        let mut metadata = content::metadata(&self.info, &digest, self.shared.config.clock.unix_seconds());
-        let mut etag = digest.etag();
-        if let Some(of_parts) = self.parts {
-            metadata["eTag"] = of_parts.as_str().into();
-            metadata["contentMd5"] = std::mem::replace(&mut etag, of_parts).into();
+        // The length may not have been known before.
+        if self.places.share.take().is_some() {
+            self.places.share = Some(self.shared.quotas.promise(&self.project, &self.database, digest.size).await?);
         }
-        let location = Location {
+        let location = self.location();
+        let _pending = self.shared.pending.enter(&location.version);
+        if let Err(error) = self.shared.config.backend.put(staged, &location).await {
+            remove_quietly(&self.shared, &location).await;
+            return Err(error.into());
+        }
+        self.record(&digest, &location).await
+    }
+
+    /// Where the content goes.
+    pub(crate) fn location(&self) -> Location {
+        Location {
             project: self.project.project_ref.clone(),
             bucket: self.target.at.bucket.clone(),
             key: self.target.at.key.clone(),
-            version: Version::generate(),
-        };
+            version: self.version.clone(),
+        }
+    }
+
+    /// Makes the row of a content that has its place.
+    pub(crate) async fn record(&self, digest: &Digest, location: &Location) -> Result<Stored, Error> {
+        let mut metadata = content::metadata(&self.info, digest, self.shared.config.clock.unix_seconds());
+        let mut etag = digest.etag();
+        if let Some(of_parts) = &self.parts {
+            metadata.insert("eTag".to_owned(), of_parts.as_str().into());
+            metadata.insert("contentMd5".to_owned(), std::mem::replace(&mut etag, of_parts.clone()).into());
+        }
+        let metadata = Value::Object(metadata);
         let id = random_uuid();
         let new = NewObject {
             id: &id,
@@ -227,42 +274,34 @@ impl Finish {
             metadata: &metadata,
             user_metadata: self.user_metadata.as_ref(),
         };
-        let statement = write(&new, self.target.upsert);
-        let (rows, transaction) = self.database.begin(&self.target.session, vec![statement]).await?;
+        let overwrite = &self.target.overwrite;
+        let statement = object::object_write(&new, overwrite);
+        let written = self.database.write(&self.target.session, vec![statement]).await;
+        let rows = settle(&self.shared, location, written, |rows| check_replaced(overwrite, rows)).await?;
         // Overwriting keeps the id.
         let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
-        let backend = &self.shared.config.backend;
-        if let Err(error) = backend.put(staged, &location).await {
-            // The transaction is rolled back when it is dropped.
-            drop(transaction);
-            remove_quietly(&self.shared, &location).await;
-            return Err(error.into());
-        }
-        commit(&self.shared, transaction, &location).await?;
         self.shared.quotas.add(&self.project.project_ref, digest.size);
-        if self.target.upsert {
+        if *overwrite != Overwrite::Nothing {
             self.shared.sweep(&self.project, &self.database);
         }
         Ok(Stored { id, etag })
     }
 }
 
-/// Commits the row of a content that has its place, and takes the place away when there is no row.
-pub(crate) async fn commit(
+/// What became of the row of a content that has its place; the place is taken away when there is no row.
+pub(crate) async fn settle(
     shared: &Arc<Shared>,
-    transaction: pg::OpenTransaction,
     location: &Location,
-) -> Result<(), Error> {
-    match transaction.commit().await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // Only PostgreSQL's own word says that there is no row; a lost connection leaves it open.
-            if matches!(error, pg::Error::Db(_)) {
-                remove_quietly(shared, location).await;
-            }
-            Err(error.into())
-        }
+    written: Result<Vec<Rows>, Error>,
+    check: impl Fn(&[Rows]) -> Result<(), Error>,
+) -> Result<Vec<Rows>, Error> {
+    let outcome = written.and_then(|rows| check(&rows).map(|()| rows));
+    if let Err(error) = &outcome
+        && !error.is_undecided()
+    {
+        remove_quietly(shared, location).await;
     }
+    outcome
 }
 
 /// Takes away a content that no row means; what fails is left for the reconciler.

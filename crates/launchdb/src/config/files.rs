@@ -48,6 +48,12 @@ pub struct FilesConfig {
     pub signed_url_ttl: u64,
     /// Free bytes of the folder's disk that uploads leave.
     pub disk_reserve: u64,
+    /// Most bytes of one project's files; 0 is none, and nothing said is half of the disk where files are on it.
+    pub project_bytes: Option<u64>,
+    /// What transforming an image may cost: bytes and pixels of an original, and how many are made at once.
+    pub image_bytes: u64,
+    pub image_pixels: u64,
+    pub images_at_once: usize,
     /// Uploads under way at once; a project may have half of them.
     pub max_uploads: usize,
 }
@@ -57,7 +63,15 @@ impl FilesConfig {
         let megabytes = |n: &u64| (1..=500 * 1024).contains(n);
         let max_file: u64 = reader.parsed("MAX_FILE_SIZE_MB", 50, "a number of megabytes from 1 to 512000", megabytes);
         let reserve: u64 =
-            reader.parsed("LAUNCHDB_STORAGE_RESERVE_MB", 1024, "a number of megabytes; 0 is none", |n| *n <= 1 << 30);
+            reader.parsed("LAUNCHDB_STORAGE_RESERVE_MB", 2048, "a number of megabytes; 0 is none", |n| *n <= 1 << 30);
+        let most: Option<u64> =
+            reader.parsed_opt("LAUNCHDB_STORAGE_PROJECT_MB", "a number of megabytes; 0 is no limit", |n| *n <= 1 << 30);
+        let image: u64 = reader
+            .parsed("LAUNCHDB_IMAGE_MAX_MB", 25, "a number of megabytes from 1 to 1024", |n| (1..=1024).contains(n));
+        let megapixels: u64 =
+            reader.parsed("LAUNCHDB_IMAGE_MAX_MEGAPIXELS", 50, "a number of megapixels from 1 to 500", |n| {
+                (1..=500).contains(n)
+            });
         let backend = match reader.text("STORAGE_BACKEND").as_deref() {
             None | Some("file" | "disk") => FilesBackend::Disk,
             Some("s3") => FilesBackend::S3,
@@ -73,6 +87,11 @@ impl FilesConfig {
             max_file_bytes: 1024 * 1024 * max_file,
             signed_url_ttl: reader.parsed("SIGNED_URL_TTL", 3600, "a number of seconds above 0", |n| *n > 0),
             disk_reserve: 1024 * 1024 * reserve,
+            project_bytes: most.map(|most| 1024 * 1024 * most),
+            image_bytes: 1024 * 1024 * image,
+            image_pixels: 1_000_000 * megapixels,
+            images_at_once: reader
+                .parsed("LAUNCHDB_IMAGES_AT_ONCE", 2, "a number of images from 1 to 64", |n| (1..=64).contains(n)),
             max_uploads: reader.parsed("LAUNCHDB_MAX_UPLOADS", 256, "a number of uploads from 2", |n| *n >= 2),
         }
     }

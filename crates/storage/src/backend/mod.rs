@@ -21,8 +21,8 @@ use futures_util::future::BoxFuture;
 pub use self::fs::FsBackend;
 pub use self::layout::Location;
 pub use self::s3::{S3Backend, S3Config};
-pub(crate) use self::staged_file::create;
 pub use self::staged_file::{Digest, StagedFile, Staging};
+pub(crate) use self::staged_file::{Free, create, digest_of_state};
 
 /// Why a backend could not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! Contents on their way in: received, counted and digested on the local disk before they get a place.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,14 @@ impl Digest {
     pub fn etag(&self) -> String {
         format!("\"{}\"", random::to_hex(&self.md5))
     }
+}
+
+/// What is free on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Free {
+    pub(crate) bytes: u64,
+    /// Files and folders that can be made; none where nothing limits them.
+    pub(crate) inodes: Option<u64>,
 }
 
 /// Where contents are received: `<root>/<project>/%staging`.
@@ -78,10 +86,23 @@ impl Staging {
         .await
     }
 
-    /// Bytes that are free for us on the disk.
-    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+    /// Size of the disk in bytes.
+    ///
+    /// # Errors
+    /// What the system says when it cannot tell.
+    pub fn disk_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&*self.root)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+    }
+
+    /// What is free for us on the disk.
+    pub(crate) fn free(&self) -> io::Result<Free> {
+        let stat = rustix::fs::statvfs(&*self.root)?;
+        Ok(Free {
+            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // Some file systems make them as they are needed and count none.
+            inodes: (stat.f_files > 0).then_some(stat.f_favail),
+        })
     }
 
     /// A content that has no bytes yet. It has no file either until there are many.
@@ -94,6 +115,7 @@ impl Staging {
             waiting: Vec::new(),
             waiting_bytes: 0,
             writing: None,
+            digesting: None,
             placed: false,
         }
     }
@@ -116,6 +138,7 @@ impl StagedFile {
             waiting: Vec::new(),
             waiting_bytes: 0,
             writing: None,
+            digesting: None,
             placed: true,
         })
     }
@@ -125,6 +148,13 @@ impl StagedFile {
         self.settle().await?;
         Ok(self.md5.serialize().to_vec())
     }
+}
+
+/// What [`StagedFile::digest_state`] was told of, when it was the whole content.
+pub(crate) fn digest_of_state(state: &[u8], size: u64) -> Option<Digest> {
+    let state = SerializedState::<md5::Md5>::try_from(state).ok()?;
+    let md5 = md5::Md5::deserialize(&state).ok()?;
+    Some(Digest { size, md5: md5.finalize().into() })
 }
 
 fn digest_again(file: &mut File) -> Result<md5::Md5, BackendError> {
@@ -142,7 +172,6 @@ fn digest_again(file: &mut File) -> Result<md5::Md5, BackendError> {
 /// The state of a file that moves between the writer's thread and here.
 struct Open {
     file: File,
-    md5: md5::Md5,
     written: u64,
 }
 
@@ -155,8 +184,10 @@ pub struct StagedFile {
     size: u64,
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
-    /// The piece before is being written while the next one is received.
+    /// The piece before is being written and digested, each by a thread of its own, while the next one is received: MD5 is
+    /// slower than most disks.
     writing: Option<JoinHandle<io::Result<Open>>>,
+    digesting: Option<JoinHandle<md5::Md5>>,
     placed: bool,
 }
 
@@ -181,14 +212,18 @@ impl StagedFile {
         self.waiting_bytes = 0;
         let path = self.path.clone();
         let file = self.file.take();
-        let md5 = std::mem::take(&mut self.md5);
+        let (mut md5, same) = (std::mem::take(&mut self.md5), pieces.clone());
+        self.digesting = Some(tokio::task::spawn_blocking(move || {
+            same.iter().for_each(|piece| md5.update(piece));
+            md5
+        }));
         let before = self.size - pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let file = match file {
                 Some(file) => file,
                 None => create(&path)?,
             };
-            let mut open = Open { file, md5, written: before };
+            let mut open = Open { file, written: before };
             open.write(&pieces)?;
             Ok(open)
         }));
@@ -201,7 +236,9 @@ impl StagedFile {
             self.writing = None;
             let open = done.map_err(io::Error::other)??;
             self.file = Some(open.file);
-            self.md5 = open.md5;
+        }
+        if let Some(digesting) = self.digesting.take() {
+            self.md5 = digesting.await.map_err(io::Error::other)?;
         }
         Ok(())
     }
@@ -261,7 +298,8 @@ impl StagedFile {
     pub(crate) async fn keep(self, path: PathBuf) -> Result<(), BackendError> {
         let mut unsynced = self.into_unsynced().await?;
         blocking(move || {
-            let kept = unsynced.complete().and_then(|()| {
+            let kept = unsynced.complete().and_then(|file| {
+                file.sync_data()?;
                 let folder = path.parent().ok_or(io::ErrorKind::InvalidInput).map_err(io::Error::from)?;
                 std::fs::create_dir_all(folder)?;
                 std::fs::rename(&unsynced.path, &path)?;
@@ -357,26 +395,34 @@ pub(crate) struct Unsynced {
 }
 
 impl Unsynced {
-    /// Writes what is missing and syncs.
-    pub(crate) fn complete(&mut self) -> Result<(), BackendError> {
+    /// Writes what is missing; gives the file, which has to be synced.
+    pub(crate) fn complete(&mut self) -> Result<File, BackendError> {
         let file = match self.file.take() {
             Some(file) => file,
             None => create(&self.path)?,
         };
-        let mut open = Open { file, md5: md5::Md5::default(), written: self.written };
+        let mut open = Open { file, written: self.written };
         open.write(&std::mem::take(&mut self.rest))?;
-        open.file.sync_data()?;
-        Ok(())
+        Ok(open.file)
     }
 }
 
 impl Open {
     fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
         let before = self.written / WRITE_BEHIND;
-        for piece in pieces {
-            self.md5.update(piece);
-            self.file.write_all(piece)?;
-            self.written += piece.len() as u64;
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = &mut slices[..];
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match self.file.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.written += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
         let now = self.written / WRITE_BEHIND;
         if now > before {

@@ -15,13 +15,14 @@ use http::{HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::sync::Semaphore;
 
 pub(crate) use self::transform::Transform;
 use crate::backend::BackendError;
 use crate::conditional::{self, Outcome, http_date};
 use crate::download::{self, Readable};
 use crate::error::Error;
+use crate::quota::UploadSlots;
 use crate::request::{Cx, set};
 use crate::route::{Access, ObjectPath};
 use crate::sign;
@@ -46,7 +47,7 @@ pub struct RenderLimits {
 }
 
 impl Default for RenderLimits {
-    // 25 MB and 50 megapixels are upstream's. One of that size takes up to 400 MB while it is scaled.
+    // 25 MB and 50 megapixels are upstream's. One of that size takes up to 500 MB while it is made.
     fn default() -> Self {
         Self {
             original_bytes: 25 * 1024 * 1024,
@@ -85,7 +86,8 @@ impl Weighter<Key, Made> for Weight {
 pub(crate) struct Renderer {
     limits: RenderLimits,
     /// Those that are made and those that wait.
-    admitted: Arc<Semaphore>,
+    /// A project has half of the places at most.
+    admitted: UploadSlots,
     working: Arc<Semaphore>,
     cache: Cache<Key, Made, Weight>,
 }
@@ -94,7 +96,7 @@ impl Renderer {
     pub(crate) fn new(limits: RenderLimits) -> Self {
         Self {
             limits,
-            admitted: Arc::new(Semaphore::new(limits.at_once + limits.waiting)),
+            admitted: UploadSlots::new(limits.at_once + limits.waiting, (limits.at_once + limits.waiting).div_ceil(2)),
             working: Arc::new(Semaphore::new(limits.at_once)),
             cache: Cache::with_weighter(CACHE_ENTRIES, limits.cache_bytes, Weight),
         }
@@ -110,11 +112,8 @@ impl Renderer {
     }
 
     async fn render(&self, cx: &Cx, found: &Readable, transform: Transform, takes_webp: bool) -> Result<Made, Error> {
-        let admitted = match self.admitted.clone().try_acquire_owned() {
-            Ok(admitted) => admitted,
-            Err(TryAcquireError::NoPermits) => return Err(Error::Busy("Too many images are being transformed")),
-            Err(TryAcquireError::Closed) => return Err(Error::Internal("the renderer is closed")),
-        };
+        let admitted = self.admitted.enter(&cx.project.project_ref);
+        let admitted = admitted.map_err(|_| Error::Busy("Too many images are being transformed"))?;
         let closed = |_| Error::Internal("the renderer is closed");
         let working = self.working.clone().acquire_owned().await.map_err(closed)?;
         let original = read(cx, found).await?;

@@ -12,8 +12,12 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::transform::{Format, Plan, Transform};
 use crate::error::Error;
 
-/// Bytes of memory for each pixel of an original: its own, and one copy while it is turned or scaled.
+/// Bytes of memory for each pixel of an original: its own, and one copy while it is turned or its colours are made plain.
 const BYTES_PER_PIXEL: u64 = 8;
+/// What scaling may take beside the original and the result, in bytes. It makes a copy of the original's width and the result's
+/// height, of four numbers of 32 bits for each pixel.
+const MOST_SCRATCH: u64 = 128 * 1024 * 1024;
+const SCRATCH_PER_PIXEL: u64 = 16;
 
 /// A picture that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,10 @@ pub(super) fn make(
     if u64::from(width) * u64::from(height) > most_pixels {
         return Err(Error::InvalidImage("The image has too many pixels to be transformed"));
     }
+    // More than eight bits for a colour take more memory than the pixels say.
+    if decoder.total_bytes() > most_pixels * BYTES_PER_PIXEL / 2 {
+        return Err(Error::InvalidImage("The image is too large to be transformed"));
+    }
     decoder.set_limits(limits).map_err(refused)?;
     // What says nothing stands upright.
     let orientation = decoder.orientation().ok();
@@ -49,15 +57,37 @@ pub(super) fn make(
     if let Some(orientation) = orientation {
         picture.apply_orientation(orientation);
     }
-    let Plan { scaled, cropped } = transform.plan(picture.width(), picture.height());
-    if scaled != (picture.width(), picture.height()) {
-        picture = picture.resize_exact(scaled.0, scaled.1, FilterType::CatmullRom);
-    }
-    if cropped != scaled {
-        let (x, y) = ((scaled.0 - cropped.0) / 2, (scaled.1 - cropped.1) / 2);
-        picture = picture.crop_imm(x, y, cropped.0, cropped.1);
-    }
+    let plan = transform.plan(picture.width(), picture.height());
+    picture = scale(picture, plan);
     encode(&picture, output(source, transform.format, takes_webp), transform.lossy_quality())
+}
+
+/// What is cropped away is never scaled.
+fn scale(mut picture: DynamicImage, Plan { scaled, cropped }: Plan) -> DynamicImage {
+    let part = |own: u32, scaled: u32, cropped: u32| {
+        let part = u64::from(own) * u64::from(cropped) / u64::from(scaled.max(1));
+        u32::try_from(part).unwrap_or(own).clamp(1, own)
+    };
+    let (width, height) = (part(picture.width(), scaled.0, cropped.0), part(picture.height(), scaled.1, cropped.1));
+    if (width, height) != (picture.width(), picture.height()) {
+        let (x, y) = ((picture.width() - width) / 2, (picture.height() - height) / 2);
+        picture = picture.crop_imm(x, y, width, height);
+    }
+    if cropped == (picture.width(), picture.height()) {
+        return picture;
+    }
+    picture = plain(picture);
+    // Averages of whole pixels take no scratch; from twice the width on the better filter has enough to work with.
+    if scratch(picture.width(), cropped.1) > MOST_SCRATCH {
+        let width = (cropped.0 * 2).min(picture.width());
+        let width = if scratch(width, cropped.1) > MOST_SCRATCH { cropped.0.min(width) } else { width };
+        picture = picture.thumbnail_exact(width, picture.height());
+    }
+    picture.resize_exact(cropped.0, cropped.1, FilterType::CatmullRom)
+}
+
+fn scratch(width: u32, height: u32) -> u64 {
+    u64::from(width) * u64::from(height) * SCRATCH_PER_PIXEL
 }
 
 fn is_read(format: ImageFormat) -> bool {
@@ -84,7 +114,7 @@ fn encode(picture: &DynamicImage, format: ImageFormat, quality: u8) -> Result<Pi
         ImageFormat::Jpeg => {
             DynamicImage::from(picture.to_rgb8()).write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, quality))
         }
-        ImageFormat::WebP => plain(picture).write_with_encoder(WebPEncoder::new_lossless(&mut bytes)),
+        ImageFormat::WebP => plain(picture.clone()).write_with_encoder(WebPEncoder::new_lossless(&mut bytes)),
         ImageFormat::Gif => {
             let rgba = picture.to_rgba8();
             let mut encoder = GifEncoder::new(&mut bytes);
@@ -102,10 +132,10 @@ fn encode(picture: &DynamicImage, format: ImageFormat, quality: u8) -> Result<Pi
 }
 
 /// Eight bits for each colour, which is what WebP has.
-fn plain(picture: &DynamicImage) -> DynamicImage {
+fn plain(picture: DynamicImage) -> DynamicImage {
     match picture.color().has_alpha() {
-        true => picture.to_rgba8().into(),
-        false => picture.to_rgb8().into(),
+        true => picture.into_rgba8().into(),
+        false => picture.into_rgb8().into(),
     }
 }
 

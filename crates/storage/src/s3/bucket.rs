@@ -112,7 +112,7 @@ pub(super) async fn create_bucket(s3: &S3Cx, id: &BucketId, payload: Payload) ->
     if id.as_str().trim() != id.as_str() {
         return Err(S3Error::InvalidBucketName);
     }
-    let body = payload.read().await?;
+    let body = payload.read(&s3.cx).await?;
     if !body.is_empty() {
         let Configuration {} = xml::read(&body)?;
     }

@@ -46,6 +46,9 @@ pub(crate) enum S3Error {
     /// What S3 has and this server has not; says which.
     #[error("not implemented: {0}")]
     NotImplemented(&'static str),
+    /// A setting that nobody can make; S3 has an error of its own for each.
+    #[error("no such setting: {code}")]
+    NoSuchSetting { code: &'static str, message: &'static str },
     #[error("no such upload")]
     NoSuchUpload,
     #[error("malformed XML")]
@@ -135,6 +138,7 @@ impl S3Error {
             Self::NotImplemented(what) => {
                 entry(501, "NotImplemented", format!("{what}: not supported by this server."))
             }
+            Self::NoSuchSetting { code, message } => entry(404, code, *message),
             Self::NoSuchUpload => entry(
                 404,
                 "NoSuchUpload",
@@ -189,6 +193,11 @@ impl S3Error {
         let mut response = web::respond(&Shaped { error: self, resource, request_id });
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         response
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> u16 {
+        self.entry().0
     }
 
     /// Code and text for a list of results, where one error is among others.

@@ -3,17 +3,20 @@
 //! A request is authenticated ([`auth`]), read ([`operation`]) and acted out by the same code that serves REST: policies
 //! decide, contents go the same way. Why the protocol is not a crate's: see ARCHITECTURE.md.
 
+mod attributes;
 mod auth;
 mod bucket;
 mod checksum;
 pub(crate) mod chunked;
 mod error;
+pub(crate) mod fuzz;
 mod list;
 mod multipart;
 mod object;
 mod operation;
 mod parts;
 mod payload;
+mod settings;
 pub(crate) mod sigv4;
 mod xml;
 
@@ -88,6 +91,7 @@ async fn run(s3: &S3Cx, operation: Operation, payload: Payload) -> Result<Respon
         Operation::HeadBucket(id) => bucket::head_bucket(s3, &id).await,
         Operation::GetBucketLocation(id) => bucket::get_bucket_location(s3, &id).await,
         Operation::GetBucketVersioning(id) => bucket::get_bucket_versioning(s3, &id).await,
+        Operation::GetBucketSetting(id, setting) => settings::get_bucket_setting(s3, &id, setting).await,
         Operation::ListObjects(id) => list::list_objects(s3, &id).await,
         Operation::ListObjectsV2(id) => list::list_objects_v2(s3, &id).await,
         Operation::ListMultipartUploads(id) => multipart::list_uploads(s3, &id).await,
@@ -96,6 +100,8 @@ async fn run(s3: &S3Cx, operation: Operation, payload: Payload) -> Result<Respon
         Operation::CopyObject(at) => object::copy_object(s3, &at).await,
         Operation::GetObject(at) | Operation::HeadObject(at) => object::get_object(s3, at).await,
         Operation::DeleteObject(at) => object::delete_object(s3, &at).await,
+        Operation::GetObjectAttributes(at) => attributes::get_object_attributes(s3, &at).await,
+        Operation::GetObjectSetting(at, setting) => settings::get_object_setting(s3, &at, setting).await,
         Operation::GetObjectTagging(at) => object::get_object_tagging(s3, &at).await,
         Operation::CreateMultipartUpload(at) => multipart::create(s3, at).await,
         Operation::UploadPart { upload, number } => multipart::upload_part(s3, &upload, number, payload).await,

@@ -9,13 +9,11 @@ use base::random::to_hex;
 use http::{StatusCode, header};
 use md5::Digest as _;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::bucket::{Owner, check_visible};
 use super::error::S3Error;
-use super::object::{
-    CopyElement, check_source, content_info, echo_checksum, find, precondition, target, user_metadata,
-};
+use super::object::{CopyElement, check_source, content_info, echo_checksum, find, refusal, target, user_metadata};
 use super::operation::{MOST_PARTS, UploadPath, copy_source};
 use super::parts::PartFolder;
 use super::payload::Payload;
@@ -29,8 +27,9 @@ use crate::mime;
 use crate::request::set;
 use crate::route::ObjectPath;
 use crate::store::multipart::{self as rows, MultipartUpload, NewPart, NewUpload, Part, UploadPage};
+use crate::store::object::Overwrite;
 use crate::store::{self, changed};
-use crate::upload::{Finish, Permit, check_room, find_bucket, size_limit, stage};
+use crate::upload::{Finish, Permit, Places, check_room, find_bucket, size_limit, stage};
 
 /// Every part but the last has at least this many bytes.
 const LEAST_PART: u64 = 5 * 1024 * 1024;
@@ -43,12 +42,21 @@ fn admin(s3: &S3Cx) -> Session {
 
 /// Whether the caller may upload here: asked of the policies; nothing stays of it.
 async fn permit(s3: &S3Cx, at: &ObjectPath, info: &ContentInfo, user: Option<&Value>) -> Result<(), S3Error> {
-    let permit = Permit { at, upsert: true, owner: s3.cx.owner.as_deref(), info, user_metadata: user, length: None };
+    let permit = Permit {
+        at,
+        overwrite: &Overwrite::Anything,
+        owner: s3.cx.owner.as_deref(),
+        info,
+        user_metadata: user,
+        length: None,
+    };
     Ok(permit.ask(&s3.cx.database, &s3.cx.session(s3.operation)).await?)
 }
 
 /// An upload of the caller's. Others' are not there for anybody but the service role.
 struct Mine {
+    /// The request's: the row's is the project owner's to write.
+    id: String,
     upload: MultipartUpload,
     info: ContentInfo,
     folder: PartFolder,
@@ -65,16 +73,10 @@ impl Mine {
         if !s3.cx.is_service_role() && (upload.owner_id.is_none() || upload.owner_id != s3.cx.owner) {
             return Err(S3Error::NoSuchUpload);
         }
-        let text = |name: &str, default: &str| {
-            let value = upload.metadata.as_ref().and_then(|map| map.get(name)).and_then(Value::as_str);
-            value.unwrap_or(default).to_owned()
-        };
         Ok(Self {
-            info: ContentInfo {
-                mime_type: text("mimetype", "application/octet-stream"),
-                cache_control: text("cacheControl", "no-cache"),
-            },
-            folder: PartFolder::of(s3.cx.shared.config.staging.root(), &s3.cx.project.project_ref, &upload.id),
+            info: ContentInfo::of_metadata(&upload.metadata.clone().unwrap_or_default()),
+            folder: PartFolder::of(s3.cx.shared.config.staging.root(), &s3.cx.project.project_ref, &path.upload_id),
+            id: path.upload_id.clone(),
             upload,
         })
     }
@@ -87,7 +89,7 @@ impl Mine {
     }
 
     async fn parts(&self, s3: &S3Cx, after: u32, limit: u64) -> Result<Vec<Part>, S3Error> {
-        let rows = s3.cx.database.look_up(rows::part_list(&self.upload.id, after, limit)).await?;
+        let rows = s3.cx.database.look_up(rows::part_list(&self.id, after, limit)).await?;
         Ok(match rows.rows.first() {
             Some(row) => store::json(row, 0)?.unwrap_or_default(),
             None => Vec::new(),
@@ -111,7 +113,7 @@ pub(super) async fn create(s3: &S3Cx, at: ObjectPath) -> Result<Response, S3Erro
     mime::check_allowed(&info.mime_type, bucket.allowed_mime_types.as_deref().unwrap_or_default())?;
     permit(s3, &at, &info, user.as_ref()).await?;
     let id = random::hex::<24>();
-    let metadata = json!({"mimetype": info.mime_type, "cacheControl": info.cache_control});
+    let metadata = Value::Object(info.to_metadata());
     let new = NewUpload {
         id: &id,
         at: &at,
@@ -130,12 +132,14 @@ async fn take(s3: &S3Cx, path: &UploadPath, number: u32, mine: &Mine, upload: &m
     let _slot = cx.shared.uploads.enter(&cx.project.project_ref)?;
     let bucket = find_bucket(&cx.database, &path.at.bucket).await?;
     let limit = size_limit(&cx.project, &bucket, &path.at.key);
-    check_room(cx, upload.length, upload.body_length, limit).await?;
-    let mut staged = stage(cx, upload, limit).await?;
+    let share = check_room(cx, upload.length, upload.body_length, limit).await?;
+    let (mut staged, _promise) = stage(cx, upload, limit).await?;
     let digest = staged.digest().await.map_err(Error::from)?;
-    cx.shared.quotas.check(&cx.project, &cx.database, digest.size).await?;
+    // The length may not have been known before.
+    drop(share);
+    let _share = cx.shared.quotas.promise(&cx.project, &cx.database, digest.size).await?;
     let version = Version::generate();
-    staged.keep(mine.folder.file(version.as_str())).await.map_err(Error::from)?;
+    staged.keep(mine.folder.file(&version)).await.map_err(Error::from)?;
     let etag = to_hex(&digest.md5);
     let part = NewPart { number, size: digest.size, etag: &etag, version: &version, owner: cx.owner.as_deref() };
     let noted = cx.database.write(&admin(s3), vec![rows::part_put(&path.upload_id, &path.at, &part)]).await;
@@ -203,7 +207,7 @@ pub(super) async fn copy_part(s3: &S3Cx, path: &UploadPath, number: u32) -> Resu
 }
 
 /// `bytes=first-last`; both have to be there and lie within the original.
-fn copied_range(text: &str, size: u64) -> Result<std::ops::Range<u64>, S3Error> {
+pub(super) fn copied_range(text: &str, size: u64) -> Result<std::ops::Range<u64>, S3Error> {
     const BAD: S3Error = S3Error::InvalidArgument(
         "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based \
          offsets of the first and last bytes to copy",
@@ -266,21 +270,22 @@ fn etag_of(parts: &[Part]) -> String {
 
 pub(super) async fn complete(s3: &S3Cx, path: &UploadPath, payload: Payload) -> Result<Response, S3Error> {
     let cx = &s3.cx;
-    let asked: xml::CompleteMultipartUpload = xml::read(&payload.read().await?)?;
+    let asked: xml::CompleteMultipartUpload = xml::read(&payload.read(&s3.cx).await?)?;
     let mine = Mine::find_writable(s3, path).await?;
     let parts = chosen(mine.parts(s3, 0, u64::from(MOST_PARTS)).await?, &asked)?;
-    let _slot = cx.shared.uploads.enter(&cx.project.project_ref)?;
+    let slot = cx.shared.uploads.enter(&cx.project.project_ref)?;
     let bucket = find_bucket(&cx.database, &path.at.bucket).await?;
     let limit = size_limit(&cx.project, &bucket, &path.at.key);
-    let size: u64 = parts.iter().map(|part| part.size).sum();
+    let size = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.size));
     if size > limit {
         return Err(Error::TooLarge { limit }.into());
     }
-    cx.shared.disk.check(size)?;
+    let promise = cx.shared.disk.promise(size)?;
     let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref);
     for part in &parts {
         // A part that is gone was completed or aborted by another request.
-        mine.folder.append(&part.version, part.size, &mut staged).await.map_err(|error| match error {
+        let version = Version::parse(&part.version).ok_or(S3Error::InvalidPart)?;
+        mine.folder.append(&version, part.size, &mut staged).await.map_err(|error| match error {
             crate::backend::BackendError::Missing => S3Error::NoSuchUpload,
             other => Error::from(other).into(),
         })?;
@@ -298,8 +303,13 @@ pub(super) async fn complete(s3: &S3Cx, path: &UploadPath, payload: Payload) -> 
         info: mine.info.clone(),
         user_metadata: mine.upload.user_metadata.clone(),
         parts: Some(etag.clone()),
+        version: Version::generate(),
+        // Its parts are counted already, and go when the whole is there.
+        places: Places { _slot: slot, _promise: promise, share: None },
     };
-    finish.detached(staged).await.map_err(precondition)?;
+    if let Err(error) = finish.detached(staged).await {
+        return Err(refusal(s3, &path.at, error).await);
+    }
     forget(s3, &mine).await?;
     let location = format!("{}/{}/{}", cx.shared.config.public_url, path.at.bucket, path.at.key);
     let content =
@@ -309,7 +319,7 @@ pub(super) async fn complete(s3: &S3Cx, path: &UploadPath, payload: Payload) -> 
 
 /// Removes an upload and its parts; true when it was there.
 async fn forget(s3: &S3Cx, mine: &Mine) -> Result<bool, S3Error> {
-    let rows = s3.cx.database.write(&admin(s3), vec![rows::upload_delete(&mine.upload.id)]).await?;
+    let rows = s3.cx.database.write(&admin(s3), vec![rows::upload_delete(&mine.id)]).await?;
     mine.folder.remove().await.map_err(Error::from)?;
     s3.cx.shared.quotas.forget(&s3.cx.project.project_ref);
     Ok(rows.first().map_or(0, changed) > 0)
@@ -371,7 +381,7 @@ pub(super) async fn list_parts(s3: &S3Cx, path: &UploadPath) -> Result<Response,
     let content = PartListing {
         bucket: path.at.bucket.as_str().to_owned(),
         key: path.at.key.as_str().to_owned(),
-        upload_id: mine.upload.id.clone(),
+        upload_id: mine.id.clone(),
         initiator: Owner::of(s3),
         owner: Owner::of(s3),
         storage_class: "STANDARD",

@@ -13,7 +13,7 @@ use super::payload::Payload;
 use super::{S3Cx, empty, xml};
 use crate::body::Upload;
 use crate::conditional;
-use crate::content::ContentInfo;
+use crate::content::{ContentHeaders, ContentInfo};
 use crate::copy::{self, CopyParams};
 use crate::download::{self, Readable, find_as_caller, readable};
 use crate::error::Error;
@@ -22,6 +22,7 @@ use crate::remove;
 use crate::request::set;
 use crate::route::ObjectPath;
 use crate::store;
+use crate::store::object::Overwrite;
 use crate::store::{changed, object};
 use crate::upload::{self, Target};
 
@@ -36,9 +37,20 @@ const MOST_TRIES: usize = 4;
 pub(super) fn content_info(headers: &HeaderMap) -> ContentInfo {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let or = |text: Option<&str>, default: &str| text.filter(|text| !text.is_empty()).unwrap_or(default).to_owned();
+    let own = |name: HeaderName| text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+    // How the body came is no property of the content.
+    let encoding = text(header::CONTENT_ENCODING).unwrap_or_default().split(',').map(str::trim);
+    let encoding: Vec<&str> =
+        encoding.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked")).collect();
     ContentInfo {
         mime_type: or(text(header::CONTENT_TYPE), "application/octet-stream"),
         cache_control: or(text(header::CACHE_CONTROL), "no-cache"),
+        headers: ContentHeaders {
+            encoding: (!encoding.is_empty()).then(|| encoding.join(",")),
+            disposition: own(header::CONTENT_DISPOSITION),
+            language: own(header::CONTENT_LANGUAGE),
+            expires: own(header::EXPIRES),
+        },
     }
 }
 
@@ -53,32 +65,45 @@ pub(super) fn user_metadata(headers: &HeaderMap) -> Option<Value> {
     (!map.is_empty()).then_some(Value::Object(map))
 }
 
-/// Whether an upload may overwrite. `If-None-Match: *` forbids it.
-fn overwrites(headers: &HeaderMap) -> Result<bool, S3Error> {
-    if headers.contains_key(header::IF_MATCH) {
-        return Err(S3Error::NotImplemented("If-Match of an upload"));
+/// What an upload may overwrite: nothing with `If-None-Match: *`, a certain content with `If-Match`.
+fn overwrites(headers: &HeaderMap) -> Result<Overwrite, S3Error> {
+    match (if_match(headers)?, headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes)) {
+        (None, None) => Ok(Overwrite::Anything),
+        (None, Some(b"*")) => Ok(Overwrite::Nothing),
+        (None, Some(_)) => Err(S3Error::NotImplemented("If-None-Match of an upload other than *")),
+        (Some(etag), None) => Ok(Overwrite::Only(etag)),
+        (Some(_), Some(_)) => Err(S3Error::InvalidRequest("If-Match and If-None-Match exclude each other")),
     }
-    match headers.get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
-        None => Ok(true),
-        Some(b"*") => Ok(false),
-        Some(_) => Err(S3Error::NotImplemented("If-None-Match of an upload other than *")),
+}
+
+/// The one entity tag (without quotes) that `If-Match` of a change names; none within for `*`.
+fn if_match(headers: &HeaderMap) -> Result<Option<Option<String>>, S3Error> {
+    let mut values = headers.get_all(header::IF_MATCH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let tag = value.to_str().unwrap_or_default().trim();
+    if tag.is_empty() || tag.contains(',') || values.next().is_some() {
+        return Err(S3Error::InvalidArgument("If-Match has to be one entity tag"));
     }
+    Ok(Some((tag != "*").then(|| tag.trim_matches('"').to_owned())))
 }
 
 /// Where an upload of this request goes.
 pub(super) fn target(s3: &S3Cx, at: ObjectPath) -> Result<Target, S3Error> {
     Ok(Target {
         at,
-        upsert: overwrites(&s3.cx.parts.headers)?,
+        overwrite: overwrites(&s3.cx.parts.headers)?,
         owner: s3.cx.owner.clone(),
         session: s3.cx.session(s3.operation),
     })
 }
 
-/// A refusal to overwrite is a condition that failed.
-pub(super) fn precondition(error: Error) -> S3Error {
+/// Why an upload was refused: not to overwrite is a condition that failed, and what is not there has no entity tag.
+pub(super) async fn refusal(s3: &S3Cx, at: &ObjectPath, error: Error) -> S3Error {
     match error {
         Error::AlreadyExists => Error::PreconditionFailed.into(),
+        Error::PreconditionFailed if s3.cx.parts.headers.contains_key(header::IF_MATCH) => {
+            find(s3, at).await.err().unwrap_or(Error::PreconditionFailed.into())
+        }
         other => other.into(),
     }
 }
@@ -89,8 +114,10 @@ pub(super) async fn put_object(s3: &S3Cx, at: ObjectPath, payload: Payload) -> R
     }
     let headers = &s3.cx.parts.headers;
     let mut upload = Upload::signed(content_info(headers), user_metadata(headers), payload);
-    let target = target(s3, at)?;
-    let stored = upload::receive_upload(&s3.cx, target, &mut upload).await.map_err(precondition)?;
+    let stored = match upload::receive_upload(&s3.cx, target(s3, at.clone())?, &mut upload).await {
+        Ok(stored) => stored,
+        Err(error) => return Err(refusal(s3, &at, error).await),
+    };
     let mut response = empty(StatusCode::OK);
     set(&mut response, header::ETAG, &stored.etag);
     echo_checksum(&mut response, &upload);
@@ -142,7 +169,10 @@ fn describe(s3: &S3Cx, response: &mut Response, found: &Readable) {
     if !s3.is_link {
         // A program gets what was put there; what a browser may open was made safe.
         set(response, header::CONTENT_TYPE, &found.content.mime_type);
-        response.headers_mut().remove(header::CONTENT_DISPOSITION);
+        match &found.content.headers.disposition {
+            Some(stored) => set(response, header::CONTENT_DISPOSITION, stored),
+            None => drop(response.headers_mut().remove(header::CONTENT_DISPOSITION)),
+        }
     }
     if let Some(map) = found.object.user_metadata.as_ref().and_then(Value::as_object) {
         for (name, value) in map {
@@ -164,17 +194,38 @@ fn describe(s3: &S3Cx, response: &mut Response, found: &Readable) {
             set(response, name, &value);
         }
     }
-    if let Some(mime) = s3.query("response-content-type") {
-        let mime = if s3.is_link { download::served_type(&mime).0.into_owned() } else { mime };
-        set(response, header::CONTENT_TYPE, &mime);
+    let mime = s3.query("response-content-type");
+    if !s3.is_link {
+        if let Some(mime) = mime {
+            set(response, header::CONTENT_TYPE, &mime);
+        }
+        return;
+    }
+    // Whatever the link says, a browser runs nothing.
+    let mime = mime.unwrap_or_else(|| found.content.mime_type.clone());
+    let (mime, opens) = download::served_type(&mime);
+    set(response, header::CONTENT_TYPE, &mime);
+    let disposition = response.headers().get(header::CONTENT_DISPOSITION).and_then(|value| value.to_str().ok());
+    if !opens && !disposition.is_some_and(download::saves) {
+        set(response, header::CONTENT_DISPOSITION, "attachment");
     }
 }
 
 pub(super) async fn delete_object(s3: &S3Cx, at: &ObjectPath) -> Result<Response, S3Error> {
-    let delete = object::object_delete(&at.bucket, &at.key);
+    let only = if_match(&s3.cx.parts.headers)?;
+    let delete = match &only {
+        Some(etag) => object::object_delete_only(&at.bucket, &at.key, etag.as_deref()),
+        None => object::object_delete(&at.bucket, &at.key),
+    };
     let rows = s3.cx.database.write(&s3.cx.session(s3.operation), vec![delete]).await?;
     if rows.first().map_or(0, changed) == 0 {
         upload::find_bucket(&s3.cx.database, &at.bucket).await?;
+        let seen = find_as_caller(&s3.cx, &at.bucket, &at.key, s3.operation).await?;
+        match &only {
+            Some(Some(_)) if seen.is_some() => return Err(Error::PreconditionFailed.into()),
+            Some(None) if seen.is_none() => return Err(Error::PreconditionFailed.into()),
+            _ => {}
+        }
         if !existing(s3, &at.bucket, [at.key.as_str()]).await?.is_empty() {
             return Err(Error::denied().into());
         }
@@ -221,12 +272,15 @@ struct DeleteOutcome {
 }
 
 pub(super) async fn delete_objects(s3: &S3Cx, bucket: &BucketId, payload: Payload) -> Result<Response, S3Error> {
-    let delete: xml::Delete = xml::read(&payload.read().await?)?;
+    let delete: xml::Delete = xml::read(&payload.read(&s3.cx).await?)?;
     if delete.objects.is_empty() || delete.objects.len() > MOST_KEYS {
         return Err(S3Error::MalformedXml);
     }
     if delete.objects.iter().any(|entry| entry.version_id.is_some()) {
         return Err(S3Error::NotImplemented("Versions of objects"));
+    }
+    if delete.objects.iter().any(|entry| entry.etag.is_some()) {
+        return Err(S3Error::NotImplemented("Conditions in a list of objects to delete"));
     }
     upload::find_bucket(&s3.cx.database, bucket).await?;
     // What no key can be is not there.
@@ -293,13 +347,17 @@ pub(super) async fn copy_object(s3: &S3Cx, to: &ObjectPath) -> Result<Response, 
     let info = replaces.then(|| content_info(headers));
     let params = CopyParams {
         operation: s3.operation,
-        upsert: overwrites(headers)?,
+        overwrite: overwrites(headers)?,
         cache_control: info.as_ref().map(|info| info.cache_control.clone()),
+        headers: info.as_ref().map(|info| info.headers.clone()),
         mime_type: info.map(|info| info.mime_type),
         user_metadata: replaces.then(|| user_metadata(headers)),
     };
     let copied = copy::copy(&s3.cx, &from, to, &params, |found| check_source(headers, found)).await;
-    let copied = copied.map_err(precondition)?;
+    let copied = match copied {
+        Ok(copied) => copied,
+        Err(error) => return Err(refusal(s3, to, error).await),
+    };
     let text = |name: &str| copied.metadata.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let element = CopyElement { etag: text("eTag"), last_modified: text("lastModified") };
     xml::answer("CopyObjectResult", &element)

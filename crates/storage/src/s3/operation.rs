@@ -7,6 +7,7 @@ use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
 use super::error::S3Error;
+use super::settings::{self, Setting};
 use super::sigv4::pairs;
 use crate::key::{BucketId, ObjectKey};
 use crate::route::ObjectPath;
@@ -29,6 +30,7 @@ pub(crate) enum Operation {
     HeadBucket(BucketId),
     GetBucketLocation(BucketId),
     GetBucketVersioning(BucketId),
+    GetBucketSetting(BucketId, Setting),
     ListObjects(BucketId),
     ListObjectsV2(BucketId),
     ListMultipartUploads(BucketId),
@@ -38,6 +40,8 @@ pub(crate) enum Operation {
     GetObject(ObjectPath),
     HeadObject(ObjectPath),
     DeleteObject(ObjectPath),
+    GetObjectAttributes(ObjectPath),
+    GetObjectSetting(ObjectPath, Setting),
     GetObjectTagging(ObjectPath),
     CreateMultipartUpload(ObjectPath),
     UploadPart { upload: UploadPath, number: u32 },
@@ -57,13 +61,14 @@ impl Operation {
             Self::HeadBucket(_) => "storage.s3.bucket.get",
             Self::GetBucketLocation(_) => "storage.s3.bucket.get_location",
             Self::GetBucketVersioning(_) => "storage.s3.bucket.get_versioning",
+            Self::GetBucketSetting(..) => "storage.s3.bucket.get",
             Self::ListObjects(_) | Self::ListObjectsV2(_) => "storage.s3.object.list",
             Self::ListMultipartUploads(_) => "storage.s3.upload.list",
             Self::DeleteObjects(_) => "storage.s3.object.delete_many",
             Self::PutObject(_) => "storage.s3.upload",
             Self::CopyObject(_) => "storage.s3.object.copy",
             Self::GetObject(_) => "storage.s3.object.get",
-            Self::HeadObject(_) => "storage.s3.object.info",
+            Self::HeadObject(_) | Self::GetObjectAttributes(_) | Self::GetObjectSetting(..) => "storage.s3.object.info",
             Self::DeleteObject(_) => "storage.s3.object.delete",
             Self::GetObjectTagging(_) => "storage.s3.object.get_tagging",
             Self::CreateMultipartUpload(_) => "storage.s3.upload.create",
@@ -75,12 +80,36 @@ impl Operation {
         }
     }
 
+    /// The object that it is about; none for buckets.
+    pub(crate) fn into_object(self) -> Option<ObjectPath> {
+        match self {
+            Self::PutObject(at)
+            | Self::CopyObject(at)
+            | Self::GetObject(at)
+            | Self::HeadObject(at)
+            | Self::DeleteObject(at)
+            | Self::GetObjectAttributes(at)
+            | Self::GetObjectSetting(at, _)
+            | Self::GetObjectTagging(at)
+            | Self::CreateMultipartUpload(at) => Some(at),
+            Self::UploadPart { upload, .. }
+            | Self::UploadPartCopy { upload, .. }
+            | Self::CompleteMultipartUpload(upload)
+            | Self::AbortMultipartUpload(upload)
+            | Self::ListParts(upload) => Some(upload.at),
+            _ => None,
+        }
+    }
+
     /// What a request asks for; `path` is relative to the protocol (`/<bucket>/<key>`), as the client wrote it.
     pub(crate) fn read(method: &Method, path: &str, query: &str, headers: &HeaderMap) -> Result<Self, S3Error> {
         let path = path.strip_prefix('/').unwrap_or(path);
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-        if let Some(what) = pairs(query).find_map(|(name, _)| unsupported(&name)) {
+        if let Some(what) = headers.keys().find_map(|name| unsupported_header(name.as_str())) {
             return Err(S3Error::NotImplemented(what));
+        }
+        if !bucket.is_empty() {
+            check_words(method, key.is_empty(), query)?;
         }
         if bucket.is_empty() {
             return match *method {
@@ -103,13 +132,19 @@ impl Operation {
     fn of_bucket(method: &Method, bucket: BucketId, query: &str) -> Result<Self, S3Error> {
         let has = |name: &str| pairs(query).any(|(key, _)| key == name);
         let v2 = || pairs(query).any(|(key, value)| key == "list-type" && value == "2");
+        if *method == Method::GET
+            && let Some(setting) = pairs(query).find_map(|(name, _)| settings::of_bucket(&name))
+        {
+            return Ok(Self::GetBucketSetting(bucket, setting));
+        }
         match method.as_str() {
+            "PUT" if has("versioning") => Err(S3Error::NotImplemented("Versioning of buckets")),
+            "PUT" | "DELETE" if has("tagging") => Err(S3Error::NotImplemented("Tags")),
             "GET" if has("location") => Ok(Self::GetBucketLocation(bucket)),
             "GET" if has("versioning") => Ok(Self::GetBucketVersioning(bucket)),
             "GET" if has("uploads") => Ok(Self::ListMultipartUploads(bucket)),
             "GET" if v2() => Ok(Self::ListObjectsV2(bucket)),
             "GET" => Ok(Self::ListObjects(bucket)),
-            "PUT" if has("versioning") => Err(S3Error::NotImplemented("Versioning of buckets")),
             "PUT" => Ok(Self::CreateBucket(bucket)),
             "HEAD" => Ok(Self::HeadBucket(bucket)),
             "DELETE" => Ok(Self::DeleteBucket(bucket)),
@@ -122,6 +157,11 @@ impl Operation {
     fn of_object(method: &Method, at: ObjectPath, query: &str, headers: &HeaderMap) -> Result<Self, S3Error> {
         let value = |name: &str| pairs(query).find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         let tagging = value("tagging").is_some();
+        if *method == Method::GET
+            && let Some(setting) = pairs(query).find_map(|(name, _)| settings::of_object(&name))
+        {
+            return Ok(Self::GetObjectSetting(at, setting));
+        }
         let copies = headers.contains_key("x-amz-copy-source");
         if let Some(upload_id) = value("uploadId") {
             if !upload_id.bytes().all(|b| b.is_ascii_alphanumeric()) || upload_id.is_empty() || upload_id.len() > 64 {
@@ -140,6 +180,7 @@ impl Operation {
             };
         }
         match method.as_str() {
+            "GET" if value("attributes").is_some() => Ok(Self::GetObjectAttributes(at)),
             "GET" if tagging => Ok(Self::GetObjectTagging(at)),
             "PUT" | "DELETE" if tagging => Err(S3Error::NotImplemented("Tags")),
             "GET" => Ok(Self::GetObject(at)),
@@ -162,10 +203,63 @@ fn part_number(text: &str) -> Result<u32, S3Error> {
     number.ok_or(S3Error::InvalidArgument("Part number must be an integer between 1 and 10000, inclusive"))
 }
 
+/// Words in the query of a change that this server knows. `x-id` is what some SDKs call their operation.
+const WORDS_OF_CHANGES: [&str; 7] = ["uploadId", "partNumber", "uploads", "tagging", "versioning", "versionId", "x-id"];
+
+/// Words in the query of a bucket that is read.
+const WORDS_OF_LISTS: [&str; 17] = [
+    "continuation-token",
+    "delimiter",
+    "encoding-type",
+    "fetch-owner",
+    "key-marker",
+    "list-type",
+    "location",
+    "marker",
+    "max-keys",
+    "max-uploads",
+    "prefix",
+    "start-after",
+    "upload-id-marker",
+    "uploads",
+    "versioning",
+    "versionId",
+    "x-id",
+];
+
+/// Refuses what this server has not, so that a request for a part of a bucket or object never is taken for one for all of it.
+fn check_words(method: &Method, is_bucket: bool, query: &str) -> Result<(), S3Error> {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    for (name, value) in pairs(query) {
+        let setting = if is_bucket { settings::of_bucket(&name) } else { settings::of_object(&name) };
+        if *method == Method::GET && setting.is_some() {
+            continue;
+        }
+        // Where there are no versions, the one that is there is called so.
+        if name == "versionId" && value == "null" {
+            continue;
+        }
+        if let Some(what) = unsupported(&name) {
+            return Err(S3Error::NotImplemented(what));
+        }
+        let known = match (reads, is_bucket) {
+            // Links may carry whatever their makers put there.
+            (true, false) => true,
+            (true, true) => WORDS_OF_LISTS.contains(&&*name),
+            (false, _) => WORDS_OF_CHANGES.contains(&&*name) || (is_bucket && name == "delete"),
+        };
+        let known = known || name.to_ascii_lowercase().starts_with("x-amz-");
+        if !known {
+            return Err(S3Error::NotImplemented("This part of a bucket or object"));
+        }
+    }
+    Ok(())
+}
+
 /// Parts of buckets and objects that S3 has and this server has not.
 fn unsupported(name: &str) -> Option<&'static str> {
     Some(match name {
-        "acl" => "Access control lists",
+        "acl" => "Access control lists; the project's row level security decides",
         "policy" | "policyStatus" => "Bucket policies; the project's row level security decides",
         "cors" => "CORS settings of a bucket",
         "lifecycle" => "Lifecycle rules",
@@ -186,7 +280,22 @@ fn unsupported(name: &str) -> Option<&'static str> {
         "object-lock" | "legal-hold" | "retention" => "Object lock",
         "torrent" => "Torrents",
         "select" | "restore" => "This operation on an object",
-        "attributes" => "GetObjectAttributes",
+        _ => return None,
+    })
+}
+
+/// Headers that ask for what this server has not: who sends one would believe that it was done.
+fn unsupported_header(name: &str) -> Option<&'static str> {
+    let name = name.strip_prefix("x-amz-")?;
+    Some(match name {
+        "tagging" => "Tags",
+        "website-redirect-location" => "Websites",
+        "write-offset-bytes" => "Appending to an object",
+        "if-match-size" | "if-match-last-modified-time" => "This condition",
+        _ if name.starts_with("server-side-encryption") || name.starts_with("copy-source-server-side-encryption") => {
+            "Encryption by the server"
+        }
+        _ if name.starts_with("object-lock-") => "Object lock",
         _ => return None,
     })
 }
@@ -196,7 +305,7 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<ObjectPath, S3Error> {
     const BAD: S3Error = S3Error::InvalidArgument("Invalid copy source object key");
     let text = headers.get("x-amz-copy-source").and_then(|value| value.to_str().ok()).ok_or(BAD)?;
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    if !query.is_empty() {
+    if !query.is_empty() && query != "versionId=null" {
         return Err(S3Error::NotImplemented("Versions of objects"));
     }
     let path = decoded(path).ok_or(BAD)?;
@@ -240,13 +349,29 @@ mod tests {
         check("GET", "/b?uploads", "storage.s3.upload.list");
         check("POST", "/b?delete", "storage.s3.object.delete_many");
         check("POST", "/b", "refused");
-        check("GET", "/b?acl", "refused");
+        check("GET", "/b?acl", "storage.s3.bucket.get");
+        check("PUT", "/b?acl", "refused");
+        check("GET", "/b?tagging", "storage.s3.bucket.get");
+        for part in ["tagging", "cors", "policy", "lifecycle", "replication", "new-in-2030", "analytics&id=1"] {
+            check("DELETE", &format!("/b?{part}"), "refused");
+            check("PUT", &format!("/b?{part}"), "refused");
+            check("DELETE", &format!("/b/a?{part}"), "refused");
+            check("PUT", &format!("/b/a?{part}"), "refused");
+        }
+        check("DELETE", "/b?x-id=DeleteBucket", "storage.s3.bucket.delete");
         check("GET", "/b?versions", "refused");
+        check("GET", "/b?session", "refused");
+        check("GET", "/b?list-type=2&x-id=ListObjectsV2&X-Amz-Expires=60", "storage.s3.object.list");
         check("PUT", "/b/a", "storage.s3.upload");
         check("GET", "/b/a/c.png?response-content-type=x", "storage.s3.object.get");
         check("HEAD", "/b/a", "storage.s3.object.info");
         check("DELETE", "/b/a", "storage.s3.object.delete");
         check("GET", "/b/a?versionId=1", "refused");
+        check("GET", "/b/a?versionId=null", "storage.s3.object.get");
+        check("DELETE", "/b/a?versionId=null&x-id=DeleteObject", "storage.s3.object.delete");
+        check("GET", "/b/a?attributes", "storage.s3.object.info");
+        check("GET", "/b/a?acl", "storage.s3.object.info");
+        check("PUT", "/b/a?acl", "refused");
         check("GET", "/b/a?tagging", "storage.s3.object.get_tagging");
         check("PUT", "/b/a?tagging", "refused");
         check("POST", "/b/a?uploads", "storage.s3.upload.create");
@@ -268,6 +393,23 @@ mod tests {
         assert_eq!(read("PUT", "/b/a", true).unwrap().name(), "storage.s3.object.copy");
         let part = read("PUT", "/b/a?partNumber=1&uploadId=abc", true).unwrap();
         assert_eq!(part.name(), "storage.s3.upload.part_copy");
+    }
+
+    #[test]
+    fn what_would_not_be_done_is_refused() {
+        let check = |name: &'static str, refused: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, "x".parse().unwrap());
+            assert_eq!(Operation::read(&Method::PUT, "/b/a", "", &headers).is_err(), refused, "{name}");
+        };
+        check("x-amz-tagging", true);
+        check("x-amz-server-side-encryption", true);
+        check("x-amz-server-side-encryption-customer-key", true);
+        check("x-amz-object-lock-mode", true);
+        check("x-amz-write-offset-bytes", true);
+        check("x-amz-acl", false);
+        check("x-amz-storage-class", false);
+        check("x-amz-meta-tagging", false);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use base::ProjectRef;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use rustix::fs::{Mode, OFlags};
 
 use crate::Shared;
 use crate::backend::file_body::FileBody;
@@ -16,6 +17,7 @@ use crate::backend::layout::PARTS;
 use crate::backend::{BackendError, StagedFile, blocking};
 use crate::database::{Database, Session};
 use crate::error::Error;
+use crate::key::Version;
 use crate::store;
 use crate::store::multipart;
 
@@ -29,20 +31,21 @@ pub(crate) struct PartFolder {
 }
 
 impl PartFolder {
-    /// `upload_id` has only letters and digits.
+    /// `upload_id` is the request's, of letters and digits only: what rows say never becomes a path, because rows are the
+    /// project owner's to write.
     pub(crate) fn of(root: &Path, project: &ProjectRef, upload_id: &str) -> Self {
         Self { path: root.join(project.as_str()).join(PARTS).join(upload_id) }
     }
 
-    pub(crate) fn file(&self, version: &str) -> PathBuf {
-        self.path.join(version)
+    pub(crate) fn file(&self, version: &Version) -> PathBuf {
+        self.path.join(version.as_str())
     }
 
-    /// Removes some files; that they are gone already is no error.
+    /// Removes some files; that they are gone already is no error, and what is no version has none.
     pub(crate) async fn remove_files(&self, versions: Vec<String>) -> Result<(), BackendError> {
         let folder = self.clone();
         blocking(move || {
-            for version in versions {
+            for version in versions.iter().filter_map(|version| Version::parse(version)) {
                 ignore_missing(std::fs::remove_file(folder.file(&version)))?;
             }
             Ok(())
@@ -57,10 +60,11 @@ impl PartFolder {
     }
 
     /// Appends a part to a content.
-    pub(crate) async fn append(&self, version: &str, size: u64, to: &mut StagedFile) -> Result<(), BackendError> {
+    pub(crate) async fn append(&self, version: &Version, size: u64, to: &mut StagedFile) -> Result<(), BackendError> {
         let path = self.file(version);
         let file = blocking(move || {
-            let file = File::open(path)?;
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let file = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
             if file.metadata()?.len() != size {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }

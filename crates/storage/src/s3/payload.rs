@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use md5::Digest as _;
 use ring::digest::{Context, SHA256};
+use web::limits::BODY_READ_TIMEOUT;
 
 use super::checksum::{Algorithm, Running};
 use super::chunked::{ChunkError, Decoder};
@@ -16,6 +17,7 @@ use super::error::S3Error;
 use super::sigv4::{ChunkChain, is_lower_hex};
 use crate::body::next_piece;
 use crate::error::Error;
+use crate::request::Cx;
 
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 /// Largest body that is read as a whole, in bytes: the list of a thousand keys of the greatest length, escaped.
@@ -172,14 +174,20 @@ impl Payload {
     }
 
     /// Reads the whole content, which has at most [`LONGEST_XML`] bytes.
-    pub(crate) async fn read(mut self) -> Result<Vec<u8>, S3Error> {
+    pub(crate) async fn read(mut self, cx: &Cx) -> Result<Vec<u8>, S3Error> {
+        let room = cx.shared.memory.room(&cx.project.project_ref);
         let mut content = Vec::new();
-        while let Some(piece) = self.next().await? {
-            if (content.len() + piece.len()) as u64 > LONGEST_XML {
-                return Err(Error::TooLarge { limit: LONGEST_XML }.into());
+        let read = async {
+            while let Some(piece) = self.next().await? {
+                if (content.len() + piece.len()) as u64 > LONGEST_XML {
+                    return Err(Error::TooLarge { limit: LONGEST_XML });
+                }
+                room.grow(piece.len())?;
+                content.extend_from_slice(&piece);
             }
-            content.extend_from_slice(&piece);
-        }
+            Ok(())
+        };
+        tokio::time::timeout(BODY_READ_TIMEOUT, read).await.map_err(|_| Error::from(web::BodyError::TimedOut))??;
         Ok(content)
     }
 

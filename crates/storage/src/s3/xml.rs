@@ -60,6 +60,8 @@ pub(crate) struct Delete {
 pub(crate) struct DeleteEntry {
     pub(crate) key: String,
     pub(crate) version_id: Option<String>,
+    #[serde(rename = "ETag")]
+    pub(crate) etag: Option<String>,
 }
 
 /// Body of `CompleteMultipartUpload`.
@@ -90,7 +92,7 @@ mod tests {
             </Delete>"#;
         // Elements of one name may stand apart.
         let delete: Delete = read(text).unwrap();
-        let entry = |key: &str| DeleteEntry { key: key.into(), version_id: None };
+        let entry = |key: &str| DeleteEntry { key: key.into(), version_id: None, etag: None };
         assert_eq!(delete, Delete { objects: vec![entry("a & b"), entry("c")], quiet: true });
         let text = br#"<CompleteMultipartUpload><Part><ETag>"abc-1"</ETag><PartNumber>1</PartNumber>
             <ChecksumCRC32>AAAAAA==</ChecksumCRC32></Part></CompleteMultipartUpload>"#;

@@ -63,8 +63,48 @@ impl NewObject<'_> {
     }
 }
 
+/// Which content a new one may take the place of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Overwrite {
+    Nothing,
+    Anything,
+    /// The one that has this entity tag (without quotes); whichever there is when there is no tag.
+    Only(Option<String>),
+}
+
+impl Overwrite {
+    pub(crate) fn if_wanted(upsert: bool) -> Self {
+        if upsert { Self::Anything } else { Self::Nothing }
+    }
+}
+
+/// The row of a new content. Gives the row's id where it takes the place of another, and with [`Overwrite::Only`] none when
+/// there is none such.
+pub(crate) fn object_write(new: &NewObject<'_>, overwrite: &Overwrite) -> Query {
+    match overwrite {
+        Overwrite::Nothing => object_insert(new),
+        Overwrite::Anything => object_upsert(new),
+        Overwrite::Only(etag) => object_replace(new, etag.as_deref()),
+    }
+}
+
+fn object_replace(new: &NewObject<'_>, etag: Option<&str>) -> Query {
+    let mut params = new.params();
+    // The row keeps its id.
+    params.remove(0);
+    params.push(optional(etag));
+    query(
+        "update storage.objects
+         set owner = $3::uuid, owner_id = $4, version = $5, metadata = $6::jsonb, user_metadata = $7::jsonb
+         where bucket_id = $1 and name = $2
+             and ($8::text is null or trim(both '\"' from coalesce(nullif(metadata ->> 'eTag', ''), version)) = $8)
+         returning id::text",
+        params,
+    )
+}
+
 /// A new row. It returns nothing: who may insert need not be allowed to read.
-pub(crate) fn object_insert(new: &NewObject<'_>) -> Query {
+fn object_insert(new: &NewObject<'_>) -> Query {
     query(
         "insert into storage.objects (id, bucket_id, name, owner, owner_id, version, metadata, user_metadata)
          values ($1::uuid, $2, $3, $4::uuid, $5, $6, $7::jsonb, $8::jsonb)",
@@ -73,7 +113,7 @@ pub(crate) fn object_insert(new: &NewObject<'_>) -> Query {
 }
 
 /// A new row or a new content for the one that is there; gives the row's id.
-pub(crate) fn object_upsert(new: &NewObject<'_>) -> Query {
+fn object_upsert(new: &NewObject<'_>) -> Query {
     query(
         "insert into storage.objects (id, bucket_id, name, owner, owner_id, version, metadata, user_metadata)
          values ($1::uuid, $2, $3, $4::uuid, $5, $6, $7::jsonb, $8::jsonb)
@@ -133,6 +173,15 @@ pub(crate) fn object_delete(bucket: &BucketId, key: &ObjectKey) -> Query {
     query(
         "delete from storage.objects where bucket_id = $1 and name = $2",
         vec![text(bucket.as_str()), text(key.as_str())],
+    )
+}
+
+/// The same for the content with this entity tag (without quotes), or whichever there is.
+pub(crate) fn object_delete_only(bucket: &BucketId, key: &ObjectKey, etag: Option<&str>) -> Query {
+    query(
+        "delete from storage.objects where bucket_id = $1 and name = $2
+             and ($3::text is null or trim(both '\"' from coalesce(nullif(metadata ->> 'eTag', ''), version)) = $3)",
+        vec![text(bucket.as_str()), text(key.as_str()), optional(etag)],
     )
 }
 

@@ -70,3 +70,24 @@ async fn a_copy_may_say_something_else_of_its_content() {
     world.settled().await;
     assert_eq!(world.get(Who::Service, "/object/open/same").await.text(), "content");
 }
+
+#[tokio::test]
+async fn a_move_passes_by_no_limit_of_its_destination() {
+    let world = World::with_buckets().await;
+    world
+        .sql(
+            "insert into storage.buckets (id, name, file_size_limit, allowed_mime_types)
+             values ('small', 'small', 3, null), ('images', 'images', null, array['image/*'])",
+        )
+        .await;
+    world.put(Who::Service, "private/x", "content").await;
+    for operation in ["move", "copy"] {
+        let to = |bucket: &str| json!({"bucketId": "private", "sourceKey": "x", "destinationBucket": bucket, "destinationKey": "x"});
+        let path = format!("/object/{operation}");
+        check(&world, Who::Service, &path, to("small"), "400 413 Payload too large").await;
+        check(&world, Who::Service, &path, to("images"), "400 415 invalid_mime_type").await;
+    }
+    assert_eq!(world.get(Who::Service, "/object/private/x").await.text(), "content");
+    world.settled().await;
+    assert_eq!(world.files().len(), 1);
+}

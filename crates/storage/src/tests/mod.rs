@@ -5,6 +5,7 @@ mod change;
 mod hostile;
 mod limits;
 mod list;
+mod maintain;
 mod matrix;
 mod object;
 mod reconcile;
@@ -113,11 +114,12 @@ struct World {
 }
 
 /// What a project's database is made of, as far as storage goes.
-const BASELINE: [&str; 4] = [
+const BASELINE: [&str; 5] = [
     include_str!("../../../platform/src/baseline/0001_foundation.sql"),
     include_str!("../../../platform/src/baseline/0002_auth.sql"),
     include_str!("../../../platform/src/baseline/0003_storage.sql"),
     include_str!("../../../platform/src/baseline/0009_storage_removals.sql"),
+    include_str!("../../../platform/src/baseline/0010_storage_removals_as_text.sql"),
 ];
 const LEDGER: &str = include_str!("../../../platform/src/baseline/ledger.sql");
 const ROLES: &str = include_str!("../../../platform/src/baseline/cluster_roles.sql");
@@ -188,6 +190,7 @@ impl World {
             staging: Staging::new(backend.root()),
             backend: Arc::new(backend),
             disk_reserve: 0,
+            project_bytes: 0,
             write_gate: gate.clone(),
             public_url: "https://base.example".into(),
             signed_url_ttl: 3600,
@@ -195,6 +198,7 @@ impl World {
             max_uploads_per_project: 32,
             keys: Arc::new(web::ApiKeyCheck::new()),
             render: crate::RenderLimits::default(),
+            rounds: crate::Rounds::default(),
             tasks: tasks.clone(),
             clock: clock.clone(),
         };

@@ -1,7 +1,7 @@
 use super::{USER_A, Who, World};
 use crate::reconcile::{Report, Scope};
 
-const NOW: Scope = Scope { checksums: true, repair: false, grace: 0 };
+const NOW: Scope = Scope { checksums: true, repair: false, grace: 0, uploads_grace: 0 };
 const REPAIR: Scope = Scope { repair: true, ..NOW };
 
 async fn reconcile(world: &World, scope: Scope) -> Report {
@@ -30,7 +30,7 @@ async fn files_without_a_row_go_once_they_are_old_enough() {
     let staging = world.root.path().join(world.project.project_ref.as_str()).join("%staging");
     std::fs::create_dir_all(&staging).unwrap();
     std::fs::write(staging.join("left"), "half").unwrap();
-    let young = reconcile(&world, Scope { grace: 3600, ..REPAIR }).await;
+    let young = reconcile(&world, Scope { grace: 3600, uploads_grace: 3600, ..REPAIR }).await;
     assert_eq!((young.orphans, young.files), (0, 2));
     let seen = reconcile(&world, NOW).await;
     assert_eq!((seen.orphans, seen.repaired, seen.is_clean()), (1, 0, false));
@@ -87,4 +87,26 @@ async fn rows_that_sql_deletes_take_their_files_along() {
     let report = world.storage.reconcile(&world.project, REPAIR).await.unwrap();
     assert_eq!((report.objects, report.files, report.is_clean()), (1, 1, true), "{report:?}");
     assert_eq!(world.get(Who::Service, "/object/private/b").await.text(), "content");
+}
+
+/// What notes removals has the superuser's rights; the owner gives the columns types and casts of their own.
+#[tokio::test]
+async fn noting_a_removal_runs_nothing_of_the_owners() {
+    let world = World::with_buckets().await;
+    world
+        .sql(
+            "create table ran (what text);
+             create type evil as (t text);
+             create function pwn(evil) returns text language plpgsql as
+                 $$ begin insert into public.ran values (current_user); return 'x'; end $$;
+             create cast (evil as text) with function pwn(evil) as assignment;
+             alter table storage.objects drop constraint \"objects_bucketId_fkey\";
+             drop policy own on storage.objects;
+             alter table storage.objects alter column bucket_id type evil using row(bucket_id)::evil;
+             insert into storage.objects (bucket_id, name, version) values (row('b'), 'n', 'v1');
+             set storage.allow_delete_query = 'true'; delete from storage.objects",
+        )
+        .await;
+    assert_eq!(world.value("select count(*) from ran").await, "0");
+    assert_eq!(world.value("select bucket_id || name || version from _launchdb.storage_removals").await, "(b)nv1");
 }

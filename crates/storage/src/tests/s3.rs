@@ -156,7 +156,17 @@ async fn an_object_goes_in_and_out() {
     check("PUT /s3/none/a", &[], "404 NoSuchBucket").await;
     check("PUT /s3/private/a/b%20c.txt", &[("if-none-match", "*")], "412 PreconditionFailed").await;
     check("PUT /s3/private/..", &[], "400 InvalidKey").await;
-    check("GET /s3/private/a?acl", &[], "501 NotImplemented").await;
+    check("PUT /s3/private/a/b%20c.txt?acl", &[], "501 NotImplemented").await;
+    check("PUT /s3/private/a", &[("x-amz-tagging", "a=b")], "501 NotImplemented").await;
+    check("GET /s3/private?cors", &[], "404 NoSuchCORSConfiguration").await;
+    check("GET /s3/private?policy", &[], "404 NoSuchBucketPolicy").await;
+    check("GET /s3/private?logging", &[], "200").await;
+    check("GET /s3/none?acl", &[], "404 NoSuchBucket").await;
+    check("DELETE /s3/private?cors", &[], "501 NotImplemented").await;
+    for target in ["/s3/private?acl", "/s3/private/a/b%20c.txt?acl"] {
+        let list = ask(&format!("GET {target}"), &[], "").await;
+        assert_eq!(element(&list.text(), "Permission"), "FULL_CONTROL", "{}", list.text());
+    }
 
     let copy = [("x-amz-copy-source", "/private/a/b%20c.txt")];
     let copied = ask("PUT /s3/open/copy", &copy, "").await;
@@ -400,4 +410,97 @@ async fn the_protocol_can_be_switched_off() {
     })
     .await;
     assert_eq!(outcome(&ask(&world, &service(&world), "GET /s3/", &[], "").await), "403 AccessDenied");
+}
+
+#[tokio::test]
+async fn headers_of_a_content_come_back() {
+    let world = world().await;
+    let s3 = service(&world);
+    let ask = async |line: &str, headers: &[(&str, &str)], body: &str| ask(&world, &s3, line, headers, body).await;
+    let sent = [
+        ("content-type", "text/css"),
+        ("content-encoding", "aws-chunked,gzip"),
+        ("content-disposition", "inline; filename=\"a.css\""),
+        ("content-language", "de"),
+        ("expires", "Wed, 21 Oct 2065 07:28:00 GMT"),
+    ];
+    assert_eq!(outcome(&ask("PUT /s3/open/a", &sent, "x").await), "200");
+    let check = |answer: &Answer, expected: [&str; 4]| {
+        let names = ["content-encoding", "content-disposition", "content-language", "expires"];
+        assert_eq!(names.map(|name| answer.header(name)), expected);
+    };
+    let all = ["gzip", sent[2].1, "de", sent[4].1];
+    check(&ask("GET /s3/open/a", &[], "").await, all);
+    check(&ask("HEAD /s3/open/a", &[], "").await, all);
+    // Browsers get them as well.
+    check(&world.get(Who::Nobody, "/object/public/open/a").await, all);
+    assert_eq!(outcome(&ask("PUT /s3/open/b", &[("x-amz-copy-source", "open/a")], "").await), "200");
+    check(&ask("GET /s3/open/b", &[], "").await, all);
+    let replace =
+        [("x-amz-copy-source", "open/a"), ("x-amz-metadata-directive", "REPLACE"), ("content-language", "fr")];
+    assert_eq!(outcome(&ask("PUT /s3/open/b", &replace, "").await), "200");
+    check(&ask("GET /s3/open/b", &[], "").await, ["", "", "fr", ""]);
+    let named = ask("GET /s3/open/a?response-content-encoding=br&response-content-language=it", &[], "").await;
+    check(&named, ["br", sent[2].1, "it", sent[4].1]);
+    // What a browser would run is saved, whatever was put there or is asked for.
+    let svg = [("content-type", "image/svg+xml"), ("content-disposition", "inline")];
+    assert_eq!(outcome(&ask("PUT /s3/open/svg", &svg, "<svg/>").await), "200");
+    assert_eq!(ask("GET /s3/open/svg", &[], "").await.header("content-disposition"), "inline");
+    assert_eq!(world.get(Who::Nobody, "/object/public/open/svg").await.header("content-disposition"), "attachment");
+    for more in ["", "?response-content-disposition=inline", "?response-content-type=image/svg%2Bxml"] {
+        let link = s3.link("GET", &format!("/s3/open/svg{more}"), 60);
+        let got = world.ask(Who::Nobody, &format!("GET {link}"), &[], Body::empty()).await;
+        assert_eq!((got.status.as_u16(), got.header("content-disposition")), (200, "attachment"), "{more}");
+    }
+
+    let attributes = [("x-amz-object-attributes", "ETag,ObjectSize, StorageClass,Checksum,ObjectParts")];
+    let got = ask("GET /s3/open/a?attributes", &attributes, "").await.text();
+    let told = ["ETag", "ObjectSize", "StorageClass", "ObjectParts"].map(|name| element(&got, name));
+    assert_eq!(told, ["9dd4e461268c8034f5c8564e155c67a6", "1", "STANDARD", ""], "{got}");
+    assert_eq!(outcome(&ask("GET /s3/open/a?attributes", &[], "").await), "400 InvalidArgument");
+    assert_eq!(outcome(&ask("GET /s3/open/none?attributes", &attributes, "").await), "404 NoSuchKey");
+}
+
+#[tokio::test]
+async fn changes_under_a_condition() {
+    let world = world().await;
+    let s3 = service(&world);
+    let check = async |line: &str, headers: &[(&str, &str)], body: &str, expected: &str| {
+        let answer = ask(&world, &s3, line, headers, body).await;
+        assert_eq!(outcome(&answer), expected, "{line} {headers:?}");
+    };
+    let (one, two) = ("\"f97c5d29941bfb1b2fdab0874906ab82\"", "\"b8a9f715dbb64fd5c56e7783c6820a61\"");
+    check("PUT /s3/private/a", &[("if-match", one)], "one", "404 NoSuchKey").await;
+    check("PUT /s3/private/a", &[("if-match", "*")], "one", "404 NoSuchKey").await;
+    check("PUT /s3/private/a", &[("if-none-match", "*")], "one", "200").await;
+    check("PUT /s3/private/a", &[("if-match", two)], "two", "412 PreconditionFailed").await;
+    check("PUT /s3/private/a", &[("if-match", one), ("if-none-match", "*")], "two", "400 InvalidRequest").await;
+    check("PUT /s3/private/a", &[("if-none-match", one)], "two", "501 NotImplemented").await;
+    check("PUT /s3/private/a", &[("if-match", "\"a\", \"b\"")], "two", "400 InvalidArgument").await;
+    check("PUT /s3/private/a", &[("if-match", one)], "two", "200").await;
+    check("PUT /s3/private/a", &[("if-match", &two[1..33])], "two", "200").await;
+    check("PUT /s3/private/a", &[("if-match", "*")], "two", "200").await;
+    // Large contents are asked for before they come.
+    let large = "x".repeat(100_000);
+    check("PUT /s3/private/a", &[("if-match", one)], &large, "412 PreconditionFailed").await;
+    let copy = ("x-amz-copy-source", "private/a");
+    check("PUT /s3/private/b", &[copy, ("if-match", two)], "", "404 NoSuchKey").await;
+    check("PUT /s3/private/b", &[copy], "", "200").await;
+    check("PUT /s3/private/b", &[copy, ("if-match", one)], "", "412 PreconditionFailed").await;
+    check("PUT /s3/private/b", &[copy, ("if-match", two)], "", "200").await;
+    check("DELETE /s3/private/a", &[("if-match", one)], "", "412 PreconditionFailed").await;
+    check("DELETE /s3/private/a", &[("if-match", two)], "", "204").await;
+    check("DELETE /s3/private/a", &[("if-match", two)], "", "204").await;
+    check("DELETE /s3/private/a", &[("if-match", "*")], "", "412 PreconditionFailed").await;
+    let list = "<Delete><Object><Key>b</Key><ETag>x</ETag></Object></Delete>";
+    check("POST /s3/private?delete", &[], list, "501 NotImplemented").await;
+    // Of many that expect the same, one succeeds.
+    let expected = ("if-match", two);
+    let tries = (0..8).map(|n| {
+        let (world, s3) = (&world, &s3);
+        async move { ask(world, s3, "PUT /s3/private/b", &[expected], format!("try {n}")).await.status.as_u16() }
+    });
+    let mut statuses = futures_util::future::join_all(tries).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412, 412, 412, 412, 412, 412, 412]);
 }

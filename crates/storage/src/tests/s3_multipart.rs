@@ -4,7 +4,7 @@ use base::random::to_hex;
 use md5::Digest as _;
 
 use super::s3::{ask, element, elements, outcome, service, user, world};
-use super::{USER_A, USER_B, World};
+use super::{USER_A, USER_B, Who, World};
 use crate::reconcile::Scope;
 use crate::s3::sigv4::tests::Signer;
 
@@ -21,6 +21,55 @@ fn list(parts: &[(u32, &str)]) -> String {
     let parts =
         parts.iter().map(|(number, etag)| format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"));
     format!("<CompleteMultipartUpload>{}</CompleteMultipartUpload>", parts.collect::<String>())
+}
+
+/// The owner of a project writes what its rows say: none of it becomes a path.
+#[tokio::test]
+async fn rows_name_no_files() {
+    let world = world().await;
+    let s3 = service(&world);
+    let outside = world.root.path().join("secrets.env");
+    std::fs::write(&outside, "a secret").unwrap();
+    let begun = ask(&world, &s3, "POST /s3/private/stolen?uploads", &[], "").await;
+    let id = element(&begun.text(), "UploadId").to_owned();
+    let part = format!("/s3/private/stolen?partNumber=1&uploadId={id}");
+    assert_eq!(outcome(&ask(&world, &s3, &format!("PUT {part}"), &[], "part").await), "200");
+    for version in
+        [outside.display().to_string(), "../../../secrets.env".to_owned(), "../..".to_owned(), ".".to_owned()]
+    {
+        world.sql(&format!("update storage.s3_multipart_uploads_parts set version = '{version}', size = 8")).await;
+        let etag = world.value("select etag from storage.s3_multipart_uploads_parts").await;
+        let list = format!(
+            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+        );
+        let done = ask(&world, &s3, &format!("POST /s3/private/stolen?uploadId={id}"), &[], list).await;
+        assert_eq!(outcome(&done), "400 InvalidPart", "{version}: {}", done.text());
+        // The part that is replaced is not removed where the row says.
+        assert_eq!(outcome(&ask(&world, &s3, &format!("PUT {part}"), &[], "part").await), "200", "{version}");
+        assert_eq!(std::fs::read_to_string(&outside).unwrap(), "a secret", "{version}");
+    }
+    world.sql("update storage.s3_multipart_uploads_parts set size = 9223372036854775807").await;
+    let etag = world.value("select etag from storage.s3_multipart_uploads_parts").await;
+    let list = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+    );
+    let done = ask(&world, &s3, &format!("POST /s3/private/stolen?uploadId={id}"), &[], list).await;
+    assert_eq!(outcome(&done), "413 EntityTooLarge");
+    // Not even the upload's own name is taken from its row.
+    let victim = world.root.path().join("proj_victim");
+    std::fs::create_dir(&victim).unwrap();
+    world
+        .sql(
+            "create collation blind (provider = icu, locale = 'und-u-ka-shifted', deterministic = false);
+             alter table storage.s3_multipart_uploads_parts drop constraint s3_multipart_uploads_parts_upload_id_fkey;
+             alter table storage.s3_multipart_uploads alter column id type text collate blind;
+             update storage.s3_multipart_uploads set id = '../../proj_victim'",
+        )
+        .await;
+    let aborted = ask(&world, &s3, "DELETE /s3/private/stolen?uploadId=projvictim", &[], "").await;
+    assert_eq!(outcome(&aborted), "204");
+    assert!(victim.exists());
+    assert_eq!(world.get(Who::Service, "/object/private/stolen").await.outcome(), "400 404 not_found");
 }
 
 #[tokio::test]
@@ -71,7 +120,7 @@ async fn parts_become_one_object() {
     assert_eq!(got.header("x-amz-meta-a"), "b");
     assert_eq!(outcome(&complete(list(&[(1, &etags[0])])).await), "404 NoSuchUpload");
     assert_eq!(world.files().len(), 1, "no part is left: {:?}", world.files());
-    let scope = Scope { checksums: true, repair: false, grace: 0 };
+    let scope = Scope { checksums: true, repair: false, grace: 0, uploads_grace: 0 };
     let report = world.storage.reconcile(&world.project, scope).await.unwrap();
     assert!(report.is_clean() && report.bytes_read == 5 * MIB as u64 + 10, "{report:?}");
 }
@@ -134,7 +183,7 @@ async fn what_nobody_completes_goes_after_a_week() {
         ask(&world, &a, &format!("PUT /s3/private/{key}?partNumber=1&uploadId={id}"), &[], "x").await;
     }
     world.sql("update storage.s3_multipart_uploads set created_at = now() - interval '8 days' where key = 'old'").await;
-    let scope = Scope { checksums: false, repair: true, grace: 0 };
+    let scope = Scope { checksums: false, repair: true, grace: 0, uploads_grace: 0 };
     let report = world.storage.reconcile(&world.project, scope).await.unwrap();
     assert_eq!(report.expired_uploads, 1, "{report:?}");
     assert_eq!(world.value("select string_agg(key, ',') from storage.s3_multipart_uploads").await, "new");

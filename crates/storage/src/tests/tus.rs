@@ -211,3 +211,75 @@ async fn bad_requests_and_limits() {
     assert_eq!(tus(&world, a, &format!("HEAD {path}"), &[], "").await.status.as_u16(), 410);
     assert_eq!(world.files(), [""; 0]);
 }
+
+/// A body that does something once it has been read.
+fn body_and_then(text: &'static str, then: impl FnOnce() + Send + 'static) -> Body {
+    Body::from_stream(futures_util::stream::once(async move {
+        then();
+        Ok::<_, std::convert::Infallible>(text)
+    }))
+}
+
+#[tokio::test]
+async fn an_upload_whose_end_failed_is_not_called_complete() {
+    let world = World::with_buckets().await;
+    let a = Who::User(USER_A);
+    let path = begin(&world, a, "late", "10").await;
+    // The disk is nearly full when the last byte has come.
+    let gate = world.gate.clone();
+    let last = patch(&world, a, &path, "0", body_and_then("0123456789", move || gate.set_open(false))).await;
+    assert_eq!(last.status.as_u16(), 503, "{}", last.text());
+    assert_eq!(offset(&world, a, &path).await, "503 ", "everything has come and the object is not there");
+    world.gate.set_open(true);
+    assert_eq!(offset(&world, a, &path).await, "200 10");
+    assert_eq!(world.get(a, "/object/private/late").await.text(), "0123456789");
+    assert_eq!(offset(&world, a, &path).await, "200 10");
+    // The database refuses the row, and with it the content.
+    world
+        .sql(
+            "create function refuse() returns trigger language plpgsql as $$ begin
+                 if new.metadata ? 'eTag' then raise exception 'not now'; end if; return new; end $$;
+             create trigger refuse before insert on storage.objects for each row execute function refuse()",
+        )
+        .await;
+    let path = begin(&world, a, "refused", "3").await;
+    assert_eq!(patch(&world, a, &path, "0", "abc").await.outcome(), "400 not now");
+    assert_eq!(offset(&world, a, &path).await, "404 ", "the client begins anew");
+}
+
+/// The server ended after the bytes got their place and before the row was there, after both, or when nothing is left.
+#[tokio::test]
+async fn an_upload_that_a_crash_ended_is_brought_to_its_end() {
+    for (key, placed, expected) in [("placed", true, "200 4"), ("lost", false, "404 ")] {
+        let world = World::with_buckets().await;
+        let a = Who::User(USER_A);
+        let path = begin(&world, a, key, "4").await;
+        let gate = world.gate.clone();
+        let last = patch(&world, a, &path, "0", body_and_then("body", move || gate.set_open(false))).await;
+        assert_eq!(last.status.as_u16(), 503);
+        world.gate.set_open(true);
+        let root = world.root.path().join(world.project.project_ref.as_str());
+        let id = path.rsplit('/').next().unwrap();
+        let record: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(root.join(format!("%tus/{id}.json"))).unwrap()).unwrap();
+        let folder = root.join("private").join(key);
+        std::fs::create_dir_all(&folder).unwrap();
+        let place = folder.join(format!("%{}", record["version"].as_str().unwrap()));
+        std::fs::rename(root.join("%tus").join(id), &place).unwrap();
+        if !placed {
+            std::fs::remove_file(&place).unwrap();
+        }
+        assert_eq!(offset(&world, a, &path).await, expected, "{key}");
+        if placed {
+            let read = world.get(a, "/object/private/placed").await;
+            let etag = base::random::to_hex(&<md5::Md5 as md5::Digest>::digest(b"body"));
+            assert_eq!((&*read.text(), read.header("etag")), ("body", &*format!("\"{etag}\"")));
+            // Behind the row, with only the record left.
+            std::fs::write(root.join(format!("%tus/{id}.json")), record.to_string()).unwrap();
+            assert_eq!(offset(&world, a, &path).await, "200 4");
+        }
+        world.settled().await;
+        let left: Vec<String> = world.files().into_iter().filter(|file| file.contains("%tus")).collect();
+        assert_eq!(left, [""; 0], "{key}");
+    }
+}

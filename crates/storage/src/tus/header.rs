@@ -58,7 +58,7 @@ pub(crate) fn announced(header: &str) -> Result<Announced, Error> {
     };
     let mime_type = text("contentType").unwrap_or("application/octet-stream").to_owned();
     let user_metadata = text("metadata").and_then(|text| serde_json::from_str(text).ok()).filter(Value::is_object);
-    Ok(Announced { at: ObjectPath { bucket, key }, info: ContentInfo { mime_type, cache_control }, user_metadata })
+    Ok(Announced { at: ObjectPath { bucket, key }, info: ContentInfo::new(mime_type, cache_control), user_metadata })
 }
 
 /// The length that an upload announces: a number, or later (`Upload-Defer-Length: 1`).

@@ -3,7 +3,7 @@
 //! An upload belongs to who made it. Policies are asked when it is made, at each piece, and decide at its end, when the
 //! object's row is inserted.
 
-mod header;
+pub(crate) mod header;
 mod lock;
 pub(crate) mod record;
 
@@ -15,16 +15,19 @@ use axum::response::Response;
 use base::random;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header as names};
 
-use crate::backend::{StagedFile, blocking};
+use crate::backend::{BackendError, StagedFile, blocking};
 use crate::body::next_piece;
 use crate::conditional::http_date;
 use crate::database::Session;
 use crate::error::Error;
 use crate::mime;
+use crate::quota::UploadSlot;
 use crate::request::{Cx, set};
 use crate::route::ObjectPath;
 use crate::sign;
-use crate::upload::{Finish, Permit, Target, find_bucket, size_limit};
+use crate::store;
+use crate::store::object::{self, Object, Overwrite};
+use crate::upload::{Finish, Permit, Places, Target, find_bucket, size_limit};
 
 use self::lock::UploadLock;
 pub(crate) use self::lock::UploadLocks;
@@ -93,7 +96,7 @@ async fn answer(cx: &Arc<Cx>, signed: bool, id: Option<String>, body: Body) -> R
             let lock = cx.shared.resumable.acquire(&name(cx, &id)).await?;
             let upload = Upload::open(cx, signed, id).await?;
             match method {
-                Method::HEAD => upload.tell(),
+                Method::HEAD => upload.tell(lock).await,
                 Method::PATCH => upload.take(lock, body).await,
                 _ => upload.end().await,
             }
@@ -106,7 +109,7 @@ async fn answer(cx: &Arc<Cx>, signed: bool, id: Option<String>, body: Body) -> R
 struct Right {
     session: Session,
     owner: Option<String>,
-    upsert: bool,
+    overwrite: Overwrite,
 }
 
 impl Right {
@@ -114,9 +117,17 @@ impl Right {
         if signed {
             let token = cx.header("x-signature").ok_or(Error::InvalidSignature("Missing x-signature header"))?;
             let right = sign::check_upload(cx, token, at)?;
-            return Ok(Self { session: Session::admin(operation), owner: right.owner, upsert: right.upsert });
+            return Ok(Self {
+                session: Session::admin(operation),
+                owner: right.owner,
+                overwrite: Overwrite::if_wanted(right.upsert),
+            });
         }
-        Ok(Self { session: cx.session(operation), owner: cx.owner.clone(), upsert: cx.wants_upsert() })
+        Ok(Self {
+            session: cx.session(operation),
+            owner: cx.owner.clone(),
+            overwrite: Overwrite::if_wanted(cx.wants_upsert()),
+        })
     }
 }
 
@@ -136,14 +147,14 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     cx.shared.quotas.check(&cx.project, &cx.database, length.unwrap_or_default()).await?;
     let permit = Permit {
         at: &announced.at,
-        upsert: right.upsert,
+        overwrite: &right.overwrite,
         owner: right.owner.as_deref(),
         info: &announced.info,
         user_metadata: announced.user_metadata.as_ref(),
         length,
     };
     permit.ask(&cx.database, &right.session).await?;
-    let mut record = Record::new(&announced, header, length, right.upsert);
+    let mut record = Record::new(&announced, header, length, right.overwrite == Overwrite::Anything);
     record.owner = right.owner;
     record.signed = signed;
     record.expires = cx.shared.config.clock.unix_seconds() + LIFETIME;
@@ -226,8 +237,32 @@ impl Upload {
         if own { Ok(upload) } else { Err(Error::NoSuchUpload) }
     }
 
-    /// HEAD: how far the upload is.
-    fn tell(self) -> Result<Response, Error> {
+    /// HEAD: how far the upload is. One whose bytes are all there and whose object is not is brought to its end first: a client
+    /// that reads that everything has come believes that the object is there.
+    async fn tell(self, lock: UploadLock) -> Result<Response, Error> {
+        let upload = if self.record.is_complete() && !self.record.finished { self.end_late(lock).await? } else { self };
+        upload.answer_head()
+    }
+
+    async fn end_late(mut self, lock: UploadLock) -> Result<Self, Error> {
+        let right = Right::of(&self.cx, self.record.signed, &self.record.at()?, "storage.tus.upload.part")?;
+        let tasks = self.cx.shared.config.tasks.clone();
+        let ending = tasks.spawn(async move {
+            let _lock = lock;
+            let slot = self.cx.shared.uploads.enter(&self.cx.project.project_ref)?;
+            let (folder, id, record) = (self.folder.clone(), self.id.clone(), self.record.clone());
+            let staged = blocking(move || match folder.open(&id, &record) {
+                Err(BackendError::Missing) => Ok(None),
+                opened => opened.map(Some),
+            });
+            let staged = staged.await?;
+            self.finish(right.session, staged, slot).await?;
+            Ok(self)
+        });
+        ending.await.unwrap_or(Err(Error::Internal("the end of an upload was aborted")))
+    }
+
+    fn answer_head(self) -> Result<Response, Error> {
         let mut response = Response::new(Body::empty());
         self.describe(&mut response);
         set(&mut response, HeaderName::from_static("upload-metadata"), &self.record.header);
@@ -284,13 +319,14 @@ impl Upload {
         let right = Right::of(&cx, self.record.signed, &at, "storage.tus.upload.part")?;
         let permit = Permit {
             at: &at,
-            upsert: self.record.upsert,
+            overwrite: &Overwrite::if_wanted(self.record.upsert),
             owner: self.record.owner.as_deref(),
             info: &self.record.info(),
             user_metadata: self.record.user_metadata(),
             length: self.record.length,
         };
         permit.ask(&cx.database, &right.session).await?;
+        cx.shared.quotas.check(&cx.project, &cx.database, self.record.length.unwrap_or(self.record.offset)).await?;
         self.receive(lock, right.session, limit, body).await
     }
 
@@ -311,7 +347,7 @@ impl Upload {
         limit: u64,
         body: Body,
     ) -> Result<Response, Error> {
-        let _slot = self.cx.shared.uploads.enter(&self.cx.project.project_ref)?;
+        let slot = self.cx.shared.uploads.enter(&self.cx.project.project_ref)?;
         let (folder, id, record) = (self.folder.clone(), self.id.clone(), self.record.clone());
         let mut staged = blocking(move || folder.open(&id, &record)).await?;
         let received = self.receive_body(&mut staged, &lock, limit, body).await;
@@ -329,7 +365,7 @@ impl Upload {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         if self.record.is_complete() {
-            self.finish(session, staged).await?;
+            self.finish(session, Some(staged), slot).await?;
             response.headers_mut().insert("tus-complete", HeaderValue::from_static("1"));
         }
         self.describe(&mut response);
@@ -344,7 +380,10 @@ impl Upload {
         mut body: Body,
     ) -> Result<(), Error> {
         let most = self.record.length.unwrap_or(limit);
+        let disk = &self.cx.shared.disk;
         let mut looked = staged.size();
+        let announced = self.cx.header(names::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        let mut promise = disk.promise(announced.unwrap_or(LOOK_AT_DISK).min(most.saturating_sub(looked)))?;
         loop {
             let piece = tokio::select! {
                 piece = next_piece(&mut body) => piece?,
@@ -355,37 +394,81 @@ impl Upload {
             if size > most {
                 return Err(Error::TooLarge { limit: most });
             }
-            if size >= looked + LOOK_AT_DISK {
-                looked = size;
-                self.cx.shared.disk.check(0)?;
-            }
             staged.write(piece).await?;
+            if size >= looked + LOOK_AT_DISK {
+                let more = if announced.is_some() { 0 } else { size - looked };
+                disk.wrote(&mut promise, size - looked, more)?;
+                looked = size;
+            }
         }
     }
 
-    /// All bytes are there: the object is made.
-    async fn finish(&mut self, session: Session, mut staged: StagedFile) -> Result<(), Error> {
+    /// All bytes are there: the object is made. Without a file the bytes have their place already.
+    async fn finish(&mut self, session: Session, staged: Option<StagedFile>, slot: UploadSlot) -> Result<(), Error> {
         let at = self.record.at()?;
-        let bucket = find_bucket(&self.cx.database, &at.bucket).await?;
-        let allowed = bucket.allowed_mime_types.unwrap_or_default();
-        if !allowed.is_empty() {
-            mime::check_content(&self.record.info().mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
-        }
         let finish = Finish {
             shared: self.cx.shared.clone(),
             project: self.cx.project.clone(),
             database: self.cx.database.clone(),
-            target: Target { at, upsert: self.record.upsert, owner: self.record.owner.clone(), session },
+            target: Target {
+                at,
+                overwrite: Overwrite::if_wanted(self.record.upsert),
+                owner: self.record.owner.clone(),
+                session,
+            },
             info: self.record.info(),
             user_metadata: self.record.user_metadata().cloned(),
             parts: None,
+            version: self.record.version(),
+            places: Places {
+                _slot: slot,
+                _promise: self.cx.shared.disk.promise(0)?,
+                share: Some(
+                    self.cx.shared.quotas.promise(&self.cx.project, &self.cx.database, self.record.offset).await?,
+                ),
+            },
         };
-        finish.detached(staged).await?;
+        match staged {
+            Some(mut staged) => {
+                let bucket = find_bucket(&self.cx.database, &finish.target.at.bucket).await?;
+                let allowed = bucket.allowed_mime_types.unwrap_or_default();
+                if !allowed.is_empty() {
+                    mime::check_content(&finish.info.mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
+                }
+                finish.detached(staged).await?;
+            }
+            None => self.recover(&finish).await?,
+        }
         self.record.finished = true;
         self.cx.shared.resumable.finish(name(&self.cx, &self.id), self.record.clone());
         let (folder, id) = (self.folder.clone(), self.id.clone());
         blocking(move || folder.remove(&id)).await?;
         Ok(())
+    }
+
+    /// Something ended the upload's end between the bytes' place and their row, or behind the row.
+    async fn recover(&self, finish: &Finish) -> Result<(), Error> {
+        let (at, location) = (&finish.target.at, finish.location());
+        let rows = finish.database.look_up(object::object_find_with_bucket(&at.bucket, &at.key)).await?;
+        let object: Option<Object> = match rows.rows.first() {
+            Some(row) => store::json(row, 1)?,
+            None => None,
+        };
+        if object.is_some_and(|object| object.version.as_deref() == Some(location.version.as_str())) {
+            return Ok(());
+        }
+        let _pending = self.cx.shared.pending.enter(&location.version);
+        let digest = self.record.digest();
+        match (self.cx.shared.config.backend.size(&location).await, digest) {
+            (Ok(size), Some(digest)) if size == digest.size => finish.record(&digest, &location).await.map(drop),
+            (Ok(_) | Err(BackendError::Missing), _) => {
+                // Nothing of it is left, and the client has to begin anew.
+                let (folder, id) = (self.folder.clone(), self.id.clone());
+                blocking(move || folder.remove(&id)).await?;
+                Err(Error::NoSuchUpload)
+            }
+            (Err(error), _) => Err(error.into()),
+        }
     }
 }
 
@@ -394,6 +477,7 @@ pub(crate) async fn remove_expired(root: &Path, project: &base::ProjectRef, now:
     let folder = Folder::new(root, project);
     let removed = blocking(move || {
         let mut removed = 0;
+        folder.remove_strays(now - LIFETIME)?;
         for id in folder.ids()? {
             // A record that cannot be read is of no use to anybody.
             if folder.load(&id)?.is_none_or(|record| record.expires < now) {

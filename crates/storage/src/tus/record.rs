@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backend::layout::RESUMABLE;
-use crate::backend::{BackendError, StagedFile, create};
+use crate::backend::{BackendError, Digest, StagedFile, create, digest_of_state};
 use crate::content::ContentInfo;
 use crate::error::Error;
-use crate::key::{BucketId, ObjectKey};
+use crate::key::{BucketId, ObjectKey, Version};
 use crate::route::ObjectPath;
 use crate::tus::header::Announced;
 
@@ -44,6 +44,9 @@ pub(crate) struct Record {
     pub(crate) offset: u64,
     /// The digest's state there, in base64.
     digest: String,
+    /// What its object's content will be called, so that an end that was interrupted is known again.
+    #[serde(default)]
+    version: Option<String>,
     /// Unix seconds.
     pub(crate) expires: i64,
     /// The object is there. Never on the disk: the record goes with the upload, see [`super::UploadLocks`].
@@ -66,6 +69,7 @@ impl Record {
             length,
             offset: 0,
             digest: String::new(),
+            version: Some(Version::generate().as_str().to_owned()),
             expires: 0,
             finished: false,
         }
@@ -79,11 +83,21 @@ impl Record {
     }
 
     pub(crate) fn info(&self) -> ContentInfo {
-        ContentInfo { mime_type: self.mime_type.clone(), cache_control: self.cache_control.clone() }
+        ContentInfo::new(&*self.mime_type, &*self.cache_control)
     }
 
     pub(crate) fn user_metadata(&self) -> Option<&Value> {
         self.user_metadata.as_ref()
+    }
+
+    /// A fresh one for records that have none.
+    pub(crate) fn version(&self) -> Version {
+        self.version.as_deref().and_then(Version::parse).unwrap_or_else(Version::generate)
+    }
+
+    /// The digest of what was counted.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        digest_of_state(&BASE64_STANDARD.decode(&self.digest).ok()?, self.offset)
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -118,6 +132,24 @@ impl Folder {
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         Ok(names.filter_map(|name| name.strip_suffix(".json").filter(|id| is_id(id)).map(str::to_owned)).collect())
+    }
+
+    /// Removes files that belong to no record and did not change since `before` (Unix seconds): what a crash left.
+    pub(crate) fn remove_strays(&self, before: i64) -> Result<(), BackendError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let entries = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let id = name.strip_suffix(".new").unwrap_or(&name);
+            if is_id(id) && !self.record(id).exists() && entry.metadata().is_ok_and(|found| found.ctime() <= before) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     /// Makes an upload.
