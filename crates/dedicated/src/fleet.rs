@@ -189,7 +189,8 @@ impl Fleet {
             *since = if is_unwanted { since.or_else(|| Some(Instant::now())) } else { None };
             *since
         };
-        if since.is_some_and(|since| since.elapsed() >= GRACE) {
+        let is_gone = project.status == ProjectStatus::Deleted;
+        if is_gone || since.is_some_and(|since| since.elapsed() >= GRACE) {
             drop(changing);
             self.spawn_deletion(slot);
             return;

@@ -152,7 +152,7 @@ pub(crate) async fn keep(workshop: Arc<Workshop>, slot: Arc<Slot>, shutdown: Can
         match now {
             Wanted::Run(_) => {}
             Wanted::Pause => {
-                slot.show(|state| state.status = Status::Stopped);
+                slot.show(|state| (state.status, state.running) = (Status::Stopped, None));
                 tokio::select! {
                     _ = wanted.changed() => {}
                     () = shutdown.cancelled() => {}

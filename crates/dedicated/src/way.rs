@@ -21,13 +21,11 @@ use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
-use web::{HttpService, RequestId};
+use web::{HttpService, Protocol, Rejection, RequestId};
 
-use self::lent::Lent;
 use self::lost::Lost;
 use crate::conf::GATEWAY_KEY;
 
-mod lent;
 mod lost;
 
 /// Between two looks at the manager's list; shorter than an instance goes on after it was said to be stopped.
@@ -160,23 +158,25 @@ impl Way {
             return answer(shared, request).await;
         };
         let (parts, body) = request.into_parts();
-        let lent = Lent::new(body);
-        let mut forwarded = Request::builder().method(parts.method.clone());
-        if let Some(uri) = absolute(&authority, &parts.uri) {
-            forwarded = forwarded.uri(uri);
-        }
-        let Ok(mut forwarded) = forwarded.body(Body::new(lent.clone())) else {
-            return answer(shared, Request::from_parts(parts, lent.take())).await;
+        // Whole, as the shared engine reads it, and so that there is something to send it when the instance is away.
+        let body = match web::read_body(body).await {
+            Ok(body) => body,
+            Err(error) => return Rejection::from(error).respond(Protocol::Rest),
         };
+        let mut forwarded = Request::new(Body::from(body.clone()));
+        *forwarded.method_mut() = parts.method.clone();
         *forwarded.headers_mut() = headers(&parts.headers, &project, &caller, parts.extensions.get::<RequestId>());
+        let Some(uri) = absolute(&authority, &parts.uri) else {
+            return answer(shared, Request::from_parts(parts, Body::from(body))).await;
+        };
+        *forwarded.uri_mut() = uri;
         match self.0.client.request(forwarded).await {
             Ok(response) => received(response),
             Err(error) => {
-                let is_safe = matches!(parts.method, Method::GET | Method::HEAD);
                 self.forget(&project.project_ref, &authority, &error);
                 // Nothing was done there, or doing it again changes nothing.
-                match (error.is_connect() || is_safe) && lent.is_whole() {
-                    true => answer(shared, Request::from_parts(parts, lent.take())).await,
+                match error.is_connect() || matches!(parts.method, Method::GET | Method::HEAD) {
+                    true => answer(shared, Request::from_parts(parts, Body::from(body))).await,
                     false => web::respond(&Lost(error)),
                 }
             }
@@ -217,7 +217,7 @@ async fn answer(shared: &HttpService, request: Request) -> Response {
     // What panicked there is answered as everywhere: by the gateway.
     match shared.call(request).await {
         Some(response) => response,
-        None => web::Rejection::Internal.respond(web::Protocol::Rest),
+        None => Rejection::Internal.respond(Protocol::Rest),
     }
 }
 

@@ -15,7 +15,8 @@ use crate::server::{Answer, Server, launchdb};
 const SCRIPT: &str = "create table items (id bigint generated always as identity primary key, note text);
     insert into items (note) values ('first'); grant select, insert on items to anon;
     create function token() returns text language sql stable
-        as $$ select current_setting('request.headers', true)::json->>'authorization' $$;";
+        as $$ select current_setting('request.headers', true)::json->>'authorization' $$;
+    grant execute on function token() to anon;";
 
 /// The acceptance asks for 50; `LAUNCHDB_TEST_INSTANCES=50` runs so many.
 fn instances() -> usize {
