@@ -16,6 +16,17 @@ pub enum TxEnd {
     RollbackAllowOverride,
 }
 
+/// Which process answers for a project's data API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataApiInstance {
+    /// The engine that serves all projects.
+    #[default]
+    Shared,
+    /// A process of the project's own, which the postgrest-manager keeps.
+    Dedicated,
+}
+
 /// The data API of one project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +50,7 @@ pub struct DataApiSettings {
     pub jwt_roles: Vec<String>,
     /// Send every `request.*` setting even when nothing in the database seems to read it.
     pub send_all_request_settings: bool,
+    pub instance: DataApiInstance,
 }
 
 /// Milliseconds; 0 is no limit.
@@ -82,6 +94,7 @@ impl Default for DataApiSettings {
             statement_timeout_ms: StatementTimeouts::default(),
             jwt_roles: Vec::new(),
             send_all_request_settings: false,
+            instance: DataApiInstance::default(),
         }
     }
 }

@@ -106,6 +106,15 @@ impl SigningKeys {
         &self.public
     }
 
+    /// Everything that verifies the project's tokens, the secret among it, and `another` shared secret: a JWK set for a data
+    /// API in a process of its own. It is as secret as the secret.
+    pub fn verifying_jwks(&self, another: &[u8]) -> Secret<String> {
+        let shared = |secret: &[u8]| json!({"kty": "oct", "k": B64.encode(secret)});
+        let keys: Vec<Value> =
+            [shared(self.secret.expose()), shared(another)].into_iter().chain(self.public.iter().cloned()).collect();
+        Secret::new(json!({ "keys": keys }).to_string())
+    }
+
     /// A key for `purpose` that belongs to the project's secret: 32 bytes that tell nothing about it and end with it.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.secret.expose());

@@ -13,6 +13,8 @@ pub mod migrate;
 pub mod output;
 pub mod owner;
 pub mod password;
+pub mod pooler;
+pub mod postgrest;
 pub mod progress;
 pub mod project;
 pub mod s3_keys;
@@ -74,6 +76,12 @@ pub enum Command {
     /// Put a project back from a backup
     #[command(after_help = backup::RESTORE_EXAMPLES)]
     Restore(backup::RestoreArgs),
+    /// Set pool sizes and let roles in, where PgBouncer runs
+    #[command(subcommand)]
+    Pooler(pooler::PoolerCommand),
+    /// Start, reload and end data APIs in processes of their own, which the postgrest-manager keeps
+    #[command(subcommand)]
+    Postgrest(postgrest::PostgrestCommand),
     /// Write a .env with strong secrets for a new server
     Init(init::InitArgs),
     /// Say whether the server runs and is healthy
@@ -501,6 +509,11 @@ mod tests {
             "launchdb backup verify a.sql.gpg b.sql.gpg",
             "launchdb backup prune",
             "launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy",
+            "launchdb pooler add-project proj_abc123 10 4",
+            "launchdb pooler add-user reporting",
+            "launchdb postgrest list --json",
+            "launchdb postgrest add proj_abc123 --url http://postgrest-manager:9000",
+            "launchdb serve --only postgrest-manager --port 9000",
             "launchdb mail last",
             "launchdb rest --dump-config /etc/p.conf",
             "launchdb rest -h",
@@ -512,6 +525,7 @@ mod tests {
             "launchdb backup run",
             "launchdb project list --url u --data d",
             "launchdb serve --only nothing",
+            "launchdb postgrest spawn ../x",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -5,6 +5,7 @@
 
 mod backup;
 pub mod files;
+mod instances;
 mod limits;
 mod names;
 mod pooler;
@@ -26,6 +27,7 @@ use procs::unprivileged::RunAs;
 
 pub use self::backup::BackupSettings;
 pub use self::files::FilesConfig;
+pub use self::instances::{InstanceBackend, InstanceSettings};
 pub use self::limits::LimitConfig;
 use self::names::{KNOWN_NAMES, is_known_name};
 pub use self::pooler::PoolerSettings;
@@ -194,6 +196,7 @@ pub struct Config {
     pub files: FilesConfig,
     pub backup: BackupSettings,
     pub pooler: PoolerSettings,
+    pub instances: InstanceSettings,
     pub log: LogConfig,
     pub secrets: GivenSecrets,
     /// Threads of the runtime; none means one for each core.
@@ -238,6 +241,7 @@ impl Config {
             files: FilesConfig::read(&mut reader),
             backup: BackupSettings::read(&mut reader, invocation),
             pooler: PoolerSettings::read(&mut reader),
+            instances: InstanceSettings::read(&mut reader),
             log: log(&mut reader),
             secrets: GivenSecrets::read(&mut reader, must_exist, stored.as_ref()),
             workers: reader

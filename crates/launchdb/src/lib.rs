@@ -64,6 +64,8 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Logout(args) => cli::login::log_out(&source, &args),
         Command::Owner(command) => cli::owner::run(&source, command),
         Command::Storage(command) => cli::storage::run(&source, command),
+        Command::Pooler(command) => cli::pooler::run(&source, &command),
+        Command::Postgrest(command) => cli::postgrest::run(&source, &command),
         Command::Init(args) => cli::init::run(&args),
         Command::Migrate(command) => cli::migrate::run(&source, command),
         Command::Backup(command) => cli::backup::run(&source, command),

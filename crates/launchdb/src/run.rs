@@ -7,6 +7,7 @@ pub mod dropin;
 pub mod files;
 mod front;
 pub mod health;
+mod instances;
 pub mod logging;
 pub mod metrics;
 mod outward;

@@ -7,18 +7,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use base::{ProjectRef, Secret};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq as _;
+use web::internal_key;
 
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::provision::ProvisionError;
 use crate::provision::upgrade::UpgradeReport;
 use crate::request::Fields;
-
-/// Either name of the header is the key's.
-const KEY_HEADERS: [&str; 2] = ["x-internal-key", "x-internal-api-key"];
 
 #[derive(Clone)]
 struct InternalKey(Secret<String>);
@@ -35,12 +32,8 @@ impl Platform {
 }
 
 async fn check_key(State(key): State<InternalKey>, request: Request, next: Next) -> Response {
-    if is_right(request.headers(), &key.0) { next.run(request).await } else { Error::WrongInternalKey.into_response() }
-}
-
-fn is_right(headers: &HeaderMap, key: &Secret<String>) -> bool {
-    let given = KEY_HEADERS.iter().find_map(|name| headers.get(*name));
-    given.is_some_and(|given| given.as_bytes().ct_eq(key.expose().as_bytes()).into())
+    let is_right = internal_key::is_right(request.headers(), std::slice::from_ref(&key.0));
+    if is_right { next.run(request).await } else { Error::WrongInternalKey.into_response() }
 }
 
 async fn run_migrations(State(platform): State<Platform>, mut fields: Fields) -> Result<Response, Error> {

@@ -14,6 +14,6 @@ pub mod machine;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod postgres_conf;
-mod private_file;
+pub mod private_file;
 pub mod process;
 pub mod unprivileged;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use base::Secret;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
@@ -76,7 +77,27 @@ pub struct PgbouncerConfig {
     pub console_verifier: String,
     /// Connections of all clients together.
     pub max_clients: u32,
+    /// The platform's own database, where it is reached through the pooler, too.
+    pub platform: Option<PlatformEntry>,
 }
+
+/// The platform's database and the role that owns it. Whoever may connect to it through the pooler is that role there.
+#[derive(Clone, Debug)]
+pub struct PlatformEntry {
+    pub database: String,
+    pub user: String,
+    pub password: Secret<String>,
+    /// Verifier of the same password.
+    pub verifier: String,
+    pub pool_size: u32,
+    pub reserve_pool: u32,
+    /// Password of [`OPERATOR`], for people and health checks on the pooler's own machine.
+    pub operator_password: Secret<String>,
+    pub operator_verifier: String,
+}
+
+/// May ask the console and reach the platform's database; no role of PostgreSQL.
+pub const OPERATOR: &str = "postgres";
 
 /// One database that clients may connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +128,19 @@ impl PgbouncerConfig {
     /// `pgbouncer.ini`. Names of databases are projects' ids, which need no quotes.
     pub fn render(&self, entries: &[Entry]) -> String {
         let mut text = String::from("; Written by LaunchDB; changes are lost.\n[databases]\n");
+        if let Some(platform) = &self.platform {
+            let _ = writeln!(
+                text,
+                "{name} = host={} port={} dbname={name} user={} password='{}' pool_size={} reserve_pool={}",
+                self.server_host,
+                self.server_port,
+                platform.user,
+                platform.password.expose().replace('\'', "''"),
+                platform.pool_size,
+                platform.reserve_pool,
+                name = platform.database,
+            );
+        }
         for entry in entries {
             let _ = writeln!(
                 text,
@@ -118,6 +152,10 @@ impl PgbouncerConfig {
                 name = entry.database,
             );
         }
+        let stats = match &self.platform {
+            Some(_) => format!("stats_users = {OPERATOR}\n"),
+            None => String::new(),
+        };
         let (mode, prepared) = match self.program.keeps_prepared_statements() {
             true => ("transaction", "max_prepared_statements = 200\n"),
             false => ("session", ""),
@@ -125,7 +163,7 @@ impl PgbouncerConfig {
         let _ = write!(
             text,
             "\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\nauth_type = scram-sha-256\n\
-             auth_file = {}\nadmin_users = {CONSOLE_USER}\npool_mode = {mode}\n{prepared}server_reset_query = DISCARD ALL\n\
+             auth_file = {}\nadmin_users = {CONSOLE_USER}\n{stats}pool_mode = {mode}\n{prepared}server_reset_query = DISCARD ALL\n\
              max_client_conn = {}\nreserve_pool_timeout = 3\nserver_idle_timeout = 60\nserver_login_retry = 1\n\
              query_wait_timeout = 30\nclient_login_timeout = 10\nidle_transaction_timeout = 300\n\
              ignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\nlog_stats = 0\n",
@@ -141,7 +179,12 @@ impl PgbouncerConfig {
     pub fn render_users(&self, users: &[User]) -> String {
         let mut text = String::new();
         let console = User { name: CONSOLE_USER.to_owned(), verifier: self.console_verifier.clone() };
-        for user in [&console].into_iter().chain(users) {
+        let own = self.platform.iter().flat_map(|platform| {
+            [(OPERATOR, &platform.operator_verifier), (platform.user.as_str(), &platform.verifier)]
+        });
+        let own: Vec<User> =
+            own.map(|(name, verifier)| User { name: name.to_owned(), verifier: verifier.clone() }).collect();
+        for user in [&console].into_iter().chain(&own).chain(users) {
             let quoted = |text: &str| text.replace('"', "\"\"");
             let _ = writeln!(text, "\"{}\" \"{}\"", quoted(&user.name), quoted(&user.verifier));
         }
@@ -156,6 +199,11 @@ impl PgbouncerConfig {
     pub fn write(&self, entries: &[Entry], users: &[User]) -> io::Result<bool> {
         self.run_as.make_dir(&self.dir).map_err(io::Error::other)?;
         let owner = Some(&self.run_as);
+        if let Some(platform) = &self.platform {
+            // For psql on the same machine (PGPASSFILE).
+            let line = format!("*:*:*:{OPERATOR}:{}\n", platform.operator_password.expose());
+            private_file::update(&self.dir.join("pgpass"), &line, owner)?;
+        }
         let changed = private_file::update(&self.userlist(), &self.render_users(users), owner)?;
         Ok(private_file::update(&self.ini(), &self.render(entries), owner)? || changed)
     }
@@ -218,6 +266,7 @@ mod tests {
             server_port: 5432,
             console_verifier: "SCRAM-SHA-256$4096:a$b:c".to_owned(),
             max_clients: 1000,
+            platform: None,
         };
         let entry = Entry { database: "proj_abc123".to_owned(), pool_size: 5, reserve_pool: 2 };
         let text = config.render(&[entry]);
@@ -230,6 +279,26 @@ mod tests {
         assert!(newer.render(&[]).contains("pool_mode = transaction\nmax_prepared_statements = 200\n"));
         let user = User { name: "proj_abc123".to_owned(), verifier: "SCRAM-SHA-256$4096:x$y:z".to_owned() };
         let lines = "\"launchdb_pooler\" \"SCRAM-SHA-256$4096:a$b:c\"\n\"proj_abc123\" \"SCRAM-SHA-256$4096:x$y:z\"\n";
-        assert_eq!(config.render_users(&[user]), lines);
+        assert_eq!(config.render_users(std::slice::from_ref(&user)), lines);
+
+        let platform = PlatformEntry {
+            database: "platform".to_owned(),
+            user: "platform".to_owned(),
+            password: Secret::new("it's".to_owned()),
+            verifier: "SCRAM-SHA-256$4096:p$p:p".to_owned(),
+            pool_size: 20,
+            reserve_pool: 5,
+            operator_password: Secret::new("o".to_owned()),
+            operator_verifier: "SCRAM-SHA-256$4096:o$o:o".to_owned(),
+        };
+        let with_platform = PgbouncerConfig { platform: Some(platform), ..config };
+        let text = with_platform.render(&[]);
+        assert!(
+            text.contains("dbname=platform user=platform password='it''s' pool_size=20 reserve_pool=5\n"),
+            "{text}"
+        );
+        assert!(text.contains("stats_users = postgres\n"), "{text}");
+        let users = with_platform.render_users(&[user]);
+        assert!(users.starts_with(lines.lines().next().unwrap()) && users.lines().count() == 4, "{users}");
     }
 }

@@ -12,7 +12,10 @@ use crate::unprivileged::RunAs;
 ///
 /// The new file has a name nobody can have taken and is renamed over the old one, so a link that PostgreSQL's user put
 /// there leads us nowhere.
-pub(crate) fn write(path: &Path, text: &str, owner: Option<&RunAs>) -> io::Result<()> {
+///
+/// # Errors
+/// When the folder cannot be written to.
+pub fn write(path: &Path, text: &str, owner: Option<&RunAs>) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
     let staging = folder.join(format!(".{name}.{}", base::random::hex::<6>()));
@@ -33,7 +36,10 @@ pub(crate) fn write(path: &Path, text: &str, owner: Option<&RunAs>) -> io::Resul
 }
 
 /// Writes the file only when it says something else; whether it did.
-pub(crate) fn update(path: &Path, text: &str, owner: Option<&RunAs>) -> io::Result<bool> {
+///
+/// # Errors
+/// As [`write`].
+pub fn update(path: &Path, text: &str, owner: Option<&RunAs>) -> io::Result<bool> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(false);
     }

@@ -21,6 +21,16 @@ impl ProcessId {
         (!matches!(state, 'Z' | 'X')).then_some(Self { pid, started })
     }
 
+    /// A process as it was written down: [`Self::of`] and [`Self::started`] of another day.
+    pub fn remembered(pid: u32, started: u64) -> Self {
+        Self { pid, started }
+    }
+
+    /// When it started, in clock ticks since boot.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
     /// Whether it still lives.
     pub fn is_alive(&self) -> bool {
         Self::of(self.pid).as_ref() == Some(self)

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use base::ProjectRef;
 use base::jwt::JwtKeys;
 use base::role::RoleName;
-use base::settings::{DataApiSettings, TxEnd};
+use base::settings::{DataApiSettings, StatementTimeouts, TxEnd};
 
 pub use drop_in::{DropIn, LogLevel, ReadFile};
 pub use js_path::JsPath;
@@ -69,6 +69,9 @@ pub struct Config {
     pub log_query: bool,
     /// What roles set for themselves; of a drop-in server only, because the roles of projects are shared.
     pub role_settings: HashMap<String, RoleSettings>,
+    /// Given to a drop-in server that serves one of LaunchDB's projects: its database keeps schema versions, which are
+    /// compared as the shared engine does, and statements have the project's timeouts.
+    pub project_timeouts: Option<StatementTimeouts>,
 }
 
 /// Settings of a role (`ALTER ROLE ... SET`) that apply to each transaction on its behalf.
@@ -153,6 +156,7 @@ impl Default for Config {
             jwt_keys: JwtKeys::default(),
             log_query: false,
             role_settings: HashMap::new(),
+            project_timeouts: None,
         }
     }
 }

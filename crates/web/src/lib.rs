@@ -12,6 +12,7 @@ pub mod client_ip;
 pub mod cors;
 pub mod error;
 pub mod health;
+pub mod internal_key;
 pub mod json;
 pub mod limits;
 pub mod log_buffer;

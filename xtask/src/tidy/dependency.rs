@@ -22,11 +22,23 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("realtime", &["pg", "web", "base"]),
     ("platform", &["pg", "web", "procs", "base"]),
     ("gateway", &["web", "base"]),
+    ("dedicated", &["web", "procs", "base"]),
     (
         "launchdb",
         &[
-            "base", "pg", "web", "procs", "rest", "auth", "storage", "realtime", "platform", "gateway", "outbound",
+            "base",
+            "pg",
+            "web",
+            "procs",
+            "rest",
+            "auth",
+            "storage",
+            "realtime",
+            "platform",
+            "gateway",
+            "outbound",
             "mailer",
+            "dedicated",
         ],
     ),
     ("test-support", &["base", "procs"]),
@@ -39,7 +51,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
 
 /// Database clients: the pure crates never see one.
 const DATABASE_CLIENTS: [&str; 3] = ["tokio-postgres", "postgres-protocol", "postgres-types"];
-const WITHOUT_DATABASE: [&str; 4] = ["base", "web", "procs", "gateway"];
+const WITHOUT_DATABASE: [&str; 5] = ["base", "web", "procs", "gateway", "dedicated"];
 
 pub(super) fn check(root: &Path) -> anyhow::Result<Vec<Violation>> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

@@ -13,6 +13,8 @@ pub struct Client {
     /// Without a slash at its end.
     url: String,
     token: Option<String>,
+    /// For services that only processes of the installation may ask.
+    internal_key: Option<String>,
 }
 
 /// An answer of the API: its text as it came, and read.
@@ -38,7 +40,12 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(600)))
             .user_agent(concat!("launchdb/", env!("CARGO_PKG_VERSION")))
             .build();
-        Ok(Self { agent: config.into(), url: url.trim_end_matches('/').to_owned(), token })
+        Ok(Self { agent: config.into(), url: url.trim_end_matches('/').to_owned(), token, internal_key: None })
+    }
+
+    /// The same client with the installation's internal key.
+    pub fn with_internal_key(self, key: String) -> Self {
+        Self { internal_key: Some(key), ..self }
     }
 
     pub fn url(&self) -> &str {
@@ -77,6 +84,9 @@ impl Client {
         let mut request = http::Request::builder().method(method).uri(&url).header("accept", "application/json");
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(key) = &self.internal_key {
+            request = request.header("x-internal-key", key);
         }
         let result = match body {
             Some(body) => request

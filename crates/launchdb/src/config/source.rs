@@ -125,6 +125,13 @@ pub fn working_folder() -> std::io::Result<PathBuf> {
     std::env::current_dir()
 }
 
+/// This program's own file; a replaced one is found under its name.
+pub fn own_program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map(PathBuf::from).unwrap_or_else(|| path.clone()))
+}
+
 /// The value of `PATH`, for finding PostgreSQL's programs.
 pub fn executable_path() -> Option<std::ffi::OsString> {
     std::env::var_os("PATH")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use base::Clock;
+use base::{Clock, WriteGate};
 use gateway::{Gateway, GatewayConfig};
 use web::client_ip::{Cidr, TrustedProxies};
 use web::metrics::HttpMetrics;
@@ -27,6 +27,7 @@ pub(super) fn front(
     services: &Services,
     public_url: &str,
     page: Router,
+    write_gate: &WriteGate,
     metrics: HttpMetrics,
 ) -> Result<Gateway, Exit> {
     let config = &start.config;
@@ -51,7 +52,7 @@ pub(super) fn front(
     let here = |service: Service| start.answers(service);
     let platform = services.platform.as_ref().filter(|_| here(Service::PlatformApi));
     let behind = gateway::Services {
-        rest: here(Service::Rest).then(|| services.engine.service()),
+        rest: here(Service::Rest).then(|| services.instances.before(services.engine.service(), write_gate)),
         auth: here(Service::Auth).then(|| services.auth.service()),
         platform: platform.map(|platform| platform.router().into()),
         pages: Some(page.into()),

@@ -1,13 +1,15 @@
-//! PgBouncer in the embedded shape: whether it can run here, and its numbers in the metrics.
+//! PgBouncer beside an embedded cluster or as a service: whether it can run here, and its numbers in the metrics.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
+use base::project::DatabaseTarget;
 use base::{Secret, random};
 use platform::Address;
 use platform::pooler::{PoolNumbers, Pooler};
 use procs::binaries::Search;
-use procs::pgbouncer::{PgbouncerConfig, Program};
+use procs::pgbouncer::{PgbouncerConfig, PlatformEntry, Program};
+use procs::unprivileged::RunAs;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -15,11 +17,14 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::storage::Storage;
-use crate::config::{Config, source};
-use crate::exit::{self, Exit};
+use crate::config::{Config, Service, source};
+use crate::exit::{self, Exit, ResultExt as _};
 
 /// Clients of all projects together.
 const MAX_CLIENTS: u32 = 1_000;
+/// Connections to the platform's database: those of every service's process together.
+const PLATFORM_POOL: u32 = 60;
+const PLATFORM_RESERVE: u32 = 10;
 
 /// How the pooler will be run.
 pub struct Plan {
@@ -34,41 +39,70 @@ impl Plan {
     }
 }
 
-/// Whether there is to be a pooler; a reason why not is an error only where it was asked for.
-pub fn plan(config: &Config, storage: &Storage) -> Result<Option<Plan>, Exit> {
-    let (Some(port), Some(cluster), Some(data)) = (config.pooler.port, &storage.cluster, &storage.data) else {
+/// Whether this process is to have a pooler; a reason why not is an error only where it was asked for.
+pub fn plan(config: &Config, storage: &Storage, only: Option<Service>) -> Result<Option<Plan>, Exit> {
+    let is_service = only == Some(Service::Pgbouncer);
+    if !is_service && !(Service::keeps_projects(only) && storage.cluster.is_some()) {
         return Ok(None);
-    };
-    let missing = |code, text: String| match config.pooler.is_required {
+    }
+    let missing = |code, text: String| match config.pooler.is_required || is_service {
         true => Err(Exit::message(code, text)),
         false => {
             tracing::info!("no pooler: {text}");
             Ok(None)
         }
     };
+    let Some(port) = config.pooler.port else {
+        return if is_service { missing(exit::CONFIG, "LAUNCHDB_POOLER_PORT is off".to_owned()) } else { Ok(None) };
+    };
     let search = Search { bin_dir: None, path: source::executable_path() };
     let Some(program) = Program::find(&search) else {
         return missing(exit::CONFIG, "PgBouncer is not installed (apt-get install pgbouncer)".to_owned());
     };
-    let listen = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    // Beside a cluster of ours it is for this machine; as a service it listens where the service does.
+    let listen = if is_service { config.listen.public.ip() } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
     // It binds by itself a moment later; who takes the port in between keeps it from starting, which its log tells.
     let port = match TcpListener::bind((listen, port)).and_then(|listener| listener.local_addr()) {
         Ok(address) => address.port(),
         Err(error) => return missing(exit::PORT_USED, format!("port {port} cannot be listened on: {error}")),
     };
+    let (server_host, server_port) = match (&storage.cluster, &config.database.admin_url, &config.database.url) {
+        (Some(cluster), ..) => ("127.0.0.1".to_owned(), cluster.port()),
+        (None, Some(server), _) | (None, None, Some(server)) => (server.host.clone(), server.port),
+        (None, None, None) => return missing(exit::CONFIG, "there is no PostgreSQL".to_owned()),
+    };
+    let run_as = match &storage.data {
+        Some(data) => data.run_as().clone(),
+        None => RunAs::for_this_process().exit(exit::CONFIG)?,
+    };
     let console_password = Secret::new(random::password());
     let config = PgbouncerConfig {
         program,
-        dir: data.path().join("pooler"),
-        run_as: data.run_as().clone(),
+        dir: config.pooler.folder(storage.data_path()),
+        run_as,
         listen,
         port,
-        server_host: "127.0.0.1".to_owned(),
-        server_port: cluster.port(),
+        server_host,
+        server_port,
         console_verifier: platform::pooler::verifier(&console_password),
         max_clients: MAX_CLIENTS,
+        platform: config.database.url.as_ref().filter(|_| is_service).map(platform_entry),
     };
     Ok(Some(Plan { config, console_password }))
+}
+
+fn platform_entry(target: &DatabaseTarget) -> PlatformEntry {
+    let operator_password = Secret::new(random::password());
+    PlatformEntry {
+        database: target.database.clone(),
+        user: target.user.clone(),
+        verifier: platform::pooler::verifier(&target.password),
+        password: target.password.clone(),
+        pool_size: PLATFORM_POOL,
+        reserve_pool: PLATFORM_RESERVE,
+        operator_verifier: platform::pooler::verifier(&operator_password),
+        operator_password,
+    }
 }
 
 /// The pooler's numbers as it last told them.

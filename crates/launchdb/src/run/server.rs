@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use auth::{Auth, AuthConfig};
 use axum::Router;
 use axum::routing::{MethodRouter, get};
-use base::{Clock, ProjectRef, ProjectTable};
+use base::{Clock, ProjectRef, ProjectTable, WriteGate};
 use pg::{Budget, PoolConfig, ServicePools};
 use platform::backup::Backups;
 use platform::database::PrepareError;
@@ -33,6 +33,7 @@ use super::cli_session::CliSession;
 use super::files;
 use super::front;
 use super::health::HealthBoard;
+use super::instances::{self, Instances};
 use super::metrics::ProcessCollector;
 use super::outward;
 use super::pooler;
@@ -77,7 +78,12 @@ pub(super) struct Start {
 impl Start {
     /// Whether requests for a service are answered by this process.
     pub(super) fn answers(&self, service: Service) -> bool {
-        self.only.is_none_or(|only| only == service || only == Service::Gateway)
+        self.only.is_none_or(|only| match only {
+            Service::Gateway => true,
+            // The specification has the platform API answer for `/db`, too.
+            Service::PlatformApi => matches!(service, Service::PlatformApi | Service::Rest),
+            only => only == service,
+        })
     }
 }
 
@@ -153,6 +159,8 @@ pub(super) struct Services {
     pub(super) files: Option<::storage::Storage>,
     pub(super) projects: Arc<ProjectTable>,
     pub(super) board: HealthBoard,
+    /// Data APIs in processes of their own.
+    pub(super) instances: Instances,
     /// Remembers verified keys, and when opaque ones were used last.
     pub(super) keys: Arc<ApiKeyCheck>,
 }
@@ -167,7 +175,7 @@ async fn run_services(
     let urls = Urls::new(config, listeners.public.local_addr().exit(exit::FAILURE)?);
     let projects = Arc::new(ProjectTable::new());
     let mut platform_config = storage.platform_config(config, &urls.public)?;
-    let pooler = if Service::keeps_projects(start.only) { pooler::plan(config, storage)? } else { None };
+    let pooler = pooler::plan(config, storage, start.only)?;
     if let (None, Some(plan)) = (&platform_config.pooler_address, &pooler) {
         platform_config.pooler_address = Some(plan.address());
     }
@@ -264,6 +272,7 @@ async fn run_services(
         registry.register_collector(Box::new(pooler::PoolerCollector(pooler.clone())));
         loops.spawn(pooler.run(shutdown.clone()));
     }
+    let instances = Instances::open(start, storage, &urls.public, &projects, &shutdown, &mut loops)?;
     let board = HealthBoard::default();
     let watched = platform.as_ref().filter(|_| Service::keeps_projects(start.only));
     let disk = watched.map(|platform| {
@@ -279,11 +288,12 @@ async fn run_services(
         loops.spawn(watchdog.run(shutdown.clone()));
         disk
     });
-    let asked = directory.clone();
+    let (asked, gate, fleet) = (directory.clone(), write_gate.clone(), instances.fleet.clone());
     let ask = move || {
-        let (directory, disk, gate) = (asked.clone(), disk.clone(), write_gate.clone());
+        let (directory, disk, gate, fleet) = (asked.clone(), disk.clone(), gate.clone(), fleet.clone());
         async move {
             let mut parts = directory.health().await;
+            parts.extend(fleet.as_ref().map(instances::health));
             parts.extend(match disk {
                 Some(guard) => guard.map(|guard| guard.health()),
                 // Some other process watches.
@@ -295,10 +305,21 @@ async fn run_services(
     let postmaster = storage.cluster.as_ref().map(Cluster::health);
     loops.spawn(board.clone().watch(ask, postmaster, shutdown.clone()));
 
-    let services =
-        Services { platform: platform.clone(), directory, engine, auth, pools, files, projects, board, keys };
+    let services = Services {
+        platform: platform.clone(),
+        directory,
+        engine,
+        auth,
+        pools,
+        files,
+        projects,
+        board,
+        instances,
+        keys,
+    };
     let result =
-        serve(start, storage, &services, listeners, &urls, (registry, http_metrics), signals, &mut loops).await;
+        serve(start, storage, &services, listeners, &urls, (registry, http_metrics, &write_gate), signals, &mut loops)
+            .await;
 
     shutdown.cancel();
     // Without any project every pool is given up, and with it the connections whose tasks are awaited below.
@@ -377,7 +398,7 @@ async fn serve(
     services: &Services,
     listeners: Listeners,
     urls: &Urls,
-    (registry, http_metrics): (Registry, HttpMetrics),
+    (registry, http_metrics, write_gate): (Registry, HttpMetrics, &WriteGate),
     signals: &mut Signals,
     loops: &mut JoinSet<()>,
 ) -> Result<(), Exit> {
@@ -392,7 +413,7 @@ async fn serve(
         ..ServeConfig::default()
     };
     let page = status_page(start, services, urls);
-    let front = front::front(start, services, &urls.public, page.clone(), http_metrics.clone())?;
+    let front = front::front(start, services, &urls.public, page.clone(), write_gate, http_metrics.clone())?;
     let (status_url, admin_url) = (local_address(listeners.status.as_ref()), local_address(Some(&listeners.admin)));
     // Before the first answer: who sees the server healthy may use the command line at once.
     let (mut first_owner, mut session) = (None, None);
@@ -404,7 +425,7 @@ async fn serve(
     }
     let public = tokio_listener(listeners.public)?;
     let internal = internal_router(start, storage, services)?;
-    if start.only == Some(Service::Migrations) {
+    if start.only.is_some_and(Service::is_internal) {
         let router = Arc::new(internal.clone().route("/health", health_route(&services.board)));
         serving.spawn(web::serve(public, router, settings.clone(), http_metrics, drain.clone()));
     } else {
@@ -543,7 +564,13 @@ fn status_page(start: &Start, services: &Services, urls: &Urls) -> Router {
 
 /// What other processes of the installation call; on loopback, and on the port of the migrations service.
 fn internal_router(start: &Start, storage: &Storage, services: &Services) -> Result<Router, Exit> {
-    match (&services.platform, storage.secrets.get("INTERNAL_API_KEY")) {
+    if let Some(fleet) = &services.instances.fleet {
+        return instances::router(fleet, &storage.secrets);
+    }
+    match (
+        services.platform.as_ref().filter(|_| start.only != Some(Service::Pgbouncer)),
+        storage.secrets.get("INTERNAL_API_KEY"),
+    ) {
         (Some(platform), Some(key)) => Ok(platform.internal_router(key.clone())),
         _ if start.only == Some(Service::Migrations) => Err(Exit::message(
             exit::CONFIG,

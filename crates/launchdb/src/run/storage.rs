@@ -138,6 +138,7 @@ impl Storage {
                 db_pool: config.limits.project_db_pool,
                 statement_timeout_ms: config.limits.project_statement_timeout_ms,
                 file_size_limit: config.files.max_file_bytes,
+                dedicated_instances: config.instances.manager_url.is_some(),
             },
             setting_defaults: SettingDefaults {
                 jwt_exp: config.platform.access_token_seconds,

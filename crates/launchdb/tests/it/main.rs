@@ -10,6 +10,7 @@ mod crowd;
 mod data_api_settings;
 mod dropin;
 mod files_crash;
+mod instances;
 mod pooler;
 mod prepared_statements;
 mod refusals;

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use test_support::ScratchDir;
 
-use crate::server::Server;
+use crate::server::{Server, run};
 
 fn psql(uri: &str, sql: &str) -> Output {
     Command::new("psql").args(["-At", uri, "-c", sql]).env("PGCONNECT_TIMEOUT", "5").output().expect("psql runs")
@@ -52,6 +52,15 @@ fn the_poolers_address_works_with_psql_and_follows_a_projects_life() {
     assert_eq!(answer(&uris[1], sql).as_deref(), Some("t"));
     server.cli(&["project", "resume", "one"]);
     server.until("a resumed project is open", |_| answer(&uris[0], "select count(*) from kept"));
+
+    // What operators ask for counts at once; what cannot be is refused and leaves nothing.
+    let id = url::Url::parse(&uris[1]).expect("a URL").path().trim_start_matches('/').to_owned();
+    server.cli(&["pooler", "add-project", &id, "7", "3"]);
+    let ini_text = || std::fs::read_to_string(server.data().join("pooler/pgbouncer.ini")).expect("a file");
+    assert!(ini_text().contains(&format!("dbname={id} pool_size=7 reserve_pool=3\n")), "{}", ini_text());
+    assert_eq!(answer(&uris[1], "select 1").as_deref(), Some("1"));
+    let refused = run(&server.home, &["pooler", "add-user", "supabase_admin"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
 
     // Killed, it comes again; what it counts is in the metrics.
     let ini = server.data().join("pooler/pgbouncer.ini");

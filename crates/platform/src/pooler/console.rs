@@ -34,7 +34,7 @@ impl Console {
         tasks: &TaskTracker,
     ) -> Result<Self, Error> {
         let (client, connection) = tokio_postgres::Config::new()
-            .host(config.listen.to_string())
+            .host(if config.listen.is_unspecified() { "127.0.0.1".to_owned() } else { config.listen.to_string() })
             .port(config.port)
             .dbname("pgbouncer")
             .user(CONSOLE_USER)

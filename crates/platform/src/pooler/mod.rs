@@ -1,9 +1,10 @@
-//! PgBouncer beside an embedded cluster: kept running, with entries and users that follow the projects' life.
+//! PgBouncer beside an embedded cluster, or in a container of its own: kept running, with entries and users that follow the projects' life.
 
 mod console;
 mod store;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use console::PoolNumbers;
+pub use wishes::Wishes;
 
 use self::console::Console;
 use crate::provision::Provisioner;
@@ -125,11 +127,20 @@ impl Pooler {
             Some(client) => client,
             None => self.0.provisioner.monitor().await?,
         };
+        let wishes = Wishes::read(&self.0.config.dir)?;
         let logins = store::pooled_logins(&platform).await?;
+        let others = match wishes.users.as_slice() {
+            [] => Vec::new(),
+            names => store::named_logins(&platform, names).await?,
+        };
         sessions.platform = Some(platform);
-        let entry = |name: &str| Entry { database: name.to_owned(), pool_size: POOL_SIZE, reserve_pool: RESERVE_POOL };
+        let entry = |name: &str| {
+            let (pool_size, reserve_pool) = wishes.pools.get(name).copied().unwrap_or((POOL_SIZE, RESERVE_POOL));
+            Entry { database: name.to_owned(), pool_size, reserve_pool }
+        };
         let entries: Vec<Entry> = logins.iter().map(|(name, _)| entry(name)).collect();
-        let users = logins.into_iter().map(|(name, verifier)| User { name, verifier }).collect::<Vec<_>>();
+        let users =
+            logins.into_iter().chain(others).map(|(name, verifier)| User { name, verifier }).collect::<Vec<_>>();
         let config = self.0.config.clone();
         let written = tokio::task::spawn_blocking(move || config.write(&entries, &users)).await;
         sessions.is_behind |= written.map_err(std::io::Error::other)??;

@@ -18,3 +18,14 @@ pub(super) async fn pooled_logins(db: &impl GenericClient) -> Result<Vec<(String
         order by p.id";
     Ok(db.query(SQL, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
+
+/// Those of some roles that can log in and are no superusers; projects' owners are known already.
+pub(super) async fn named_logins(db: &impl GenericClient, names: &[String]) -> Result<Vec<(String, String)>, Error> {
+    const SQL: &str = "select role.rolname::text, role.rolpassword
+        from pg_catalog.pg_authid as role
+        where role.rolname::text = any($1) and role.rolcanlogin and not role.rolsuper
+            and role.rolpassword like 'SCRAM-SHA-256$%'
+            and not exists (select from platform.projects as p where p.id = role.rolname::text)
+        order by role.rolname";
+    Ok(db.query(SQL, &[&names]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}

@@ -16,6 +16,8 @@ pub struct Ceilings {
     pub statement_timeout_ms: u32,
     /// Of `storage.fileSizeLimit`, in bytes.
     pub file_size_limit: u64,
+    /// Whether `data_api.instance` may be `dedicated`: whether this server has a postgrest-manager.
+    pub dedicated_instances: bool,
 }
 
 impl Default for Ceilings {
@@ -25,6 +27,7 @@ impl Default for Ceilings {
             db_pool: 30,
             statement_timeout_ms: 300_000,
             file_size_limit: 50 * 1024 * 1024,
+            dedicated_instances: false,
         }
     }
 }
@@ -58,6 +61,11 @@ impl Ceilings {
                 let path = ["data_api", "statement_timeout_ms", role];
                 look(path, u64::from(self.statement_timeout_ms), true, "LAUNCHDB_PROJECT_STATEMENT_SECONDS");
             }
+        }
+        let instance = patch.get("data_api").and_then(|section| section.get("instance"));
+        if !self.dedicated_instances && instance.and_then(Value::as_str) == Some("dedicated") {
+            let text = "cannot be dedicated: this server has no postgrest-manager (LAUNCHDB_POSTGREST_MANAGER_URL)";
+            problems.push(Problem::new("data_api.instance", text));
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid(problems)) }
     }

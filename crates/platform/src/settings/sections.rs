@@ -29,6 +29,7 @@ pub(crate) fn data_api() -> Vec<Rule> {
         ("statement_timeout_ms", Kind::Object(with_defaults(timeouts, &defaults.statement_timeout_ms))),
         ("jwt_roles", Kind::Roles),
         ("send_all_request_settings", Kind::Bool),
+        ("instance", Kind::Choice(&["shared", "dedicated"])),
     ];
     let rules = with_defaults(rules, &defaults);
     rules

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use base::jwt::{JwtKey, JwtKeys};
 use base::secret::Secret;
-use base::settings::TxEnd;
+use base::settings::{StatementTimeouts, TxEnd};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
@@ -241,6 +241,19 @@ fn config(reader: &mut Reader) -> Config {
         jwt_keys: JwtKeys::default(),
         log_query: reader.flag(&["log-query"], false),
         role_settings: default.role_settings,
+        project_timeouts: reader.with(&["launchdb-statement-timeouts"], project_timeouts),
+    }
+}
+
+/// What LaunchDB says of an instance of its own: the database keeps schema versions, and these are the milliseconds that
+/// statements of anon, authenticated and service_role may take.
+fn project_timeouts(text: &str) -> Result<StatementTimeouts, String> {
+    let numbers: Vec<u32> = text.split(',').map_while(|part| part.trim().parse().ok()).collect();
+    match numbers.as_slice() {
+        [anon, authenticated, service_role] => {
+            Ok(StatementTimeouts { anon: *anon, authenticated: *authenticated, service_role: *service_role })
+        }
+        _ => Err("should be three numbers of milliseconds with commas between".into()),
     }
 }
 

@@ -119,7 +119,7 @@ const BASELINE: [&str; 5] = [
     include_str!("../../../platform/src/baseline/0002_auth.sql"),
     include_str!("../../../platform/src/baseline/0003_storage.sql"),
     include_str!("../../../platform/src/baseline/0009_storage_removals.sql"),
-    include_str!("../../../platform/src/baseline/0010_storage_removals_as_text.sql"),
+    include_str!("../../../platform/src/baseline/0010_storage_removals_rights.sql"),
 ];
 const LEDGER: &str = include_str!("../../../platform/src/baseline/ledger.sql");
 const ROLES: &str = include_str!("../../../platform/src/baseline/cluster_roles.sql");
