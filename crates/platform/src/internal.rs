@@ -9,38 +9,36 @@ use axum::{Json, Router};
 use base::{ProjectRef, Secret};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq as _;
 
 use crate::error::Error;
 use crate::platform::Platform;
 use crate::provision::ProvisionError;
 use crate::provision::upgrade::UpgradeReport;
 use crate::request::Fields;
+use crate::rotation::InternalKeys;
 
 /// Either name of the header is the key's.
 const KEY_HEADERS: [&str; 2] = ["x-internal-key", "x-internal-api-key"];
 
-#[derive(Clone)]
-struct InternalKey(Secret<String>);
-
 impl Platform {
-    /// Everything below `/internal`; whoever calls it has to know `key`.
+    /// Everything below `/internal`; whoever calls it has to know `key`, or the one it was replaced by or replaces.
     pub fn internal_router(&self, key: Secret<String>) -> Router {
+        self.internal_keys().add_first(key);
         Router::new()
             .route("/internal/migrations/run", post(run_migrations))
             .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
-            .layer(middleware::from_fn_with_state(InternalKey(key), check_key))
+            .layer(middleware::from_fn_with_state(self.internal_keys().clone(), check_key))
             .with_state(self.clone())
     }
 }
 
-async fn check_key(State(key): State<InternalKey>, request: Request, next: Next) -> Response {
-    if is_right(request.headers(), &key.0) { next.run(request).await } else { Error::WrongInternalKey.into_response() }
+async fn check_key(State(keys): State<InternalKeys>, request: Request, next: Next) -> Response {
+    if is_right(request.headers(), &keys) { next.run(request).await } else { Error::WrongInternalKey.into_response() }
 }
 
-fn is_right(headers: &HeaderMap, key: &Secret<String>) -> bool {
+fn is_right(headers: &HeaderMap, keys: &InternalKeys) -> bool {
     let given = KEY_HEADERS.iter().find_map(|name| headers.get(*name));
-    given.is_some_and(|given| given.as_bytes().ct_eq(key.expose().as_bytes()).into())
+    given.is_some_and(|given| keys.accept(given.as_bytes()))
 }
 
 async fn run_migrations(State(platform): State<Platform>, mut fields: Fields) -> Result<Response, Error> {

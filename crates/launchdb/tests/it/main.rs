@@ -9,12 +9,17 @@ mod crowd;
 mod data_api_settings;
 mod dropin;
 mod files_crash;
+mod migrations;
+mod monitoring;
+mod off_site;
 mod pooler;
 mod prepared_statements;
 mod refusals;
+mod rotations;
 mod s3_store;
 mod schema_changes;
 mod server;
+mod tls;
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;

@@ -27,6 +27,9 @@ pub(super) struct Header {
     pub(super) launchdb_version: String,
     /// None in a backup of the platform's database.
     pub(super) project: Option<ProjectPart>,
+    /// The role that owns the platform's database; files of older versions do not say.
+    #[serde(default)]
+    pub(super) platform_role: Option<String>,
 }
 
 /// What the platform's database knows of a project. Secrets are in plain text here: the file is encrypted, and a restored
@@ -47,6 +50,9 @@ pub(super) struct ProjectPart {
     /// By section.
     pub(super) settings: BTreeMap<String, Map<String, Value>>,
     pub(super) domains: Vec<KeptDomain>,
+    /// Files of older versions have none.
+    #[serde(default)]
+    pub(super) s3_keys: Vec<KeptS3Key>,
 }
 
 /// A secret that is written only here.
@@ -73,6 +79,14 @@ pub(super) struct KeptKey {
     pub(super) prefix: String,
     /// SHA-256 of the key, hex.
     pub(super) hash: String,
+}
+
+/// An access key of the S3 protocol, whose secret clients sign with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct KeptS3Key {
+    pub(super) name: String,
+    pub(super) access_key_id: String,
+    pub(super) secret: PlainSecret,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

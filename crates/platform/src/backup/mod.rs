@@ -11,12 +11,14 @@ mod cron;
 mod dump;
 mod error;
 mod file_name;
+mod file_seal;
 mod folder;
 mod load;
 mod manifest;
 mod openpgp;
 mod read;
 mod restore;
+mod restore_platform;
 pub(crate) mod routes;
 mod schedule;
 mod store;
@@ -42,13 +44,16 @@ use tokio_util::task::TaskTracker;
 pub use cron::{Cron, InvalidCron};
 pub use error::BackupError;
 pub use file_name::BackupName;
+pub use file_seal::{FileOpener, FileSealer};
 pub use folder::{BackupFile, BackupFolder};
+pub use openpgp::{Decryptor, Encryptor, NotReadable};
 pub use restore::{RestoreTarget, Restored};
+pub use restore_platform::RestoredPlatform;
 pub use schedule::Schedule;
 pub use verify::Verified;
 
 use self::dump::Dump;
-use self::manifest::{FORMAT, Header, PlainSecret, ProjectPart};
+use self::manifest::{FORMAT, Header, KeptS3Key, PlainSecret, ProjectPart};
 use crate::config::PlatformConfig;
 use crate::database;
 use crate::provision::{ProvisionError, Provisioner};
@@ -213,6 +218,8 @@ impl Backups {
             database: database.to_owned(),
             taken_at: self.now(),
             launchdb_version: env!("CARGO_PKG_VERSION").to_owned(),
+            platform_role: matches!(subject, Subject::Platform)
+                .then(|| self.0.provisioner.config().database.user.clone()),
             project,
         };
         let id = match subject {
@@ -239,8 +246,22 @@ impl Backups {
             api_keys: store::kept_keys(session, id).await?,
             settings: settings_map(session, id).await?.into_iter().collect(),
             domains: store::kept_domains(session, id).await?,
+            s3_keys: self.s3_keys(session, id).await?,
         };
         Ok(header(id.database(), Some(part)))
+    }
+
+    async fn s3_keys(&self, session: &Client, id: &ProjectRef) -> Result<Vec<KeptS3Key>, BackupError> {
+        let mut kept = Vec::new();
+        for (name, access_key_id, sealed) in store::sealed_s3_keys(session, id).await? {
+            let kind = secrets::s3_kind(&access_key_id);
+            let key = &self.0.provisioner.config().master_key;
+            let secret = secrets::open(key, id.as_str(), &kind, &sealed).map_err(|error| {
+                BackupError::Refused(format!("the S3 access key {name} of {id} cannot be backed up: {error}"))
+            })?;
+            kept.push(KeptS3Key { name, access_key_id, secret: PlainSecret(secret) });
+        }
+        Ok(kept)
     }
 
     /// Removes what is older than the retention allows.

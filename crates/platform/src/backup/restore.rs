@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base::api_key::{self, ApiKeyKind};
+use base::sealed::{SealContext, Sealed};
 use base::{OwnerId, ProjectRef, Secret};
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
 use super::error::BackupError;
 use super::load::{self, RoleNames};
-use super::manifest::{End, Header, KeptKey, ProjectPart};
+use super::manifest::{End, Header, KeptKey, KeptS3Key, ProjectPart};
 use super::{Backups, Progress, joined, read, store};
 use crate::api_keys::shown_prefix;
 use crate::provision::restored::{Belongings, Purpose, Scratch, restore_detail};
@@ -69,7 +70,7 @@ impl Backups {
         }
         let Some(part) = &header.project else {
             return Err(BackupError::Refused(format!(
-                "{} is of the platform's own database: see docs/operations.md, \"Disaster recovery\"",
+                "{} is of the platform's own database, which is restored whole: launchdb restore FILE platform",
                 file.display()
             )));
         };
@@ -102,12 +103,14 @@ impl Backups {
             secrets: if keeps { &nothing } else { &kept.secrets },
             detail: restore_detail(&file_name, header.taken_at),
         };
+        let s3_keys = if target.into.is_some() { Vec::new() } else { self.seal_s3_keys(&id, part) };
         let domains = if target.into.is_some() { &[][..] } else { &part.domains };
         let more = async |tx: &tokio_postgres::Transaction<'_>| {
             if keeps {
                 return Ok(());
             }
             store::keys_replace_in_tx(tx, &id, &kept.api_keys).await?;
+            store::s3_keys_replace_in_tx(tx, &id, &s3_keys).await?;
             store::settings_delete_in_tx(tx, &id).await?;
             for (section, settings) in &part.settings {
                 settings_put(tx, &id, section, settings).await?;
@@ -169,7 +172,7 @@ impl Backups {
         }
     }
 
-    async fn load_file(
+    pub(super) async fn load_file(
         &self,
         file: &Path,
         client: &Client,
@@ -204,6 +207,16 @@ impl Backups {
         let taken = store::name_is_taken(session, &owner.id, &part.name).await?;
         let name = if taken { format!("{} ({id})", part.name) } else { part.name.clone() };
         Ok((owner.id, name))
+    }
+
+    fn seal_s3_keys(&self, id: &ProjectRef, part: &ProjectPart) -> Vec<(String, String, Sealed)> {
+        let seal = |key: &KeptS3Key| {
+            let kind = secrets::s3_kind(&key.access_key_id);
+            let cx = SealContext { owner: id.as_str(), kind: &kind };
+            let sealed = self.0.provisioner.config().master_key.seal(cx, key.secret.0.expose().as_bytes());
+            (key.name.clone(), key.access_key_id.clone(), sealed)
+        };
+        part.s3_keys.iter().map(seal).collect()
     }
 
     /// The secrets of a copy: its own where they let somebody in, the original's where they are settings.

@@ -21,7 +21,13 @@ pub struct Schedule {
 
 impl Backups {
     /// Works by the schedule until the shutdown. What fails is told in the log, and is tried again at its next time.
-    pub async fn follow(self, schedule: Schedule, shutdown: CancellationToken) {
+    /// `also` is done after the databases were backed up: what is not in them.
+    pub async fn follow<Also: Future<Output = ()>>(
+        self,
+        schedule: Schedule,
+        also: impl Fn(CancellationToken) -> Also,
+        shutdown: CancellationToken,
+    ) {
         let mut since = self.now();
         while !shutdown.is_cancelled() {
             let next = |cron: &Option<Cron>| cron.as_ref().and_then(|cron| cron.next_after(since));
@@ -41,6 +47,7 @@ impl Backups {
             since = now;
             if run == Some(due) {
                 self.run_all().await;
+                also(shutdown.clone()).await;
             }
             if verify == Some(due) {
                 self.verify_all().await;

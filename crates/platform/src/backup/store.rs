@@ -1,5 +1,6 @@
 //! What backups read and restores write in the platform's database, and the statements that are run in a project's.
 
+use base::sealed::Sealed;
 use base::{OwnerId, ProjectRef};
 use tokio_postgres::{Error, GenericClient};
 
@@ -52,6 +53,33 @@ pub(super) async fn kept_keys(db: &impl GenericClient, id: &ProjectRef) -> Resul
         hash: row.get(3),
     };
     Ok(rows.iter().map(read).collect())
+}
+
+/// Name, access key and sealed secret of the S3 protocol's keys.
+pub(super) async fn sealed_s3_keys(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+) -> Result<Vec<(String, String, Sealed)>, Error> {
+    const SQL: &str = "select name, access_key_id, sealed, key_version from platform.s3_access_keys
+        where project_id = $1 order by id";
+    let rows = db.query(SQL, &[&id.as_str()]).await?;
+    let keys = rows.iter().map(|row| (row.get(0), row.get(1), Sealed { bytes: row.get(2), key_version: row.get(3) }));
+    Ok(keys.collect())
+}
+
+/// Puts these keys (name, access key, sealed secret) in place of a project's. One that another project has stays that one's.
+pub(super) async fn s3_keys_replace_in_tx(
+    db: &impl GenericClient,
+    id: &ProjectRef,
+    keys: &[(String, String, Sealed)],
+) -> Result<(), Error> {
+    db.execute("delete from platform.s3_access_keys where project_id = $1", &[&id.as_str()]).await?;
+    const SQL: &str = "insert into platform.s3_access_keys (project_id, name, access_key_id, key_version, sealed)
+        values ($1, $2, $3, $4, $5) on conflict do nothing";
+    for (name, access_key_id, sealed) in keys {
+        db.execute(SQL, &[&id.as_str(), name, access_key_id, &sealed.key_version, &sealed.bytes]).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn kept_domains(db: &impl GenericClient, id: &ProjectRef) -> Result<Vec<KeptDomain>, Error> {

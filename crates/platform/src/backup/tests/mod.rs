@@ -1,8 +1,10 @@
 //! Backups against a real cluster, with the real pg_dump.
 
 mod faults;
+mod platform;
 mod round_trip;
 mod routes;
+mod schedule;
 
 use std::path::{Path, PathBuf};
 
