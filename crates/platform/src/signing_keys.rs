@@ -39,11 +39,12 @@ pub(crate) fn assemble(
         Some(json) => serde_json::from_str(json.expose())?,
         None => Vec::new(),
     };
-    let signing = SigningKeys::new(secret.expose().as_bytes(), &keys)?;
     let previous: Vec<String> = match previous {
         Some(json) => serde_json::from_str(json.expose())?,
         None => Vec::new(),
     };
+    let signing = SigningKeys::new(secret.expose().as_bytes(), &keys)?;
+    let signing = signing.with_previous(previous.iter().map(|secret| secret.as_bytes().to_vec()));
     let mut verifying = vec![JwtKey::secret(secret.expose().as_bytes())];
     verifying.extend(previous.iter().map(|secret| JwtKey::secret(secret.as_bytes())));
     for jwk in signing.public_jwks() {

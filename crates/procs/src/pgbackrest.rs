@@ -87,6 +87,8 @@ pub struct PitrStatus {
     /// End of the oldest and of the newest backup; Unix seconds. Any moment since the first of them can be restored.
     pub oldest: Option<i64>,
     pub newest: Option<i64>,
+    /// End of the newest one of everything; Unix seconds.
+    pub newest_full: Option<i64>,
     pub backups: usize,
     /// Bytes in the repository of all backups, without the log.
     pub bytes: u64,
@@ -336,6 +338,7 @@ fn parse_info(answer: &Value) -> PitrStatus {
     PitrStatus {
         oldest: stop(backups.first()),
         newest: stop(backups.last()),
+        newest_full: stop(backups.iter().rfind(|backup| backup["type"] == "full")),
         backups: backups.len(),
         bytes: backups.iter().filter_map(|backup| backup["info"]["repository"]["delta"].as_u64()).sum(),
         newest_wal: archives.iter().filter_map(|archive| archive["max"].as_str()).max().map(str::to_owned),
@@ -351,12 +354,13 @@ mod tests {
         let answer = serde_json::json!([{
             "archive": [{ "id": "15-1", "max": "000000010000000000000009", "min": "000000010000000000000001" }],
             "backup": [
-                { "timestamp": { "start": 5, "stop": 7 }, "info": { "repository": { "delta": 100, "size": 100 } } },
-                { "timestamp": { "start": 15, "stop": 17 }, "info": { "repository": { "delta": 3, "size": 103 } } },
+                { "type": "full", "timestamp": { "start": 5, "stop": 7 }, "info": { "repository": { "delta": 100, "size": 100 } } },
+                { "type": "diff", "timestamp": { "start": 15, "stop": 17 }, "info": { "repository": { "delta": 3, "size": 103 } } },
             ],
         }]);
         let status = parse_info(&answer);
         assert_eq!((status.oldest, status.newest, status.backups, status.bytes), (Some(7), Some(17), 2, 103));
+        assert_eq!(status.newest_full, Some(7));
         assert_eq!(status.newest_wal.as_deref(), Some("000000010000000000000009"));
         assert_eq!(parse_info(&serde_json::json!([])), PitrStatus::default());
     }

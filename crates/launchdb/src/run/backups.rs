@@ -112,7 +112,7 @@ impl MoreBackups {
             let (pgbackrest, superuser, password) = (pgbackrest.clone(), superuser.clone(), password.clone());
             let now = self.clock.unix_seconds();
             let work = tokio::task::spawn_blocking(move || {
-                let newest = pgbackrest.status().ok().and_then(|status| status.oldest);
+                let newest = pgbackrest.status().ok().and_then(|status| status.newest_full);
                 let kind = match newest {
                     Some(at) if now - at < FULL_EACH => BackupKind::Diff,
                     _ => BackupKind::Full,

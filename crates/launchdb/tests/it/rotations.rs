@@ -34,6 +34,19 @@ fn held(server: &Server, name: &str) -> Held {
     }
 }
 
+/// A signed link to a file of the project's.
+fn signed_link(server: &Server, name: &str) -> String {
+    let connection = server.cli_json(&["project", "connection", name]);
+    let text = |field: &str| connection[field].as_str().expect("a text").to_owned();
+    let (key, storage) = (text("service_role_key"), text("storage_url"));
+    let json = [("apikey", key.as_str()), ("content-type", "application/json")];
+    assert_eq!(server.ask("POST", &format!("{storage}/bucket"), &json, r#"{"id": "b", "name": "b"}"#).status, 200);
+    let plain = [("apikey", key.as_str()), ("content-type", "text/plain")];
+    assert_eq!(server.ask("POST", &format!("{storage}/object/b/file.txt"), &plain, "content").status, 200);
+    let signed = server.ask("POST", &format!("{storage}/object/sign/b/file.txt"), &json, r#"{"expiresIn": 600}"#);
+    format!("{storage}{}", signed.body["signedURL"].as_str().expect("a link"))
+}
+
 /// Asks all the time until it is ended; then says how often, and what went wrong.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -79,6 +92,8 @@ fn keys_are_replaced_and_clients_go_on() {
     let mut server = Server::start(home.path(), &[]);
     let shop = make(&server, "shop");
     let before = secrets(&server);
+    let link = signed_link(&server, "shop");
+    assert_eq!(ureq::get(&link).call().map(|answer| answer.status().as_u16()).ok(), Some(200));
     let load = Load::begin(&shop);
 
     let said = server.cli(&["rotate", "master-key"]);
@@ -93,6 +108,7 @@ fn keys_are_replaced_and_clients_go_on() {
     let rotated = held(&server, "shop");
     assert_ne!(rotated.anon_key, shop.anon_key);
     assert_eq!(server.get(&shop.url, &rotated.anon_key).0, 200);
+    assert!(ureq::get(&link).call().is_ok(), "links that were signed before are accepted, too");
 
     let session = postgres(&shop.db_uri);
     server.cli(&["project", "rotate-passwords", "shop"]);
@@ -105,6 +121,7 @@ fn keys_are_replaced_and_clients_go_on() {
 
     server.cli(&["project", "keys", "end-old-tokens", "shop"]);
     assert_eq!(server.get(&shop.url, &shop.anon_key).0, 401, "now it was asked for");
+    assert!(ureq::get(&link).call().is_err(), "links end with the tokens");
     assert_eq!(server.get(&shop.url, &rotated.anon_key).0, 200);
 
     let made = server.cli(&["rotate", "internal-key"]);
