@@ -7,6 +7,7 @@ pub mod dropin;
 pub mod files;
 mod front;
 pub mod health;
+mod housekeeping;
 mod instances;
 mod key_file;
 pub mod logging;

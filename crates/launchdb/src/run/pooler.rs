@@ -42,7 +42,8 @@ impl Plan {
 /// Whether this process is to have a pooler; a reason why not is an error only where it was asked for.
 pub fn plan(config: &Config, storage: &Storage, only: Option<Service>) -> Result<Option<Plan>, Exit> {
     let is_service = only == Some(Service::Pgbouncer);
-    if !is_service && !(Service::keeps_projects(only) && storage.cluster.is_some()) {
+    let is_child = Service::keeps_projects(only) && storage.cluster.is_some();
+    if !is_service && !is_child {
         return Ok(None);
     }
     let missing = |code, text: String| match config.pooler.is_required || is_service {

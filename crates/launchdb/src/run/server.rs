@@ -33,6 +33,7 @@ use super::cli_session::CliSession;
 use super::files;
 use super::front;
 use super::health::HealthBoard;
+use super::housekeeping::until_signal;
 use super::instances::{self, Instances};
 use super::key_file::SecretsKeyFile;
 use super::metrics::{ProcessCollector, SizeCollector};
@@ -48,8 +49,6 @@ use super::welcome::Welcome;
 use crate::config::{Config, Service};
 use crate::exit::{self, Exit, ResultExt as _};
 
-/// Between two looks after what has to be looked after.
-const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How long the first answer waits for the server to be prepared for projects, and between two tries.
 const PREPARE_PATIENCE: Duration = Duration::from_millis(500);
 const PREPARE_RETRY: Duration = Duration::from_secs(2);
@@ -511,45 +510,6 @@ async fn serve(
         }
     }
     result
-}
-
-/// Looks after everything until a signal, or until something ended that must not.
-async fn until_signal(
-    storage: &Storage,
-    services: &Services,
-    http_metrics: &HttpMetrics,
-    signals: &mut Signals,
-    loops: &mut JoinSet<()>,
-    serving: &mut JoinSet<()>,
-) -> Result<(), Exit> {
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-    loop {
-        tokio::select! {
-            signal = signals.next() => {
-                tracing::info!(signal, "ending: requests under way may finish");
-                return Ok(());
-            }
-            _ = loops.join_next() => return Err(Exit::message(exit::FAILURE, "a background task ended unexpectedly")),
-            _ = serving.join_next() => return Err(Exit::message(exit::FAILURE, "a listener ended unexpectedly")),
-            _ = housekeeping.tick() => {
-                services.engine.forget_inactive(&services.projects);
-                http_metrics.forget_projects(&services.projects);
-                services.pools.forget_inactive(&services.projects);
-                let uses = services.keys.take_last_uses();
-                if !uses.is_empty()
-                    && let Err(error) = services.directory.record_api_key_uses(&uses).await
-                {
-                    tracing::warn!(%error, "the last use of API keys could not be recorded");
-                }
-                if let Some(cluster) = &storage.cluster {
-                    let databases = u32::try_from(services.projects.len()).unwrap_or(u32::MAX);
-                    if let Err(error) = cluster.set_databases(databases).await {
-                        tracing::warn!(%error, "PostgreSQL's settings cannot be fitted to the number of projects");
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Makes the first projects and prints the welcome; runs beside the requests, which it makes itself.

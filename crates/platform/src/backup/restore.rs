@@ -200,7 +200,7 @@ impl Backups {
                 error = provisioner.scratch_keep_alone(&scratch) => Err(error.into()),
             }
         };
-        let loaded = self.0.shutdown.run_until_cancelled(timeout_at(deadline, alone)).await;
+        let loaded = self.0.shutdown.run_until_cancelled(timeout_at(deadline, Box::pin(alone))).await;
         match loaded.ok_or(BackupError::Cancelled).and_then(|loaded| loaded.unwrap_or(Err(BackupError::TookTooLong))) {
             Ok(end) => Ok((scratch, end)),
             Err(error) => {

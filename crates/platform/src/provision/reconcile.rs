@@ -115,10 +115,11 @@ impl Provisioner {
                 report.purged.push(row.id.clone());
             }
             drop(creating);
-        } else if row.status == ProjectStatus::Active && row.baseline_version < self.baseline_version() {
-            if self.upgrade_if_free(&row.id).await? {
-                report.upgraded.push(row.id.clone());
-            }
+        } else if row.status == ProjectStatus::Active
+            && row.baseline_version < self.baseline_version()
+            && self.upgrade_if_free(&row.id).await?
+        {
+            report.upgraded.push(row.id.clone());
         }
         Ok(())
     }
