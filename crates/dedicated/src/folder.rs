@@ -180,7 +180,7 @@ mod tests {
         let note = Note { process: Some((1, 2)), ..Note::new(Origin::Request) };
         folder.write_note(&id, &note).unwrap();
         assert_eq!(folder.note(&id), Some(note));
-        assert_eq!(folder.projects().unwrap(), [id.clone()]);
+        assert_eq!(folder.projects().unwrap(), std::slice::from_ref(&id));
         folder.forget(&id).unwrap();
         folder.forget(&id).unwrap();
         assert_eq!(folder.projects().unwrap(), []);
