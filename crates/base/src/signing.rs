@@ -77,6 +77,8 @@ impl StoredKey {
 #[derive(Clone)]
 pub struct SigningKeys {
     secret: Arc<Secret<Vec<u8>>>,
+    /// Secrets before it, of which what was issued is still accepted; the newest last.
+    previous: Arc<Vec<Secret<Vec<u8>>>>,
     current: Option<Arc<(String, EcdsaKeyPair)>>,
     public: Arc<Vec<Value>>,
 }
@@ -88,7 +90,14 @@ impl SigningKeys {
         let in_use = keys.iter().find(|key| key.status == KeyStatus::InUse);
         let current = in_use.map(|key| Ok(Arc::new((key.kid.clone(), key.pair()?)))).transpose()?;
         let public = keys.iter().map(StoredKey::public_jwk).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { secret: Arc::new(Secret::new(secret.to_vec())), current, public: Arc::new(public) })
+        let secret = Arc::new(Secret::new(secret.to_vec()));
+        Ok(Self { secret, previous: Arc::default(), current, public: Arc::new(public) })
+    }
+
+    /// The same with secrets of before, oldest first.
+    #[must_use]
+    pub fn with_previous(self, secrets: impl Iterator<Item = Vec<u8>>) -> Self {
+        Self { previous: Arc::new(secrets.map(Secret::new).collect()), ..self }
     }
 
     /// A compact JWS over `claims`.
@@ -117,10 +126,13 @@ impl SigningKeys {
 
     /// A key for `purpose` that belongs to the project's secret: 32 bytes that tell nothing about it and end with it.
     pub fn derive(&self, purpose: &str) -> [u8; 32] {
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.secret.expose());
-        let mut out = [0; 32];
-        out.copy_from_slice(ring::hmac::sign(&key, format!("launchdb {purpose}").as_bytes()).as_ref());
-        out
+        derive(&self.secret, purpose)
+    }
+
+    /// The key that is used for `purpose` now, and behind it those of secrets before, for what they issued.
+    pub fn derive_all(&self, purpose: &str) -> Vec<[u8; 32]> {
+        let secrets = std::iter::once(&*self.secret).chain(self.previous.iter().rev());
+        secrets.map(|secret| derive(secret, purpose)).collect()
     }
 
     /// Algorithms that tokens are signed with now.
@@ -129,11 +141,19 @@ impl SigningKeys {
     }
 }
 
+fn derive(secret: &Secret<Vec<u8>>, purpose: &str) -> [u8; 32] {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.expose());
+    let mut out = [0; 32];
+    out.copy_from_slice(ring::hmac::sign(&key, format!("launchdb {purpose}").as_bytes()).as_ref());
+    out
+}
+
 impl Default for SigningKeys {
     /// Of a project that has no secret yet: nobody knows the key.
     fn default() -> Self {
         Self {
             secret: Arc::new(Secret::new(crate::random::bytes::<32>().to_vec())),
+            previous: Arc::default(),
             current: None,
             public: Arc::default(),
         }
@@ -167,6 +187,16 @@ mod tests {
         assert!(verifier(&rotated).verify_signature(&token).is_ok());
         let revoked = SigningKeys::new(secret, &[second]).unwrap();
         assert_eq!(verifier(&revoked).verify_signature(&token), Err(JwtError::NoKey));
+    }
+
+    #[test]
+    fn derived_keys_of_before_are_known() {
+        let old = SigningKeys::new(b"old", &[]).unwrap();
+        let new =
+            SigningKeys::new(b"new", &[]).unwrap().with_previous([b"older".to_vec(), b"old".to_vec()].into_iter());
+        let all = new.derive_all("links");
+        assert_eq!((all.len(), all[0], all[1]), (3, new.derive("links"), old.derive("links")));
+        assert_ne!(all[0], new.derive("codes"));
     }
 
     #[test]

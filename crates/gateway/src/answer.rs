@@ -97,6 +97,9 @@ impl<'a> Answer<'a> {
     fn record(&self, status: u16, error_code: Option<&str>) {
         let duration = self.start.elapsed();
         self.metrics.observe(self.service, status, duration);
+        if let Some(project) = &self.project {
+            self.metrics.observe_project(&project.project_ref, status, duration);
+        }
         self.log.write(&RequestLine {
             request_id: &self.id,
             method: self.method.as_str(),

@@ -7,16 +7,19 @@ pub mod discovery;
 pub mod doctor;
 pub mod domains;
 pub mod extensions;
+pub mod files_backup;
 pub mod init;
 pub mod login;
 pub mod migrate;
 pub mod output;
 pub mod owner;
 pub mod password;
+pub mod pitr;
 pub mod pooler;
 pub mod postgrest;
 pub mod progress;
 pub mod project;
+pub mod rotate;
 pub mod s3_keys;
 pub mod status;
 pub mod storage;
@@ -82,6 +85,9 @@ pub enum Command {
     /// Start, reload and end data APIs in processes of their own, which the postgrest-manager keeps
     #[command(subcommand)]
     Postgrest(postgrest::PostgrestCommand),
+    /// Replace keys of the installation while it runs
+    #[command(subcommand, after_help = rotate::EXAMPLES)]
+    Rotate(rotate::RotateCommand),
     /// Write a .env with strong secrets for a new server
     Init(init::InitArgs),
     /// Say whether the server runs and is healthy
@@ -136,6 +142,9 @@ pub struct DevArgs {
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
+    /// TLS on the public port, with the PEM files LAUNCHDB_TLS_CERT and LAUNCHDB_TLS_KEY
+    #[arg(long)]
+    pub tls: bool,
     /// Start this service alone
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub only: Option<Service>,
@@ -210,6 +219,8 @@ pub enum ProjectCommand {
     Resume(OneProject),
     /// Bring back a deleted project
     Restore(OneProject),
+    /// Give the database roles new passwords and print how to connect; what is connected stays connected
+    RotatePasswords(OneProject),
     /// Run SQL as the project's owner
     Sql {
         #[command(flatten)]
@@ -336,8 +347,16 @@ pub enum KeysCommand {
         /// The key's number in the list
         key: i64,
     },
-    /// Make a new JWT secret: every token and both legacy keys stop working
-    RotateJwtSecret(OneProject),
+    /// Make a new JWT secret and new legacy keys; those before are accepted until they expire or are ended
+    RotateJwtSecret {
+        #[command(flatten)]
+        project: OneProject,
+        /// End every token and legacy key of before at once
+        #[arg(long)]
+        end_old_tokens: bool,
+    },
+    /// End every token and legacy key that an earlier JWT secret signed
+    EndOldTokens(OneProject),
 }
 
 #[derive(Debug, Subcommand)]
@@ -506,8 +525,17 @@ mod tests {
             "launchdb migrate verify --project shop --json",
             "launchdb backup run --project proj_abc123 --data d",
             "launchdb backup list --json",
+            "launchdb backup pitr enable --repo /mnt/r",
+            "launchdb backup pitr restore --at 2026-11-26T06:15:00Z --data d",
+            "launchdb rotate internal-key --end-previous",
+            "launchdb rotate master-key --data d",
+            "launchdb project keys rotate-jwt-secret shop --end-old-tokens",
+            "launchdb project rotate-passwords shop --json",
             "launchdb backup verify a.sql.gpg b.sql.gpg",
             "launchdb backup prune",
+            "launchdb backup files run --project proj_abc123 --checksum",
+            "launchdb backup files restore proj_abc123 --into proj_copy",
+            "launchdb restore /backups/platform_20231201_020000.sql.gpg platform --forget-unknown",
             "launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy",
             "launchdb pooler add-project proj_abc123 10 4",
             "launchdb pooler add-user reporting",

@@ -80,6 +80,8 @@ pub struct Invocation {
     pub data: Option<PathBuf>,
     pub port: Option<u16>,
     pub bind: Option<IpAddr>,
+    /// Connections of the public port are TLS.
+    pub tls: bool,
 }
 
 /// Listeners and what the outside sees.
@@ -102,6 +104,16 @@ pub struct ListenConfig {
     pub cors_origins: Vec<String>,
     /// How long requests may take to end after SIGTERM.
     pub drain: Duration,
+    /// None serves plain HTTP, behind a proxy that does TLS.
+    pub tls: Option<TlsConfig>,
+}
+
+/// The files of the server's own TLS, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate, and behind it those up to the root.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Where PostgreSQL is.
@@ -346,6 +358,7 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
             );
         }
     }
+    let tls = tls(reader, invocation.tls);
     ListenConfig {
         public: SocketAddr::new(bind, port),
         status_port,
@@ -359,7 +372,21 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
         drain: Duration::from_secs(
             reader.parsed("LAUNCHDB_DRAIN_SECONDS", 5, "a number of seconds up to 600", |n| *n <= 600),
         ),
+        tls,
     }
+}
+
+/// Both files or none; with `--tls` both.
+fn tls(reader: &mut Reader<'_>, asked: bool) -> Option<TlsConfig> {
+    const NAMES: [&str; 2] = ["LAUNCHDB_TLS_CERT", "LAUNCHDB_TLS_KEY"];
+    let [certificate, key] = NAMES.map(|name| reader.text(name).map(PathBuf::from));
+    let missing = [&certificate, &key].map(Option::is_none);
+    for (name, is_missing) in NAMES.into_iter().zip(missing) {
+        if is_missing && (asked || missing != [true, true]) {
+            reader.problem(name, "is missing, which TLS needs", "set it to a PEM file, or let Caddy do TLS");
+        }
+    }
+    Some(TlsConfig { certificate: certificate?, key: key? })
 }
 
 fn database(reader: &mut Reader<'_>) -> DatabaseConfig {

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod files_backup;
 pub mod private_file;
 pub mod run;
 pub mod secrets_file;
@@ -51,12 +52,18 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
     let source = source()?;
     match cli.command {
         Command::Dev(args) => {
-            let invocation = Invocation { serve: false, only: None, data: args.data, port: args.port, bind: args.bind };
+            let invocation = Invocation { data: args.data, port: args.port, bind: args.bind, ..Invocation::default() };
             run::server(&source, &invocation, args.demo)
         }
         Command::Serve(args) => {
-            let invocation =
-                Invocation { serve: true, only: args.only, data: args.data, port: args.port, bind: args.bind };
+            let invocation = Invocation {
+                serve: true,
+                only: args.only,
+                data: args.data,
+                port: args.port,
+                bind: args.bind,
+                tls: args.tls,
+            };
             run::server(&source, &invocation, false)
         }
         Command::Project(command) => cli::project::run(&source, command),
@@ -66,6 +73,7 @@ fn dispatch(cli: Cli) -> Result<(), Exit> {
         Command::Storage(command) => cli::storage::run(&source, command),
         Command::Pooler(command) => cli::pooler::run(&source, &command),
         Command::Postgrest(command) => cli::postgrest::run(&source, &command),
+        Command::Rotate(command) => cli::rotate::run(&source, command),
         Command::Init(args) => cli::init::run(&args),
         Command::Migrate(command) => cli::migrate::run(&source, command),
         Command::Backup(command) => cli::backup::run(&source, command),

@@ -8,15 +8,18 @@ pub mod files;
 mod front;
 pub mod health;
 mod instances;
+mod key_file;
 pub mod logging;
 pub mod metrics;
 mod outward;
 pub mod pooler;
+mod routers;
 mod server;
 pub mod signals;
 pub mod starter;
 pub mod status_page;
 pub mod storage;
+mod tls;
 pub mod welcome;
 
 use std::net::IpAddr;

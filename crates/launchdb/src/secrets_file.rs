@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use base::Secret;
 
-use crate::config::secrets::{PlatformSecrets, SECRET_KINDS};
+use crate::config::secrets::{PREVIOUS_KINDS, PlatformSecrets, SECRET_KINDS, SecretKind};
 use crate::config::source::parse_env_file;
 use crate::config::{GivenSecrets, InvalidConfig, Problem};
 use crate::exit::{Exit, ResultExt as _};
@@ -56,6 +56,11 @@ pub fn complete(data: &Path, given: &GivenSecrets, first_start: bool) -> Result<
         };
         values.insert(kind.name, value);
     }
+    for kind in PREVIOUS_KINDS {
+        if let Some(value) = given.get(kind.name).or(stored.get(kind.name)) {
+            values.insert(kind.name, value.clone());
+        }
+    }
     if !problems.is_empty() {
         return Err(InvalidConfig(problems)).exit(crate::exit::CONFIG);
     }
@@ -65,6 +70,21 @@ pub fn complete(data: &Path, given: &GivenSecrets, first_start: bool) -> Result<
             .exit(crate::exit::FAILURE)?;
     }
     PlatformSecrets::new(values).exit(crate::exit::CONFIG)
+}
+
+fn all_kinds() -> impl Iterator<Item = &'static SecretKind> {
+    SECRET_KINDS.iter().chain(PREVIOUS_KINDS)
+}
+
+/// Changes the file as a whole, durably.
+pub fn change(
+    data: &Path,
+    edit: impl FnOnce(&mut BTreeMap<&'static str, Secret<String>>),
+) -> Result<(), std::io::Error> {
+    let path = path(data);
+    let mut values = read(&path).map_err(|exit| std::io::Error::other(exit.text()))?;
+    edit(&mut values);
+    private_file::write(&path, render(&values).as_bytes())
 }
 
 /// The secrets in the file; none when there is no file.
@@ -97,7 +117,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<&'static str, Secret<String>>, Exit>
         Err(e) => problems.push(Problem::new(&name, &format!("is damaged: {e}"), "put back a copy of it")),
         Ok(pairs) => {
             for (key, value) in pairs {
-                let Some(kind) = SECRET_KINDS.iter().find(|kind| kind.name == key) else { continue };
+                let Some(kind) = all_kinds().find(|kind| kind.name == key) else { continue };
                 if let Some(weakness) = kind.weakness(&value) {
                     let place = format!("{key} in {name}");
                     problems.push(Problem::new(&place, &weakness, "put back a copy of the file as it was made"));
@@ -114,7 +134,7 @@ fn render(values: &BTreeMap<&'static str, Secret<String>>) -> String {
         "# Secrets of this LaunchDB, made at its first start. Without LAUNCHDB_MASTER_KEY no project's keys and\n\
          # passwords can be read again: keep a copy of this file in a safe place, apart from the backups.\n",
     );
-    for kind in SECRET_KINDS {
+    for kind in all_kinds() {
         if let Some(value) = values.get(kind.name) {
             text.push_str(&format!("{}={}\n", kind.name, value.expose()));
         }

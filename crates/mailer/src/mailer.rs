@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base::{Clock, Project, ProjectRef, ProjectTable};
@@ -55,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) config: MailerConfig,
     wanted: Mutex<HashSet<ProjectRef>>,
     pub(crate) woken: Notify,
+    /// Projects with mails that wait or are being sent.
+    pub(crate) projects_waiting: AtomicUsize,
     pub(crate) asking: Semaphore,
     rendering: Arc<Semaphore>,
     /// The hour that is counted, and what was sent in it by the operator's server.
@@ -70,11 +73,17 @@ pub(crate) enum Way {
 }
 
 impl Mailer {
+    /// How many projects have mails that wait or are being sent, as the worker last saw it.
+    pub fn projects_waiting(&self) -> usize {
+        self.0.projects_waiting.load(Ordering::Relaxed)
+    }
+
     pub fn new(config: MailerConfig) -> Self {
         Self(Arc::new(Inner {
             config,
             wanted: Mutex::default(),
             woken: Notify::new(),
+            projects_waiting: AtomicUsize::new(0),
             asking: Semaphore::new(ASKED_AT_ONCE),
             rendering: Arc::new(Semaphore::new(RENDERED_AT_ONCE)),
             sent: Mutex::default(),

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base::{Project, ProjectRef, ProjectStatus};
@@ -88,6 +89,7 @@ pub(crate) async fn run(inner: Arc<Inner>, shutdown: CancellationToken) {
         {
             drains.spawn(drain(inner.clone(), project, shutdown.clone()));
         }
+        inner.projects_waiting.store(schedule.due.len() + drains.len(), Ordering::Relaxed);
         // Without a place no timer is of interest: whoever ends makes room.
         let next = schedule.earliest().filter(|_| drains.len() < MOST_DRAINS);
         let timer = async {

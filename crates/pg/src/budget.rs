@@ -1,5 +1,6 @@
 //! One budget of connections for all projects: a thousand idle projects hold none.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -30,6 +31,19 @@ pub struct Budget {
     waiting: AtomicUsize,
     /// Connections to close for them: what is idle at once, else what becomes free.
     wanted: AtomicUsize,
+}
+
+/// What pools hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Connections that one request has for itself.
+    pub leased: usize,
+    /// Connections that nobody has.
+    pub idle: usize,
+    /// Connections that short reads share.
+    pub shared: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
 }
 
 /// Somebody waits for a connection, until dropped.
@@ -76,6 +90,25 @@ impl Budget {
     /// Connections in use or open at the moment.
     pub fn used(&self) -> usize {
         self.total - self.common.available_permits() - self.reserve.available_permits()
+    }
+
+    /// Connections that may be open at most.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// What each database's pools hold at the moment.
+    pub fn usage(&self) -> BTreeMap<String, PoolUsage> {
+        let mut usage: BTreeMap<String, PoolUsage> = BTreeMap::new();
+        for pool in self.live_pools() {
+            let (database, of_pool) = pool.usage();
+            let sum = usage.entry(database).or_default();
+            sum.leased += of_pool.leased;
+            sum.idle += of_pool.idle;
+            sum.shared += of_pool.shared;
+            sum.waiting += of_pool.waiting;
+        }
+        usage
     }
 
     pub(crate) fn register(&self, pool: &Arc<PoolInner>) {

@@ -17,7 +17,7 @@ mod service_pools;
 pub mod statements;
 mod uri;
 
-pub use budget::Budget;
+pub use budget::{Budget, PoolUsage};
 pub use driver::{
     Canceller, ConnectConfig, LongValue, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession,
     StatementResult,

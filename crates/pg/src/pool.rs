@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, PoolUsage};
 use crate::claims::SCHEMA_MOVED;
 use crate::driver::{
     ConnectConfig, Connection, Ending, Kind, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
@@ -480,6 +480,17 @@ impl PoolInner {
     }
 
     /// Since when the pool's idlest connection has had nothing to do.
+    /// The database, and what is held there.
+    pub(crate) fn usage(&self) -> (String, PoolUsage) {
+        let usage = PoolUsage {
+            leased: self.leased.load(Ordering::Relaxed),
+            idle: lock(&self.idle).len(),
+            shared: lock(&self.shared).connections.len(),
+            waiting: self.waiting.load(Ordering::Relaxed),
+        };
+        (self.connect.database.clone(), usage)
+    }
+
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let oldest = lock(&self.idle).iter().map(|idle| idle.since).min();
         let shared = lock(&self.shared);

@@ -145,8 +145,14 @@ pub(crate) async fn revoke_key(cx: ProjectCx, KeyId(key_id): KeyId) -> Result<Js
     Ok(Json(json!(ApiKeyView::from(row))))
 }
 
-/// A fresh JWT secret: both legacy keys and every token of the project's users end at once.
-pub(crate) async fn rotate_jwt_secret(cx: ProjectCx) -> Result<impl IntoResponse, Error> {
+/// Secrets that are accepted besides the present one.
+const MOST_PREVIOUS_SECRETS: usize = 4;
+
+/// A fresh JWT secret and fresh legacy keys. What the secret before it signed is accepted until it expires or
+/// [`end_previous_jwt_secrets`] is called; with `end_old_tokens` it ends at once.
+pub(crate) async fn rotate_jwt_secret(cx: ProjectCx, mut fields: Fields) -> Result<impl IntoResponse, Error> {
+    let ends = fields.boolean("end_old_tokens").unwrap_or(false);
+    fields.finish()?;
     cx.require_present()?;
     let jwt_secret = Secret::new(random::hex::<32>());
     let now = cx.platform().clock().unix_seconds();
@@ -155,17 +161,57 @@ pub(crate) async fn rotate_jwt_secret(cx: ProjectCx) -> Result<impl IntoResponse
     let tx = db.transaction().await?;
     store::project::project_touch_in_tx(&*tx, &cx.project_ref).await?;
     let id = cx.project_ref.as_str();
+    if ends {
+        store::secret::secret_delete(&*tx, id, kind::PREVIOUS_JWT_SECRETS).await?;
+    } else {
+        let previous = previous_secrets(&*tx, &cx).await?;
+        seal(&*tx, cx.platform(), id, kind::PREVIOUS_JWT_SECRETS, &previous).await?;
+    }
     seal(&*tx, cx.platform(), id, kind::JWT_SECRET, &jwt_secret).await?;
     for (kind, key) in &keys {
         seal(&*tx, cx.platform(), id, kind, key).await?;
     }
-    audit(&*tx, &cx, "key.rotate_jwt_secret", json!({})).await?;
+    audit(&*tx, &cx, "key.rotate_jwt_secret", json!({ "end_old_tokens": ends })).await?;
     tx.commit().await?;
     drop(db);
     cx.platform().directory().refresh(&cx.project_ref).await?;
     let [(_, anon_key), (_, service_role_key)] = &keys;
     let view = json!({ "anon_key": anon_key.expose(), "service_role_key": service_role_key.expose() });
     Ok(([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(view)))
+}
+
+/// The secrets that are to be accepted besides a new one, as they are stored.
+async fn previous_secrets(db: &impl tokio_postgres::GenericClient, cx: &ProjectCx) -> Result<Secret<String>, Error> {
+    let sealed = store::secret::secret_map(db, cx.project_ref.as_str()).await?;
+    let open = |kind| {
+        secrets::open_kind(&cx.platform().config().master_key, &cx.project_ref, &sealed, kind)
+            .map_err(|error| Error::Internal(error.into()))
+    };
+    let mut previous: Vec<String> = match open(kind::PREVIOUS_JWT_SECRETS)? {
+        Some(json) => serde_json::from_str(json.expose()).map_err(|error| Error::Internal(error.into()))?,
+        None => Vec::new(),
+    };
+    previous.extend(open(kind::JWT_SECRET)?.map(|secret| secret.expose().clone()));
+    if previous.len() > MOST_PREVIOUS_SECRETS {
+        return Err(Error::LimitReached(
+            "four secrets before the present one are still accepted; end them first, or rotate with end_old_tokens",
+        ));
+    }
+    serde_json::to_string(&previous).map(Secret::new).map_err(|error| Error::Internal(error.into()))
+}
+
+/// Tokens and legacy keys of every secret but the present one end at once.
+pub(crate) async fn end_previous_jwt_secrets(cx: ProjectCx) -> Result<StatusCode, Error> {
+    cx.require_present()?;
+    let mut db = cx.platform().db().await?;
+    let tx = db.transaction().await?;
+    store::project::project_touch_in_tx(&*tx, &cx.project_ref).await?;
+    store::secret::secret_delete(&*tx, cx.project_ref.as_str(), kind::PREVIOUS_JWT_SECRETS).await?;
+    audit(&*tx, &cx, "key.end_previous_jwt_secrets", json!({})).await?;
+    tx.commit().await?;
+    drop(db);
+    cx.platform().directory().refresh(&cx.project_ref).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn seal(

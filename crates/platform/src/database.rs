@@ -123,11 +123,16 @@ pub async fn prepare(config: &PlatformConfig) -> Result<migrate::Report, Prepare
     }
     drop(admin);
     let mut owner = connect(&config.direct_database(), &tasks).await.map_err(PrepareError::Connect)?;
-    let report = migrate::run(&mut owner, &LEDGER, MIGRATIONS).await.map_err(PrepareError::Migrate)?;
+    let report = migrate(&mut owner).await.map_err(PrepareError::Migrate)?;
     drop(owner);
     tasks.close();
     tasks.wait().await;
     Ok(report)
+}
+
+/// Applies what is missing of the migrations; refuses a database of a newer version.
+pub(crate) async fn migrate(owner: &mut tokio_postgres::Client) -> Result<migrate::Report, MigrateError> {
+    migrate::run(owner, &LEDGER, MIGRATIONS).await
 }
 
 /// Whether a login failed because of its password. (A missing database is found out only after the password.)

@@ -212,12 +212,15 @@ impl Directory {
             access_keys: self.s3_access_keys(&project_ref, loaded.s3_keys.remove(&row.id).unwrap_or_default()),
         };
         let (signing, jwt_keys) = match jwt_secret {
-            Some(secret) => {
-                signing_keys::assemble(&secret, open(kind::SIGNING_KEYS).as_ref()).unwrap_or_else(|error| {
-                    tracing::error!(project.r#ref = %project_ref, cause = %error, "the signing keys are unusable");
-                    Default::default()
-                })
-            }
+            Some(secret) => signing_keys::assemble(
+                &secret,
+                open(kind::PREVIOUS_JWT_SECRETS).as_ref(),
+                open(kind::SIGNING_KEYS).as_ref(),
+            )
+            .unwrap_or_else(|error| {
+                tracing::error!(project.r#ref = %project_ref, cause = %error, "the signing keys are unusable");
+                Default::default()
+            }),
             None => Default::default(),
         };
         let settings = loaded.settings.remove(&row.id).unwrap_or_default();

@@ -16,24 +16,27 @@ use crate::platform::Platform;
 use crate::provision::ProvisionError;
 use crate::provision::upgrade::UpgradeReport;
 use crate::request::Fields;
-
-#[derive(Clone)]
-struct InternalKey(Secret<String>);
+use crate::rotation::InternalKeys;
 
 impl Platform {
-    /// Everything below `/internal`; whoever calls it has to know `key`.
+    /// Everything below `/internal`; whoever calls it has to know `key`, or the one it was replaced by or replaces.
     pub fn internal_router(&self, key: Secret<String>) -> Router {
+        self.internal_keys().add_first(key);
         Router::new()
             .route("/internal/migrations/run", post(run_migrations))
             .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
-            .layer(middleware::from_fn_with_state(InternalKey(key), check_key))
+            .layer(middleware::from_fn_with_state(self.internal_keys().clone(), check_key))
             .with_state(self.clone())
     }
 }
 
-async fn check_key(State(key): State<InternalKey>, request: Request, next: Next) -> Response {
-    let is_right = internal_key::is_right(request.headers(), std::slice::from_ref(&key.0));
-    if is_right { next.run(request).await } else { Error::WrongInternalKey.into_response() }
+async fn check_key(State(keys): State<InternalKeys>, request: Request, next: Next) -> Response {
+    let given = internal_key::HEADERS.iter().find_map(|name| request.headers().get(*name));
+    if given.is_some_and(|given| keys.accept(given.as_bytes())) {
+        next.run(request).await
+    } else {
+        Error::WrongInternalKey.into_response()
+    }
 }
 
 async fn run_migrations(State(platform): State<Platform>, mut fields: Fields) -> Result<Response, Error> {

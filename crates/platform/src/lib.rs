@@ -29,6 +29,7 @@ pub mod pooler;
 mod projects;
 pub mod provision;
 mod request;
+pub mod rotation;
 mod router;
 mod s3_keys;
 pub mod secrets;

@@ -16,6 +16,7 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::password::Passwords;
 use crate::provision::Provisioner;
+use crate::rotation::{InternalKeys, KeyFile};
 use crate::sql::SqlSessions;
 use crate::store;
 use crate::store::audit::NewAuditEntry;
@@ -34,6 +35,11 @@ struct Inner {
     sql_sessions: SqlSessions,
     /// None where this process makes none.
     backups: OnceLock<Backups>,
+    /// None where the installation's keys cannot be replaced.
+    key_file: OnceLock<Arc<dyn KeyFile>>,
+    internal_keys: InternalKeys,
+    /// Held while a key of the installation is replaced.
+    rotating: tokio::sync::Mutex<()>,
     /// Everything that runs beside the requests; awaited at shutdown.
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -73,6 +79,9 @@ impl Platform {
             attempts: Attempts::new(config.clock.clone()),
             sql_sessions: SqlSessions::new(),
             backups: OnceLock::new(),
+            key_file: OnceLock::new(),
+            internal_keys: InternalKeys::default(),
+            rotating: tokio::sync::Mutex::default(),
             config,
             pool,
             directory,
@@ -127,6 +136,26 @@ impl Platform {
 
     pub(crate) fn backups(&self) -> Option<&Backups> {
         self.0.backups.get()
+    }
+
+    pub(crate) fn set_key_file(&self, file: Arc<dyn KeyFile>) {
+        let _ = self.0.key_file.set(file);
+    }
+
+    pub(crate) fn key_file(&self) -> Option<&Arc<dyn KeyFile>> {
+        self.0.key_file.get()
+    }
+
+    pub(crate) fn internal_keys(&self) -> &InternalKeys {
+        &self.0.internal_keys
+    }
+
+    pub(crate) fn rotating(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.rotating
+    }
+
+    pub(crate) fn shutdown_token(&self) -> &CancellationToken {
+        &self.0.shutdown
     }
 
     /// Runs something beside the requests, to its end also at shutdown.

@@ -166,6 +166,19 @@ pub(crate) async fn resume_project(cx: ProjectCx) -> Result<Json<ProjectView>, E
     finish(&cx.caller, &cx.project_ref).await.map(Json)
 }
 
+/// Fresh passwords of both login roles; what is connected stays connected.
+pub(crate) async fn rotate_database_passwords(cx: ProjectCx) -> Result<impl IntoResponse, Error> {
+    cx.require_present()?;
+    let (provisioner, id) = (cx.platform().provisioner().on_behalf_of(cx.caller.actor()), cx.project_ref.clone());
+    let directory = cx.platform().directory().clone();
+    let rotated = async move {
+        provisioner.rotate_database_passwords(&id).await?;
+        directory.refresh(&id).await
+    };
+    cx.platform().to_the_end(rotated).await??;
+    crate::connection::get_connection(cx).await
+}
+
 /// What every change ends with: this process sees it at once, the caller gets the project.
 async fn finish(cx: &OwnerCx, id: &ProjectRef) -> Result<ProjectView, Error> {
     cx.platform.directory().refresh(id).await?;

@@ -11,6 +11,7 @@ use crate::backup::routes as backups;
 use crate::error::Error;
 use crate::openapi::{self, Field, field, required};
 use crate::platform::Platform;
+use crate::rotation::routes as rotation;
 use crate::{
     api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, s3_keys,
     settings, signing_keys, sql, usage, user_migrations,
@@ -151,6 +152,35 @@ fn owner_routes() -> Vec<Route> {
             },
         )
         .answers(200, "NewOwner"),
+        Route::get(
+            "/api/rotations",
+            "get_rotations",
+            "How far the change of the installation's keys is (administrators).",
+            get(rotation::get_rotations),
+        )
+        .answers(200, "Any"),
+        Route::post(
+            "/api/rotations/master-key",
+            "rotate_master_key",
+            "A new master key; every secret is sealed with it in the background (administrators).",
+            post(rotation::rotate_master_key),
+        )
+        .answers(202, "Any"),
+        Route::post(
+            "/api/rotations/internal-key",
+            "rotate_internal_key",
+            "A new internal key, shown this once; the one before is accepted until it is ended (administrators).",
+            post(rotation::rotate_internal_key),
+        )
+        .answers(201, "Any"),
+        Route::new(
+            Method::DELETE,
+            "/api/rotations/internal-key",
+            "end_previous_internal_key",
+            "Accept only the newest internal key (administrators).",
+            delete(rotation::end_previous_internal_key),
+        )
+        .answers(204, ""),
         Route::get(
             "/api/audit",
             "list_server_audit_entries",
@@ -297,10 +327,26 @@ fn project_part_routes() -> Vec<Route> {
         Route::post(
             "/api/projects/{id}/keys/rotate-jwt-secret",
             "rotate_jwt_secret",
-            "A new JWT secret and new legacy keys; all tokens of the project's users end.",
+            "A new JWT secret and new legacy keys; those before are accepted until they expire or are ended.",
             post(api_keys::rotate_jwt_secret),
         )
+        .body(const { &[field("end_old_tokens", "boolean", "End every token and legacy key of before at once.")] })
         .answers(200, "LegacyKeys"),
+        Route::new(
+            Method::DELETE,
+            "/api/projects/{id}/keys/previous-jwt-secrets",
+            "end_previous_jwt_secrets",
+            "End every token and legacy key that an earlier JWT secret signed.",
+            delete(api_keys::end_previous_jwt_secrets),
+        )
+        .answers(204, ""),
+        Route::post(
+            "/api/projects/{id}/database/rotate-passwords",
+            "rotate_database_passwords",
+            "New passwords for the owner's role and the services'; sessions that are open stay.",
+            post(projects::rotate_database_passwords),
+        )
+        .answers(200, "Connection"),
         Route::get(S3_KEYS, "list_s3_keys", "Access keys for the S3 protocol.", get(s3_keys::list_s3_keys))
             .answers(200, "S3Keys"),
         Route::post(

@@ -18,6 +18,8 @@ pub(crate) const FIRST_OWNER_PASSWORD: &str = "first_owner_password";
 pub mod kind {
     /// Signs the project's tokens.
     pub const JWT_SECRET: &str = "jwt_secret";
+    /// Secrets before it whose tokens are still accepted: a JSON array of texts, oldest first.
+    pub const PREVIOUS_JWT_SECRETS: &str = "previous_jwt_secrets";
     /// Key pairs that sign tokens in place of the secret: a JSON array of `base::signing::StoredKey`.
     pub const SIGNING_KEYS: &str = "signing_keys";
     /// Password of the owner's role.

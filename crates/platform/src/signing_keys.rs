@@ -32,14 +32,21 @@ pub(crate) enum UnusableKeys {
 /// What signs and what verifies the tokens of a project.
 pub(crate) fn assemble(
     secret: &Secret<String>,
+    previous: Option<&Secret<String>>,
     stored: Option<&Secret<String>>,
 ) -> Result<(SigningKeys, JwtKeys), UnusableKeys> {
     let keys: Vec<StoredKey> = match stored {
         Some(json) => serde_json::from_str(json.expose())?,
         None => Vec::new(),
     };
+    let previous: Vec<String> = match previous {
+        Some(json) => serde_json::from_str(json.expose())?,
+        None => Vec::new(),
+    };
     let signing = SigningKeys::new(secret.expose().as_bytes(), &keys)?;
+    let signing = signing.with_previous(previous.iter().map(|secret| secret.as_bytes().to_vec()));
     let mut verifying = vec![JwtKey::secret(secret.expose().as_bytes())];
+    verifying.extend(previous.iter().map(|secret| JwtKey::secret(secret.as_bytes())));
     for jwk in signing.public_jwks() {
         verifying.extend(JwtKey::from_jwk(jwk)?);
     }

@@ -11,6 +11,7 @@ pub mod client_program;
 pub mod data_dir;
 pub mod initdb;
 pub mod machine;
+pub mod pgbackrest;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod postgres_conf;

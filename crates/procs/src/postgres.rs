@@ -54,6 +54,8 @@ pub struct ClusterConfig {
     pub backend_memory: Option<u64>,
     /// The most that PostgreSQL's own log may take, bytes.
     pub log_bytes: u64,
+    /// What each finished piece of the write-ahead log is handed to, for point-in-time recovery.
+    pub archive_command: Option<String>,
     /// How long a start, crash recovery included, may take.
     pub start_deadline: Duration,
     /// How long a clean stop may take before it is forced.
@@ -72,6 +74,7 @@ impl ClusterConfig {
             port: None,
             backend_memory: Some(512 * 1024 * 1024),
             log_bytes: 16 * 1024 * 1024,
+            archive_command: None,
             start_deadline: Duration::from_secs(120),
             stop_deadline: Duration::from_secs(20),
         }
@@ -168,7 +171,7 @@ impl Cluster {
         let mut postmaster = None;
         let port = match place.settled(config.start_deadline).await {
             Some((running, file)) => {
-                let conf = conf_for(place, file.port, &socket_dir);
+                let conf = conf_for(config, place, file.port, &socket_dir);
                 let wanted = config.port.or_else(|| socket::kept_port(&config.dir)).is_none_or(|p| p == file.port);
                 // Whose log we cannot bound does not go on.
                 let heard = place.log.was_there;
@@ -190,7 +193,7 @@ impl Cluster {
                 socket::choose_port(&config.dir, config.port)?
             }
         };
-        let conf = conf_for(place, port, &socket_dir);
+        let conf = conf_for(config, place, port, &socket_dir);
         let postmaster = match postmaster {
             Some(postmaster) => postmaster,
             None => {
@@ -376,14 +379,29 @@ fn prepare(config: &ClusterConfig) -> Result<(Place, bool), ClusterError> {
     Ok((Place { data: dir.join("data"), log, binaries, run_as, name, backend_memory }, is_new))
 }
 
-fn conf_for(place: &Place, port: u16, socket_dir: &Path) -> PostgresConf {
+fn conf_for(config: &ClusterConfig, place: &Place, port: u16, socket_dir: &Path) -> PostgresConf {
     let mut conf = PostgresConf::new(port, socket_dir.to_owned(), place.name.clone());
+    conf.archive_command.clone_from(&config.archive_command);
     // How many databases there are is known only once PostgreSQL runs, so the last run's answer is kept meanwhile.
     let last = fs::read_to_string(place.data.join("postgresql.conf")).unwrap_or_default();
     if let Some(naptime) = rendered_naptime(&last) {
         conf.autovacuum_naptime_seconds = naptime;
     }
     conf
+}
+
+/// Whether a postmaster runs on these files.
+pub fn is_running(data: &Path) -> bool {
+    postmaster_address(data).is_some()
+}
+
+/// Socket folder and TCP port of the postmaster that runs on these files.
+pub(crate) fn postmaster_address(data: &Path) -> Option<(PathBuf, u16)> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_alive = crate::process::ProcessId::of(lines.first()?.parse().ok()?).is_some_and(|id| id.is_alive());
+    let socket = lines.get(4).filter(|socket| is_alive && !socket.is_empty())?;
+    Some((PathBuf::from(socket), lines.get(3)?.parse().ok()?))
 }
 
 /// Writes the configuration files; whether they changed.

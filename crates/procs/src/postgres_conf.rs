@@ -25,6 +25,8 @@ pub struct PostgresConf {
     pub max_slot_wal_keep_mb: u32,
     /// Seconds between autovacuum's visits of one database, see [`autovacuum_naptime`].
     pub autovacuum_naptime_seconds: u32,
+    /// What each finished piece of the log is handed to; none keeps no archive.
+    pub archive_command: Option<String>,
     /// Whether commits survive a power cut. Only scratch clusters of tests turn it off.
     pub durable: bool,
 }
@@ -43,6 +45,7 @@ impl PostgresConf {
             temp_file_limit_mb: 2048,
             max_slot_wal_keep_mb: 1024,
             autovacuum_naptime_seconds: 60,
+            archive_command: None,
             durable: true,
         }
     }
@@ -87,6 +90,13 @@ impl PostgresConf {
         set("max_parallel_workers_per_gather", "1");
 
         set("wal_level", "logical");
+        if let Some(command) = &self.archive_command {
+            set("archive_mode", "on");
+            // A percent sign begins a placeholder; the only one is ours.
+            set("archive_command", command);
+            // At most so much is lost with the machine.
+            set("archive_timeout", "60s");
+        }
         set("max_wal_senders", "64");
         set("max_replication_slots", "64");
         set("max_slot_wal_keep_size", &format!("{}MB", self.max_slot_wal_keep_mb));

@@ -67,6 +67,11 @@ impl Engine {
         self.instances.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many projects' schemas are held in memory.
+    pub fn loaded_schema_caches(&self) -> usize {
+        self.read().values().filter(|instance| instance.loaded_schema_cache().is_some()).count()
+    }
+
     /// Gives up what belongs to projects that are no longer there or no longer active.
     pub fn forget_inactive(&self, projects: &ProjectTable) {
         let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);

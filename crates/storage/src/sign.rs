@@ -73,8 +73,9 @@ fn token(cx: &Cx, mut claims: Value, seconds: i64) -> Result<String, Error> {
 
 /// The claims of a token for `at` and `scope`.
 fn check(cx: &Cx, token: &str, at: &ObjectPath, scope: &str) -> Result<Map<String, Value>, Error> {
-    let key = cx.project.signing.derive(PURPOSE);
-    let claims = JwtKeys::new(vec![JwtKey::secret(&key)])
+    // Links outlive a change of the project's secret, unless that ended what was issued before.
+    let keys = cx.project.signing.derive_all(PURPOSE);
+    let claims = JwtKeys::new(keys.iter().map(|key| JwtKey::secret(key)).collect())
         .verify_signature(token)
         .map_err(|_| Error::InvalidJwt("signature verification failed"))?;
     if claims.text("scope") != Some(scope) {

@@ -1,12 +1,14 @@
 //! Metrics of HTTP in the Prometheus text format. A registry is a value that the binary makes: no recorder is global.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use base::{ProjectRef, ProjectTable};
 use http::{HeaderValue, StatusCode, header};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -51,8 +53,19 @@ struct PerService {
     latency: Latency,
 }
 
+/// What one project's clients asked.
+#[derive(Debug, Default)]
+struct PerProject {
+    requests: [AtomicU64; CLASSES.len()],
+    sum_micros: AtomicU64,
+}
+
+/// Projects that are counted at most; more would make the answer longer than a scraper takes.
+const MOST_PROJECTS: usize = 10_000;
+
 #[derive(Debug, Default)]
 struct Counts {
+    projects: RwLock<HashMap<ProjectRef, Arc<PerProject>>>,
     services: [PerService; ServiceKind::ALL.len()],
     rejected: [AtomicU64; REASONS.len()],
 }
@@ -86,13 +99,30 @@ impl HttpMetrics {
 
     /// Counts one answered request, or one whose client hung up ([`CLIENT_CLOSED`]).
     pub fn observe(&self, service: ServiceKind, status: u16, duration: Duration) {
-        let class = match status {
-            CLIENT_CLOSED => 0,
-            other => usize::from(other / 100).min(CLASSES.len() - 1),
-        };
         let service = &self.counts.services[service as usize];
-        service.requests[class].fetch_add(1, Ordering::Relaxed);
+        service.requests[class(status)].fetch_add(1, Ordering::Relaxed);
         service.latency.observe(duration);
+    }
+
+    /// Counts one answered request of a project.
+    pub fn observe_project(&self, project: &ProjectRef, status: u16, duration: Duration) {
+        let found = self.counts.projects.read().unwrap_or_else(PoisonError::into_inner).get(project).cloned();
+        let counts = found.or_else(|| {
+            let mut projects = self.counts.projects.write().unwrap_or_else(PoisonError::into_inner);
+            let has_room = projects.len() < MOST_PROJECTS;
+            has_room.then(|| projects.entry(project.clone()).or_default().clone())
+        });
+        if let Some(counts) = counts {
+            counts.requests[class(status)].fetch_add(1, Ordering::Relaxed);
+            let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+            counts.sum_micros.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets the counts of projects that are no longer there.
+    pub fn forget_projects(&self, table: &ProjectTable) {
+        let mut projects = self.counts.projects.write().unwrap_or_else(PoisonError::into_inner);
+        projects.retain(|project, _| table.get(project).is_some());
     }
 
     /// Counts one request that the plumbing refused.
@@ -100,6 +130,14 @@ impl HttpMetrics {
         if let Some(at) = REASONS.iter().position(|known| *known == reason) {
             self.counts.rejected[at].fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Which of [`CLASSES`].
+fn class(status: u16) -> usize {
+    match status {
+        CLIENT_CLOSED => 0,
+        other => usize::from(other / 100).min(CLASSES.len() - 1),
     }
 }
 
@@ -137,6 +175,7 @@ impl Collector for HttpCollector {
                 .encode_family(&[("reason", *reason)])?
                 .encode_counter::<NoLabelSet, _, u64>(&count.load(Ordering::Relaxed), None)?;
         }
+        self.encode_projects(&mut encoder)?;
         let mut latency = encoder.encode_descriptor(
             "launchdb_http_request_duration_seconds",
             "Time from a request's head to its answer's",
@@ -154,6 +193,43 @@ impl Collector for HttpCollector {
                     .encode_family(&[("service", kind.name())])?
                     .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
             }
+        }
+        Ok(())
+    }
+}
+
+impl HttpCollector {
+    fn encode_projects(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let projects = self.0.projects.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let counter = MetricType::Counter;
+        let mut requests = encoder.encode_descriptor(
+            "launchdb_project_requests",
+            "Requests by project and class of status",
+            None,
+            counter,
+        )?;
+        for (project, counts) in &projects {
+            for (class, count) in CLASSES.iter().zip(&counts.requests) {
+                let count = count.load(Ordering::Relaxed);
+                if count > 0 {
+                    requests
+                        .encode_family(&[("project", project.as_str()), ("status", class)])?
+                        .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                }
+            }
+        }
+        let mut seconds = encoder.encode_descriptor(
+            "launchdb_project_request_seconds",
+            "Time of a project's requests from their heads to their answers', summed up",
+            None,
+            counter,
+        )?;
+        for (project, counts) in &projects {
+            #[expect(clippy::cast_precision_loss, reason = "a sum of durations is no exact number")]
+            let sum = counts.sum_micros.load(Ordering::Relaxed) as f64 / 1e6;
+            seconds
+                .encode_family(&[("project", project.as_str())])?
+                .encode_counter::<NoLabelSet, _, f64>(&sum, None)?;
         }
         Ok(())
     }
@@ -188,6 +264,9 @@ mod tests {
         metrics.observe(ServiceKind::Rest, 404, Duration::from_secs(9));
         metrics.observe(ServiceKind::Rest, CLIENT_CLOSED, Duration::ZERO);
         metrics.rejected("key");
+        let project = ProjectRef::parse("proj_abc").unwrap();
+        metrics.observe_project(&project, 503, Duration::from_millis(1500));
+        metrics.observe_project(&project, 200, Duration::from_millis(500));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -195,11 +274,17 @@ mod tests {
             r#"launchdb_http_requests_total{service="rest",status="4xx"} 1"#,
             r#"launchdb_http_requests_total{service="rest",status="aborted"} 1"#,
             r#"launchdb_http_rejected_total{reason="key"} 1"#,
+            r#"launchdb_project_requests_total{project="proj_abc",status="5xx"} 1"#,
+            r#"launchdb_project_request_seconds_total{project="proj_abc"} 2.0"#,
             r#"launchdb_http_request_duration_seconds_count{service="rest"} 3"#,
             r#"launchdb_http_request_duration_seconds_bucket{le="0.001",service="rest"} 2"#,
             r#"launchdb_http_request_duration_seconds_bucket{le="+Inf",service="rest"} 3"#,
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+        metrics.forget_projects(&ProjectTable::new());
+        text.clear();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(!text.contains("proj_abc"));
     }
 }

@@ -21,9 +21,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -72,6 +74,8 @@ pub struct ServeConfig {
     pub rate_window: Duration,
     /// How long requests in work may take to end after the shutdown began.
     pub drain_deadline: Duration,
+    /// Connections are TLS with these certificates; none serves plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for ServeConfig {
@@ -86,10 +90,13 @@ impl Default for ServeConfig {
             least_body_rate: 1024,
             rate_window: Duration::from_secs(10),
             drain_deadline: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
 
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Refused connections that are told so at the same time; any more are just closed.
 const MAX_REFUSALS: usize = 64;
 /// Bytes of an answer that the kernel keeps beyond what is on its way. It shows us how fast a client takes its answer, and
@@ -165,7 +172,24 @@ pub async fn serve<H: Handler>(
         let _ = stream.set_nodelay(true);
         next_id += 1;
         let listed = connections.list(next_id, place);
-        tasks.spawn(serve_connection(http.clone(), stream, peer, handler.clone(), listed));
+        let stream = WatchedStream::new(stream, peer, &listed);
+        match &config.tls {
+            None => {
+                tasks.spawn(serve_connection(http.clone(), stream, peer, handler.clone(), listed));
+            }
+            Some(tls) => {
+                let (tls, http, handler) = (TlsAcceptor::from(tls.clone()), http.clone(), handler.clone());
+                let closing = shutdown.clone();
+                tasks.spawn(async move {
+                    let shaken = closing.run_until_cancelled(timeout(HANDSHAKE, tls.accept(stream))).await;
+                    match shaken {
+                        Some(Ok(Ok(stream))) => serve_connection(http, stream, peer, handler, listed).await,
+                        Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+                        Some(Err(_)) | None => {}
+                    }
+                });
+            }
+        }
     }
 
     drop(listener);
@@ -179,15 +203,15 @@ pub async fn serve<H: Handler>(
     }
 }
 
-async fn serve_connection<H: Handler>(
+async fn serve_connection<H: Handler, S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     http: http1::Builder,
-    stream: TcpStream,
+    stream: S,
     peer: SocketAddr,
     handler: Arc<H>,
     listed: Listed,
 ) {
     let connection = &*listed.connection;
-    let io = TokioIo::new(WatchedStream::new(stream, peer, &listed));
+    let io = TokioIo::new(stream);
     let service = service_fn(|request: http::Request<Incoming>| {
         let handler = handler.clone();
         let (connection, connections) = (listed.connection.clone(), listed.connections.clone());

@@ -21,6 +21,8 @@ use crate::store::Tx;
 use crate::store::refresh_token::{self as store, RefreshToken, Refreshed};
 use crate::store::session as sessions;
 
+/// What the key is for that makes the next token.
+const PURPOSE: &str = "refresh tokens";
 /// Longest chain of tokens that is followed from an old one to the present one.
 const LONGEST_CHAIN: usize = 1_024;
 /// Length of the tokens that Supabase's server made before there were longer ones; an import has them in plain.
@@ -38,7 +40,11 @@ pub(crate) fn stored(token: &str) -> String {
 
 /// The token that comes after this one.
 fn next(cx: &Cx, token: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &cx.project.signing.derive("refresh tokens"));
+    next_of(&cx.project.signing.derive(PURPOSE), token)
+}
+
+fn next_of(key: &[u8; 32], token: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
     B64.encode(hmac::sign(&key, token.as_bytes()).as_ref().get(..24).unwrap_or_default())
 }
 
@@ -109,11 +115,14 @@ fn reused(cx: &Cx, token: &str, row: &RefreshToken, active: Option<&RefreshToken
     if cx.now.seconds_since(replaced) > cx.settings().security_refresh_token_reuse_interval {
         return None;
     }
-    let mut candidate = token.to_owned();
-    for _ in 0..LONGEST_CHAIN {
-        candidate = next(cx, &candidate);
-        if stored(&candidate) == active.token {
-            return Some(candidate);
+    // The project's secret may have been replaced a moment ago, too.
+    for key in cx.project.signing.derive_all(PURPOSE) {
+        let mut candidate = token.to_owned();
+        for _ in 0..LONGEST_CHAIN {
+            candidate = next_of(&key, &candidate);
+            if stored(&candidate) == active.token {
+                return Some(candidate);
+            }
         }
     }
     None

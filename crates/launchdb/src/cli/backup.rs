@@ -25,10 +25,14 @@ Examples:
 
 Files are encrypted with BACKUP_ENCRYPTION_KEY (OpenPGP, AES-256) and kept in DATA/backups, or LAUNCHDB_BACKUP_DIR.";
 
+/// The subject that is no project.
+const PLATFORM: &str = "platform";
+
 pub const RESTORE_EXAMPLES: &str = "\
 Examples:
   launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123
   launchdb restore /backups/proj_abc123_20231201_020000.sql.gpg proj_abc123 --into proj_copy
+  launchdb restore /backups/platform_20231201_020000.sql.gpg platform
 
 The project's database is replaced at the very end, in one step; whatever fails before leaves it as it was.";
 
@@ -78,6 +82,22 @@ pub enum BackupCommand {
         #[command(flatten)]
         data: DataArgs,
     },
+    /// Back up the storage service's files; list, verify and restore such backups
+    #[command(subcommand)]
+    Files(super::files_backup::FilesCommand),
+    /// Copy everything in the folder to the bucket BACKUP_S3_BUCKET
+    Push {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Bring what the bucket has, and the folder has not, into the folder
+    Pull {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Restore the whole cluster to any moment, through pgBackRest
+    #[command(subcommand, after_help = super::pitr::EXAMPLES)]
+    Pitr(super::pitr::PitrCommand),
     /// Make and verify backups by LAUNCHDB_BACKUP_SCHEDULE until this is ended, where the server does not
     Schedule {
         #[command(flatten)]
@@ -90,7 +110,7 @@ pub struct RestoreArgs {
     /// The backup
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Id of the project that the backup is of
+    /// Id of the project that the backup is of, or `platform` for the platform's own database
     #[arg(value_name = "PROJECT")]
     pub project: String,
     /// Make a copy under this id, with keys and passwords of its own, instead of putting the project back
@@ -99,6 +119,9 @@ pub struct RestoreArgs {
     /// Leave the project its present keys, settings and domains
     #[arg(long, conflicts_with = "into")]
     pub keep_keys: bool,
+    /// With `platform`: go on when projects are here that the backup does not know; their databases stay
+    #[arg(long)]
+    pub forget_unknown: bool,
     #[command(flatten)]
     pub data: DataArgs,
 }
@@ -121,7 +144,12 @@ pub fn run(source: &Source, command: BackupCommand) -> Result<(), Exit> {
         BackupCommand::Prune { data } => with_backups(source, &data, async |backups| {
             let removed = backups.prune().map_err(refused)?;
             print(&removed.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-        }),
+        })
+        .and_then(|()| super::files_backup::prune(source, &data)),
+        BackupCommand::Push { data } => super::files_backup::copy_off_site(source, &data, true),
+        BackupCommand::Pull { data } => super::files_backup::copy_off_site(source, &data, false),
+        BackupCommand::Pitr(command) => super::pitr::run(source, command),
+        BackupCommand::Files(command) => super::files_backup::run(source, command),
         BackupCommand::Schedule { data } => {
             let settings = direct::find(source, data.data.as_deref())?.settings;
             if settings.schedule.run.is_none() && settings.schedule.verify.is_none() {
@@ -132,8 +160,11 @@ pub fn run(source: &Source, command: BackupCommand) -> Result<(), Exit> {
             }
             let log = crate::config::Config::load(source, &Default::default()).exit(exit::CONFIG)?.log;
             crate::run::logging::start(&log)?;
+            let more = super::files_backup::more(source, &data)?;
             with_cancel(source, &data, async |backups, shutdown| {
-                backups.follow(settings.schedule, shutdown).await;
+                let more = &more;
+                let also = |cancel: CancellationToken| async move { more.run(&cancel).await };
+                backups.follow(settings.schedule, also, shutdown).await;
                 Ok(())
             })
         }
@@ -142,6 +173,9 @@ pub fn run(source: &Source, command: BackupCommand) -> Result<(), Exit> {
 
 /// Restores a project from a file.
 pub fn restore(source: &Source, args: RestoreArgs) -> Result<(), Exit> {
+    if args.project == PLATFORM {
+        return restore_platform(source, &args);
+    }
     let into = args.into.as_deref().map(project_ref).transpose()?;
     let target = RestoreTarget { project: args.project, into, keep_keys: args.keep_keys };
     with_backups(source, &args.data, async |backups| {
@@ -156,12 +190,43 @@ pub fn restore(source: &Source, args: RestoreArgs) -> Result<(), Exit> {
     })
 }
 
-fn project_ref(text: &str) -> Result<ProjectRef, Exit> {
+pub(super) fn project_ref(text: &str) -> Result<ProjectRef, Exit> {
     ProjectRef::parse(text).map_err(|error| Exit::message(exit::USAGE, format!("\"{text}\": {error}")))
 }
 
+fn restore_platform(source: &Source, args: &RestoreArgs) -> Result<(), Exit> {
+    if args.into.is_some() || args.keep_keys {
+        return Err(Exit::message(exit::USAGE, "--into and --keep-keys are for projects"));
+    }
+    with_backups(source, &args.data, async |backups| {
+        let bar = Bar::begin(args.file.display().to_string());
+        let restored = backups.restore_platform(&args.file, args.forget_unknown, bar.bytes()).await.map_err(refused)?;
+        let taken_at = Timestamp::from_unix_seconds(restored.taken_at);
+        bar.end(&format!(
+            "the platform is as it was at {taken_at}: {} tables, {} rows; restart the server now",
+            restored.tables, restored.rows
+        ));
+        let (missing, unknown) = (&restored.without_database, &restored.unknown);
+        let say = |what: &str, projects: &[String]| {
+            if !projects.is_empty() {
+                bar_note(&format!("{what}: {}", projects.join(", ")));
+            }
+        };
+        say("to be restored from their own files", missing);
+        say("their databases stay, but no project has them", unknown);
+        print(PLATFORM)
+    })
+}
+
+fn bar_note(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "  {text}");
+}
+
 fn refused(error: BackupError) -> Exit {
+    use platform::provision::ProvisionError;
     let code = match &error {
+        BackupError::Provision(ProvisionError::Refused(_)) => exit::REFUSED,
         BackupError::NoSuchProject(_) | BackupError::Unreadable { .. } => exit::NOT_FOUND,
         BackupError::NoKey | BackupError::WrongKey { .. } => exit::CONFIG,
         BackupError::NoPgDump(_) => exit::POSTGRES,

@@ -30,12 +30,7 @@ pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
     let data = discovery::find_data_folder(source, data)?;
     let invocation = Invocation { data: data.clone(), ..Invocation::default() };
     let config = Config::load(source, &invocation).exit(exit::CONFIG)?;
-    let mut values = match &data {
-        Some(data) => secrets_file::read(&secrets_file::path(data))?,
-        None => Default::default(),
-    };
-    values.extend(config.secrets.iter().map(|(name, value)| (name, value.clone())));
-    let secrets = PlatformSecrets::new(values).exit(exit::CONFIG)?;
+    let secrets = secrets(&config, data.as_deref())?;
     let (database, admin) = match &config.database.url {
         Some(database) => {
             let fallback = || DatabaseTarget { database: "postgres".to_owned(), ..database.clone() };
@@ -67,6 +62,16 @@ pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
         admin,
     };
     Ok(Direct { platform, backup, settings: config.backup })
+}
+
+/// The secrets that were given, and those of the data folder.
+pub fn secrets(config: &Config, data: Option<&Path>) -> Result<PlatformSecrets, Exit> {
+    let mut values = match data {
+        Some(data) => secrets_file::read(&secrets_file::path(data))?,
+        None => Default::default(),
+    };
+    values.extend(config.secrets.iter().map(|(name, value)| (name, value.clone())));
+    PlatformSecrets::new(values).exit(exit::CONFIG)
 }
 
 /// The platform's database and the superuser's way into an embedded cluster.

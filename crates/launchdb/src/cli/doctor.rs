@@ -1,5 +1,7 @@
 //! `launchdb doctor`: looks for faults on this machine and names the mend of each. It changes nothing.
 
+mod checklist;
+
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -101,6 +103,7 @@ pub fn run(source: &Source, args: &DoctorArgs) -> Result<(), Exit> {
             check_port(&mut findings, config);
         }
         check_cluster(&mut findings, config, data.as_deref());
+        checklist::check(&mut findings, config, data.as_deref());
     }
     report(&findings.0, args.json)
 }

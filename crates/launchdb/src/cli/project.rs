@@ -24,6 +24,12 @@ pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
         ProjectCommand::Delete { project, yes } => delete(source, &project, yes),
         ProjectCommand::Suspend(project) => act(source, &project, "POST", "/suspend", "suspended"),
         ProjectCommand::Resume(project) => act(source, &project, "POST", "/resume", "answers again"),
+        ProjectCommand::RotatePasswords(project) => {
+            let client = discovery::connect(source, &project.reach)?;
+            let path = format!("{}/database/rotate-passwords", project_path(&client, &project.id)?);
+            let answer = client.post(&path, &json!({}))?;
+            show_answer(&project.reach, &answer, object_pairs)
+        }
         ProjectCommand::Restore(project) => act(source, &project, "POST", "/restore", "restored"),
         ProjectCommand::Sql { project, query, file, read_only } => {
             let sql = match (query, file) {
@@ -212,8 +218,14 @@ fn keys(source: &Source, command: KeysCommand) -> Result<(), Exit> {
         KeysCommand::Revoke { project, key } => {
             act(source, &project, "DELETE", &format!("/keys/{key}"), "the key is revoked")
         }
-        KeysCommand::RotateJwtSecret(project) => {
-            act(source, &project, "POST", "/keys/rotate-jwt-secret", "has a new JWT secret and new legacy keys")
+        KeysCommand::RotateJwtSecret { project, end_old_tokens } => {
+            let client = discovery::connect(source, &project.reach)?;
+            let path = format!("{}/keys/rotate-jwt-secret", project_path(&client, &project.id)?);
+            let answer = client.post(&path, &json!({ "end_old_tokens": end_old_tokens }))?;
+            show_answer(&project.reach, &answer, object_pairs)
+        }
+        KeysCommand::EndOldTokens(project) => {
+            act(source, &project, "DELETE", "/keys/previous-jwt-secrets", "tokens of earlier JWT secrets are ended")
         }
     }
 }

@@ -28,7 +28,7 @@ pub fn run(source: &Source, command: StorageCommand) -> Result<(), Exit> {
 }
 
 fn migrate(source: &Source, args: MigrateArgs) -> Result<(), Exit> {
-    let invocation = Invocation { serve: true, only: None, data: args.data, port: None, bind: None };
+    let invocation = Invocation { serve: true, data: args.data, ..Invocation::default() };
     let config = Config::load(source, &invocation).exit(exit::CONFIG)?;
     let disk = files::disk(&config, config.data.as_deref())?;
     let staging = Staging::new(disk.root());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use platform::backup::{Cron, Schedule};
 
+use super::files::StoreConfig;
 use super::reader::Reader;
 use super::{Invocation, Service};
 
@@ -14,7 +15,7 @@ const EVERY_NIGHT: &str = "0 2 * * *";
 const EVERY_SUNDAY: &str = "0 4 * * 0";
 
 /// What the server makes of backups by itself, and what the commands need.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct BackupSettings {
     /// As it was given; see [`BackupSettings::folder`].
     folder: Option<PathBuf>,
@@ -24,6 +25,8 @@ pub struct BackupSettings {
     pub schedule: Schedule,
     /// Whether a schedule was asked for by name: then it needs a key.
     pub is_asked_for: bool,
+    /// Where everything in the folder is copied to.
+    pub off_site: Option<StoreConfig>,
 }
 
 impl BackupSettings {
@@ -44,6 +47,7 @@ impl BackupSettings {
                 .parsed("BACKUP_RETENTION_DAYS", 7, "a number of days from 1 to 3650", |n| (1..=3650).contains(n)),
             schedule: Schedule { run, verify },
             is_asked_for,
+            off_site: StoreConfig::read_for_backups(reader),
         }
     }
 

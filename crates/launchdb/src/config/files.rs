@@ -98,6 +98,32 @@ impl FilesConfig {
 }
 
 impl StoreConfig {
+    /// The store that backups are copied to; none when no bucket is named.
+    pub(super) fn read_for_backups(reader: &mut Reader<'_>) -> Option<Self> {
+        let bucket = reader.text("BACKUP_S3_BUCKET")?;
+        let mut required = |name: &str| {
+            let value = reader.text(name);
+            if value.is_none() {
+                reader.problem(name, "is not set", "set it to a key of the store that BACKUP_S3_BUCKET is in");
+            }
+            value.unwrap_or_default()
+        };
+        let access_key_id = required("BACKUP_S3_ACCESS_KEY_ID");
+        let secret = required("BACKUP_S3_SECRET_ACCESS_KEY");
+        let is_url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
+        let endpoint = reader.checked_text("BACKUP_S3_ENDPOINT", "a URL such as https://s3.example.org", is_url);
+        Some(Self {
+            bucket,
+            path_style: endpoint.is_some(),
+            endpoint,
+            region: reader.text("BACKUP_S3_REGION").unwrap_or_else(|| "us-east-1".to_owned()),
+            access_key_id,
+            secret_access_key: Secret::new(secret),
+            session_token: None,
+            prefix: reader.text("BACKUP_S3_PREFIX").unwrap_or_default(),
+        })
+    }
+
     /// None when no bucket is named, which is a problem only for a server that needs one.
     fn read(reader: &mut Reader<'_>, needed: bool) -> Option<Self> {
         if !needed && reader.text("STORAGE_S3_BUCKET").is_none() {

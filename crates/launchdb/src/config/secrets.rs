@@ -46,6 +46,15 @@ pub const SECRET_KINDS: &[SecretKind] = &[
     kind(PLATFORM_DB_PASSWORD, "openssl rand -hex 24", false, 16),
 ];
 
+/// Keys that were replaced and are still accepted: never made, never needed.
+pub const PREVIOUS_KINDS: &[SecretKind] = &[
+    SecretKind { is_master_key: true, ..kind(MASTER_KEY_PREVIOUS, "openssl rand -base64 32", false, 43) },
+    kind(INTERNAL_KEY_PREVIOUS, "openssl rand -hex 32", false, 24),
+];
+
+pub const MASTER_KEY_PREVIOUS: &str = "LAUNCHDB_MASTER_KEY_PREVIOUS";
+pub const INTERNAL_KEY_PREVIOUS: &str = "INTERNAL_API_KEY_PREVIOUS";
+
 const fn kind(name: &'static str, command: &'static str, required: bool, min_chars: usize) -> SecretKind {
     SecretKind { name, command, required, min_chars, is_master_key: false, is_bound: false }
 }
@@ -107,6 +116,16 @@ impl GivenSecrets {
                 None => {}
             }
         }
+        for kind in PREVIOUS_KINDS {
+            if let Some(value) = reader.text(kind.name) {
+                match kind.weakness(&value) {
+                    Some(weakness) => reader.problem(kind.name, &weakness, "unset it, or put back the key of before"),
+                    None => {
+                        values.insert(kind.name, Secret::new(value));
+                    }
+                }
+            }
+        }
         let given: Vec<_> = values.iter().collect();
         for (index, (name, value)) in given.iter().enumerate() {
             if let Some((other, _)) = given[..index].iter().find(|(_, other)| other == value) {
@@ -146,11 +165,12 @@ impl PlatformSecrets {
         if missing.is_empty() { Ok(Self { values }) } else { Err(InvalidConfig(missing)) }
     }
 
-    /// The master key, ready for use. Version 1: rotation would count it up.
+    /// The master key, ready for use, with the one before it when that is still needed.
     pub fn master_key(&self) -> Result<MasterKey, InvalidConfig> {
         let kind = &SECRET_KINDS[0];
         let text = self.get(kind.name).map(|value| value.expose().as_str()).unwrap_or_default();
-        MasterKey::from_base64(text, 1).map_err(|_| {
+        let previous = self.get(MASTER_KEY_PREVIOUS).map(|value| value.expose().as_str());
+        MasterKey::with_previous(text, previous).map_err(|_| {
             InvalidConfig(vec![Problem::new(kind.name, "is not 32 bytes written in base64", &kind.mend())])
         })
     }

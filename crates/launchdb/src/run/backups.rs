@@ -1,20 +1,25 @@
 //! Backups in the server: by the schedule, for owners who ask, and their age in the metrics.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use base::{Clock, Secret};
-use platform::backup::{BackupConfig, BackupFile, BackupFolder, Backups};
+use platform::backup::{BackupConfig, BackupFile, BackupFolder, Backups, Progress};
 use procs::binaries::Search;
+use procs::pgbackrest::{BackupKind, PgBackRest};
 use procs::unprivileged::RunAs;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
+use storage::backend::{S3Backend, SharedBackend};
 use tokio_util::sync::CancellationToken;
 
 use super::storage::Storage;
 use crate::config::{Config, source};
 use crate::exit::{self, Exit, ResultExt as _};
+use crate::files_backup::{self, FilesBackup, FilesError, FilesRun};
 
 /// How backups of this server are made.
 pub fn backup_config(config: &Config, storage: &Storage) -> Result<BackupConfig, Exit> {
@@ -44,6 +49,7 @@ pub fn scheduled(
     config: &Config,
     key: Option<&Secret<String>>,
     backups: Backups,
+    more: Option<MoreBackups>,
     shutdown: CancellationToken,
 ) -> Result<Option<impl Future<Output = ()> + Send + 'static + use<>>, Exit> {
     let schedule = config.backup.schedule.clone();
@@ -59,7 +65,134 @@ pub fn scheduled(
         tracing::warn!(mend = MEND, "no backups are made, because BACKUP_ENCRYPTION_KEY is not set");
         return Ok(None);
     }
-    Ok(Some(backups.follow(schedule, shutdown)))
+    let more = more.map(Arc::new);
+    let also = move |cancel: CancellationToken| {
+        let more = more.clone();
+        async move {
+            if let Some(more) = more {
+                more.run(&cancel).await;
+            }
+        }
+    };
+    Ok(Some(backups.follow(schedule, also, shutdown)))
+}
+
+/// What is backed up besides the databases.
+pub struct MoreBackups {
+    pub files: FilesBackup,
+    pub backend: SharedBackend,
+    pub retention_days: u32,
+    /// Where all of it is copied to from `folder`.
+    pub off_site: Option<S3Backend>,
+    pub folder: PathBuf,
+    /// The whole cluster, where point-in-time recovery is enabled: superuser and password.
+    pub pitr: Option<(PgBackRest, String, Secret<String>)>,
+    pub clock: Clock,
+}
+
+/// Seconds after which the cluster is backed up as a whole again, instead of what changed.
+const FULL_EACH: i64 = 6 * 86_400;
+
+impl MoreBackups {
+    /// Does all of it; what fails is told in the log.
+    pub async fn run(&self, cancel: &CancellationToken) {
+        self.run_files(cancel).await;
+        self.run_pitr().await;
+        if let Some(store) = &self.off_site {
+            let pushing = store.push_folder(&self.folder, is_backup);
+            match cancel.run_until_cancelled(pushing).await {
+                Some(Ok(done)) => {
+                    tracing::info!(copied = done.copied, bytes = done.copied_bytes, "backups were copied off-site")
+                }
+                Some(Err(error)) => {
+                    tracing::error!(cause = %web::error::chain(&error), "backups could not be copied off-site");
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn run_pitr(&self) {
+        if let Some((pgbackrest, superuser, password)) = &self.pitr {
+            let (pgbackrest, superuser, password) = (pgbackrest.clone(), superuser.clone(), password.clone());
+            let now = self.clock.unix_seconds();
+            let work = tokio::task::spawn_blocking(move || {
+                let newest = pgbackrest.status().ok().and_then(|status| status.newest_full);
+                let kind = match newest {
+                    Some(at) if now - at < FULL_EACH => BackupKind::Diff,
+                    _ => BackupKind::Full,
+                };
+                pgbackrest.backup(&superuser, &password, kind)
+            });
+            match work.await {
+                Ok(Ok(())) => tracing::info!("the whole cluster was backed up"),
+                Ok(Err(error)) => tracing::error!(cause = %web::error::chain(&error), "the cluster's backup failed"),
+                Err(error) => tracing::error!(cause = %error, "the cluster's backup failed"),
+            }
+        }
+    }
+
+    async fn run_files(&self, cancel: &CancellationToken) {
+        let projects = match self.backend.projects().await {
+            Ok(projects) => projects,
+            Err(error) => {
+                tracing::error!(cause = %web::error::chain(&error), "the files' backups could not be begun");
+                return;
+            }
+        };
+        for project in &projects {
+            let run = FilesRun {
+                backend: &*self.backend,
+                project,
+                checksum: false,
+                now: self.clock.unix_seconds(),
+                progress: &Progress::default(),
+                cancel,
+            };
+            match self.files.run(&run).await {
+                Ok(done) => tracing::info!(
+                    project.r#ref = %project, files = done.files, new_bytes = done.new_bytes, "files backed up"
+                ),
+                Err(FilesError::Cancelled) => return,
+                Err(error) => {
+                    tracing::error!(project.r#ref = %project, cause = %web::error::chain(&error), "a backup of files failed");
+                }
+            }
+        }
+        let (files, now, days) = (self.files.clone(), self.clock.unix_seconds(), self.retention_days);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || files.prune(now, days)).await {
+            tracing::error!(cause = %web::error::chain(&error), "old backups of files could not be removed");
+        }
+    }
+}
+
+/// Whether a file of the backups' folder is copied elsewhere: all of them are encrypted.
+pub fn is_backup(name: &str) -> bool {
+    name.ends_with(".gpg")
+}
+
+/// What is backed up besides the databases; none without a key.
+pub fn more(config: &Config, storage: &Storage) -> Result<Option<MoreBackups>, Exit> {
+    let Some(key) = storage.secrets.get("BACKUP_ENCRYPTION_KEY") else { return Ok(None) };
+    let data = storage.data_path();
+    let folder = config.backup.folder(data);
+    let pitr = match (&storage.data, &storage.cluster, storage.secrets.get("POSTGRES_SUPERUSER_PASSWORD")) {
+        (Some(data), Some(cluster), Some(password)) if PgBackRest::is_enabled(data.path()) => {
+            let search = Search { bin_dir: None, path: source::executable_path() };
+            let found = PgBackRest::find(data.path(), data.run_as().clone(), &search).exit(exit::POSTGRES)?;
+            Some((found, cluster.superuser().to_owned(), password.clone()))
+        }
+        _ => None,
+    };
+    Ok(Some(MoreBackups {
+        files: FilesBackup::new(&folder, key.clone(), config.platform.disk_reserve),
+        backend: super::files::backend(config, data)?.0,
+        retention_days: config.backup.retention_days,
+        off_site: super::files::backup_store(config)?,
+        folder,
+        pitr,
+        clock: Clock::system(),
+    }))
 }
 
 /// Age and size of the newest backup of each database, looked up when somebody asks.
@@ -77,6 +210,11 @@ impl fmt::Debug for BackupCollector {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDatabase {
     database: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProject {
+    project: String,
 }
 
 impl Collector for BackupCollector {
@@ -106,6 +244,13 @@ impl Collector for BackupCollector {
                     ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
                 }
             }
+        }
+        let help = "Seconds since the newest backup of a project's files was begun";
+        let mut family =
+            encoder.encode_descriptor("launchdb_files_backup_age_seconds", help, None, MetricType::Gauge)?;
+        for (project, taken_at) in files_backup::newest(self.folder.path()).unwrap_or_default() {
+            let labels = OfProject { project: project.to_string() };
+            ConstGauge::new(now - taken_at).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

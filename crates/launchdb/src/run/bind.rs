@@ -9,6 +9,8 @@ use crate::exit::{self, Exit};
 /// Bound, and not yet answering.
 pub struct Listeners {
     pub public: TcpListener,
+    /// Plain HTTP on loopback for commands on this machine, where the public port is TLS.
+    pub local: Option<TcpListener>,
     /// The status page on the port of the specification's dashboard.
     pub status: Option<TcpListener>,
     /// Metrics, on loopback only.
@@ -49,7 +51,11 @@ pub fn bind(config: &ListenConfig) -> Result<Listeners, Exit> {
             }
         }
     };
-    Ok(Listeners { public, status, admin, notes })
+    let local = match config.tls {
+        Some(_) => Some(TcpListener::bind(loopback(0)).map_err(|e| refused("--port N", loopback(0), &e))?),
+        None => None,
+    };
+    Ok(Listeners { public, local, status, admin, notes })
 }
 
 fn refused(setting: &str, address: SocketAddr, error: &io::Error) -> Exit {

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use base::{Clock, WriteGate};
 use pg::ServicePools;
-use storage::backend::{FsBackend, S3Backend, S3Config, SharedBackend, Staging};
+use storage::backend::{BackendError, FsBackend, S3Backend, S3Config, SharedBackend, Staging};
 use storage::{RenderLimits, Rounds, Storage, StorageConfig};
 use tokio_util::task::TaskTracker;
 use web::ApiKeyCheck;
 
 use crate::config::Config;
-use crate::config::files::{FilesBackend, SYSTEM_STORAGE_FOLDER};
+use crate::config::files::{FilesBackend, SYSTEM_STORAGE_FOLDER, StoreConfig};
 use crate::exit::{self, Exit, ResultExt as _};
 
 /// The folder of all projects' files.
-fn folder(config: &Config, data: Option<&Path>) -> PathBuf {
+pub fn folder(config: &Config, data: Option<&Path>) -> PathBuf {
     match (&config.files.path, data) {
         (Some(path), _) => path.clone(),
         (None, Some(data)) => data.join("storage"),
@@ -36,7 +36,17 @@ pub fn disk(config: &Config, data: Option<&Path>) -> Result<FsBackend, Exit> {
 pub fn store(config: &Config) -> Result<S3Backend, Exit> {
     let store = config.files.store.as_ref();
     let store = store.ok_or_else(|| Exit::message(exit::CONFIG, "STORAGE_S3_BUCKET is not set"))?;
-    let opened = S3Backend::open(&S3Config {
+    open_store(store).context("the store for files cannot be used (STORAGE_S3_...)").exit(exit::CONFIG)
+}
+
+/// The store that backups are copied to.
+pub fn backup_store(config: &Config) -> Result<Option<S3Backend>, Exit> {
+    let opened = config.backup.off_site.as_ref().map(open_store).transpose();
+    opened.context("the store for backups cannot be used (BACKUP_S3_...)").exit(exit::CONFIG)
+}
+
+fn open_store(store: &StoreConfig) -> Result<S3Backend, BackendError> {
+    S3Backend::open(&S3Config {
         bucket: store.bucket.clone(),
         endpoint: store.endpoint.clone(),
         region: store.region.clone(),
@@ -45,8 +55,18 @@ pub fn store(config: &Config) -> Result<S3Backend, Exit> {
         session_token: store.session_token.clone(),
         path_style: store.path_style,
         prefix: store.prefix.clone(),
-    });
-    opened.context("the store for files cannot be used (STORAGE_S3_...)").exit(exit::CONFIG)
+    })
+}
+
+/// Where contents are kept, and where they are received.
+pub fn backend(config: &Config, data: Option<&Path>) -> Result<(SharedBackend, Staging), Exit> {
+    let disk = disk(config, data)?;
+    let staging = Staging::new(disk.root());
+    let backend: SharedBackend = match config.files.backend {
+        FilesBackend::Disk => Arc::new(disk),
+        FilesBackend::S3 => Arc::new(store(config)?),
+    };
+    Ok((backend, staging))
 }
 
 /// Makes the service; nothing is read or written yet but the folder made.
@@ -59,12 +79,7 @@ pub(super) fn open(
     write_gate: &WriteGate,
     tasks: &TaskTracker,
 ) -> Result<Storage, Exit> {
-    let disk = disk(config, data)?;
-    let staging = Staging::new(disk.root());
-    let backend: SharedBackend = match config.files.backend {
-        FilesBackend::Disk => Arc::new(disk),
-        FilesBackend::S3 => Arc::new(store(config)?),
-    };
+    let (backend, staging) = backend(config, data)?;
     // One project must not be able to take the disk from all others.
     let half_of_disk = || match config.files.backend {
         FilesBackend::Disk => staging.disk_bytes().unwrap_or_default() / 2,

@@ -1,21 +1,45 @@
 //! Numbers of the whole process for the admin listener, beside those that `web` counts.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use base::ProjectTable;
+use mailer::Mailer;
 use pg::Budget;
+use platform::watchdog::DatabaseSizes;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
+use rest::Engine;
 
 /// Looked up when somebody asks, counted nowhere.
 pub struct ProcessCollector {
     pub projects: Arc<ProjectTable>,
     pub budget: Arc<Budget>,
+    pub engine: Arc<Engine>,
+    pub mailer: Mailer,
+    /// Folders whose disks are measured: what for, and where.
+    pub disks: Vec<(&'static str, PathBuf)>,
     pub started: Instant,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDisk {
+    disk: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPool {
+    database: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDatabase {
+    database: String,
 }
 
 impl fmt::Debug for ProcessCollector {
@@ -31,11 +55,83 @@ impl Collector for ProcessCollector {
         for (name, help, value) in [
             ("launchdb_projects", "Projects that are not deleted", whole(self.projects.len())),
             ("launchdb_db_connections", "Connections the data APIs hold", whole(self.budget.used())),
+            ("launchdb_db_connections_limit", "Connections they may hold at most", whole(self.budget.total())),
+            (
+                "launchdb_schema_caches",
+                "Projects whose schema is held in memory",
+                whole(self.engine.loaded_schema_caches()),
+            ),
+            (
+                "launchdb_mail_projects_waiting",
+                "Projects with mails that wait or are being sent",
+                whole(self.mailer.projects_waiting()),
+            ),
             ("launchdb_uptime_seconds", "Seconds since the start", uptime),
             ("process_resident_memory_bytes", "Memory of this process, without PostgreSQL's", resident_bytes()),
         ] {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        self.encode_pools(&mut encoder)?;
+        self.encode_disks(&mut encoder)
+    }
+}
+
+impl ProcessCollector {
+    fn encode_pools(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let usage = self.budget.usage();
+        let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let help = "Connections of each database's pools by state";
+        let mut family = encoder.encode_descriptor("launchdb_db_pool_connections", help, None, MetricType::Gauge)?;
+        for (database, usage) in &usage {
+            for (state, count) in [("leased", usage.leased), ("idle", usage.idle), ("shared", usage.shared)] {
+                let labels = OfPool { database: database.clone(), state };
+                ConstGauge::new(whole(count)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Requests that wait for a connection of a database";
+        let mut family = encoder.encode_descriptor("launchdb_db_pool_waiting", help, None, MetricType::Gauge)?;
+        for (database, usage) in &usage {
+            let labels = OfDatabase { database: database.clone() };
+            ConstGauge::new(whole(usage.waiting)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_disks(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let stat = |(disk, path): &(&'static str, PathBuf)| Some((*disk, rustix::fs::statvfs(path).ok()?));
+        let stats: Vec<_> = self.disks.iter().filter_map(stat).collect();
+        let bytes = |blocks: u64, size: u64| i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX);
+        let mut free =
+            encoder.encode_descriptor("launchdb_disk_free_bytes", "Free bytes of a disk", None, MetricType::Gauge)?;
+        for (disk, stat) in &stats {
+            ConstGauge::new(bytes(stat.f_bavail, stat.f_frsize)).encode(free.encode_family(&OfDisk { disk })?)?;
+        }
+        let mut size =
+            encoder.encode_descriptor("launchdb_disk_size_bytes", "Size of a disk", None, MetricType::Gauge)?;
+        for (disk, stat) in &stats {
+            ConstGauge::new(bytes(stat.f_blocks, stat.f_frsize)).encode(size.encode_family(&OfDisk { disk })?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the watchdog last measured.
+pub struct SizeCollector(pub DatabaseSizes);
+
+impl fmt::Debug for SizeCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SizeCollector")
+    }
+}
+
+impl Collector for SizeCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Size of a project's database as it was last measured";
+        let mut family = encoder.encode_descriptor("launchdb_database_size_bytes", help, None, MetricType::Gauge)?;
+        for (database, size) in self.0.get().iter() {
+            let labels = OfDatabase { database: database.clone() };
+            ConstGauge::new(*size).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -54,15 +150,6 @@ mod tests {
 
     #[test]
     fn the_process_is_measured() {
-        let mut registry = prometheus_client::registry::Registry::default();
-        registry.register_collector(Box::new(ProcessCollector {
-            projects: Arc::default(),
-            budget: Budget::new(4),
-            started: Instant::now(),
-        }));
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert!(text.contains("launchdb_projects 0") && text.contains("launchdb_db_connections 0"), "{text}");
         assert!(resident_bytes() > 1_000_000);
     }
 }

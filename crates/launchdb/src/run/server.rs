@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use auth::{Auth, AuthConfig};
 use axum::Router;
-use axum::routing::{MethodRouter, get};
+use axum::routing::get;
 use base::{Clock, ProjectRef, ProjectTable, WriteGate};
 use pg::{Budget, PoolConfig, ServicePools};
 use platform::backup::Backups;
@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use web::log_buffer::LogBuffer;
 use web::log_request::RequestLog;
 use web::metrics::HttpMetrics;
-use web::{ApiKeyCheck, ServeConfig, health};
+use web::{ApiKeyCheck, ServeConfig};
 
 use super::backups;
 use super::bind::{self, Listeners};
@@ -34,13 +34,16 @@ use super::files;
 use super::front;
 use super::health::HealthBoard;
 use super::instances::{self, Instances};
-use super::metrics::ProcessCollector;
+use super::key_file::SecretsKeyFile;
+use super::metrics::{ProcessCollector, SizeCollector};
 use super::outward;
 use super::pooler;
+use super::routers::{admin_router, health_route, internal_router};
 use super::signals::Signals;
 use super::starter;
 use super::status_page::{self, StatusView};
 use super::storage::Storage;
+use super::tls::Certificate;
 use super::welcome::Welcome;
 use crate::config::{Config, Service};
 use crate::exit::{self, Exit, ResultExt as _};
@@ -131,15 +134,17 @@ struct Urls {
 }
 
 impl Urls {
-    fn new(config: &Config, bound: SocketAddr) -> Self {
+    fn new(config: &Config, bound: SocketAddr, plain: Option<SocketAddr>) -> Self {
         let ip = match bound.ip() {
             ip if !ip.is_unspecified() => ip,
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         };
-        let local = format!("http://{}", SocketAddr::new(ip, bound.port()));
+        let scheme = if plain.is_some() { "https" } else { "http" };
+        let own = format!("{scheme}://{}", SocketAddr::new(ip, bound.port()));
+        let local = plain.map_or_else(|| own.clone(), |plain| format!("http://{plain}"));
         let public = match config.listen.public_url.as_str() {
-            "" => local.clone(),
+            "" => own,
             given => given.to_owned(),
         };
         Self { public, local }
@@ -172,7 +177,8 @@ async fn run_services(
     signals: &mut Signals,
 ) -> Result<(), Exit> {
     let config = &start.config;
-    let urls = Urls::new(config, listeners.public.local_addr().exit(exit::FAILURE)?);
+    let plain = listeners.local.as_ref().map(std::net::TcpListener::local_addr).transpose().exit(exit::FAILURE)?;
+    let urls = Urls::new(config, listeners.public.local_addr().exit(exit::FAILURE)?, plain);
     let projects = Arc::new(ProjectTable::new());
     let mut platform_config = storage.platform_config(config, &urls.public)?;
     let pooler = pooler::plan(config, storage, start.only)?;
@@ -234,11 +240,20 @@ async fn run_services(
     });
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
-    let process = ProcessCollector { projects: projects.clone(), budget: budget.clone(), started: start.started };
-    registry.register_collector(Box::new(process));
 
     let backup_config = backups::backup_config(config, storage)?;
     let folder = backup_config.folder.clone();
+    let mut disks = vec![("backups", folder.path().to_owned())];
+    disks.extend(storage.data_path().map(|data| ("data", data.to_owned())));
+    disks.extend(files.is_some().then(|| ("files", files::folder(config, storage.data_path()))));
+    registry.register_collector(Box::new(ProcessCollector {
+        projects: projects.clone(),
+        budget: budget.clone(),
+        engine: engine.clone(),
+        mailer: mailer.clone(),
+        disks,
+        started: start.started,
+    }));
     registry.register_collector(Box::new(backups::BackupCollector { folder, clock: base::Clock::system() }));
 
     // Loops that end at the shutdown only: one that ends before takes the server with it.
@@ -263,7 +278,11 @@ async fn run_services(
         let key = backup_config.key.clone();
         let backups = Backups::new(backup_config, platform.provisioner().clone(), shutdown.clone());
         platform.offer_backups(backups.clone());
-        if let Some(schedule) = backups::scheduled(config, key.as_ref(), backups, shutdown.clone())? {
+        platform.offer_key_file(Arc::new(SecretsKeyFile::new(config, storage.data_path())));
+        platform.resume_rotation();
+        if let Some(schedule) =
+            backups::scheduled(config, key.as_ref(), backups, backups::more(config, storage)?, shutdown.clone())?
+        {
             loops.spawn(schedule);
         }
     }
@@ -285,6 +304,7 @@ async fn run_services(
         };
         let watchdog = Watchdog::new(platform.provisioner().clone(), watchdog);
         let disk = watchdog.disk();
+        registry.register_collector(Box::new(SizeCollector(watchdog.sizes())));
         loops.spawn(watchdog.run(shutdown.clone()));
         disk
     });
@@ -317,9 +337,17 @@ async fn run_services(
         instances,
         keys,
     };
-    let result =
-        serve(start, storage, &services, listeners, &urls, (registry, http_metrics, &write_gate), signals, &mut loops)
-            .await;
+    let result = serve(
+        start,
+        storage,
+        &services,
+        listeners,
+        &urls,
+        (registry, http_metrics, &write_gate),
+        signals,
+        (&mut loops, &shutdown),
+    )
+    .await;
 
     shutdown.cancel();
     // Without any project every pool is given up, and with it the connections whose tasks are awaited below.
@@ -400,8 +428,9 @@ async fn serve(
     urls: &Urls,
     (registry, http_metrics, write_gate): (Registry, HttpMetrics, &WriteGate),
     signals: &mut Signals,
-    loops: &mut JoinSet<()>,
+    (loops, loops_end): (&mut JoinSet<()>, &CancellationToken),
 ) -> Result<(), Exit> {
+    let counted = http_metrics.clone();
     let drain = CancellationToken::new();
     let mut serving = JoinSet::new();
     let limits = &start.config.limits;
@@ -424,12 +453,22 @@ async fn serve(
         session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
     }
     let public = tokio_listener(listeners.public)?;
+    let mut public_settings = settings.clone();
+    if let Some(files) = &start.config.listen.tls {
+        let certificate = Certificate::open(files)?;
+        public_settings.tls = Some(certificate.server_config()?);
+        loops.spawn(certificate.follow(loops_end.clone()));
+    }
     let internal = internal_router(start, storage, services)?;
     if start.only.is_some_and(Service::is_internal) {
         let router = Arc::new(internal.clone().route("/health", health_route(&services.board)));
-        serving.spawn(web::serve(public, router, settings.clone(), http_metrics, drain.clone()));
+        serving.spawn(web::serve(public, router, public_settings, http_metrics, drain.clone()));
     } else {
-        serving.spawn(web::serve(public, Arc::new(front), settings.clone(), http_metrics, drain.clone()));
+        let front = Arc::new(front);
+        serving.spawn(web::serve(public, front.clone(), public_settings, http_metrics.clone(), drain.clone()));
+        if let Some(local) = listeners.local {
+            serving.spawn(web::serve(tokio_listener(local)?, front, settings.clone(), http_metrics, drain.clone()));
+        }
     }
     if let Some(status) = listeners.status {
         let router = Arc::new(page.route("/health", health_route(&services.board)));
@@ -454,7 +493,7 @@ async fn serve(
     };
     welcoming.spawn_blocking(greet(start, session.as_ref(), services.platform.clone(), welcome)?);
 
-    let result = until_signal(storage, services, signals, loops, &mut serving).await;
+    let result = until_signal(storage, services, &counted, signals, loops, &mut serving).await;
     drain.cancel();
     tokio::select! {
         () = async { while serving.join_next().await.is_some() {} } => {}
@@ -478,6 +517,7 @@ async fn serve(
 async fn until_signal(
     storage: &Storage,
     services: &Services,
+    http_metrics: &HttpMetrics,
     signals: &mut Signals,
     loops: &mut JoinSet<()>,
     serving: &mut JoinSet<()>,
@@ -493,6 +533,7 @@ async fn until_signal(
             _ = serving.join_next() => return Err(Exit::message(exit::FAILURE, "a listener ended unexpectedly")),
             _ = housekeeping.tick() => {
                 services.engine.forget_inactive(&services.projects);
+                http_metrics.forget_projects(&services.projects);
                 services.pools.forget_inactive(&services.projects);
                 let uses = services.keys.take_last_uses();
                 if !uses.is_empty()
@@ -560,35 +601,6 @@ fn status_page(start: &Start, services: &Services, urls: &Urls) -> Router {
         std::future::ready(status_page::respond(&view))
     };
     Router::new().route("/", get(page))
-}
-
-/// What other processes of the installation call; on loopback, and on the port of the migrations service.
-fn internal_router(start: &Start, storage: &Storage, services: &Services) -> Result<Router, Exit> {
-    if let Some(fleet) = &services.instances.fleet {
-        return instances::router(fleet, &storage.secrets);
-    }
-    match (
-        services.platform.as_ref().filter(|_| start.only != Some(Service::Pgbouncer)),
-        storage.secrets.get("INTERNAL_API_KEY"),
-    ) {
-        (Some(platform), Some(key)) => Ok(platform.internal_router(key.clone())),
-        _ if start.only == Some(Service::Migrations) => Err(Exit::message(
-            exit::CONFIG,
-            "the migrations service needs INTERNAL_API_KEY: set INTERNAL_API_KEY=$(openssl rand -hex 32)",
-        )),
-        _ => Ok(Router::new()),
-    }
-}
-
-fn admin_router(board: &HealthBoard, registry: Registry) -> Router {
-    let registry = Arc::new(registry);
-    let metrics = move || std::future::ready(web::metrics::respond(&registry));
-    Router::new().route("/metrics", get(metrics)).route("/health", health_route(board))
-}
-
-fn health_route(board: &HealthBoard) -> MethodRouter {
-    let board = board.clone();
-    get(move || std::future::ready(health::respond(&board.parts())))
 }
 
 fn local_address(listener: Option<&std::net::TcpListener>) -> Option<String> {

@@ -11,6 +11,7 @@ use platform::{Address, Ceilings, PlatformConfig, SettingDefaults};
 use procs::binaries::{Binaries, Search};
 use procs::data_dir::{DataDir, DataDirError};
 use procs::machine;
+use procs::pgbackrest::PgBackRest;
 use procs::postgres::{Cluster, ClusterConfig, ClusterError};
 
 use crate::config::secrets::{PLATFORM_DB_PASSWORD, PlatformSecrets};
@@ -62,10 +63,19 @@ impl Storage {
             tracing::info!(data = %data.path().display(), "making a new PostgreSQL cluster");
         }
         let project_memory = project_memory(config.platform.project_memory, machine::memory_bytes());
+        // Enabled and without the program, the log would pile up until the disk is full.
+        let archive_command = match PgBackRest::is_enabled(data.path()) {
+            true => {
+                let found = PgBackRest::find(data.path(), data.run_as().clone(), &search).exit(exit::POSTGRES)?;
+                Some(found.archive_command())
+            }
+            false => None,
+        };
         let cluster_config = ClusterConfig {
             superuser: config.database.superuser.clone(),
             port: config.database.port,
             backend_memory: project_memory.map(backend_memory),
+            archive_command,
             ..ClusterConfig::new(data.postgres_dir(), data.run_as().clone(), search, password)
         };
         let cluster = Cluster::open(cluster_config).await.map_err(cluster_refused)?;

@@ -11,13 +11,18 @@ mod data_api_settings;
 mod dropin;
 mod files_crash;
 mod instances;
+mod migrations;
+mod monitoring;
+mod off_site;
 mod pooler;
 mod prepared_statements;
 mod refusals;
+mod rotations;
 mod s3_store;
 mod schema_changes;
 mod server;
 mod storage_alone;
+mod tls;
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;

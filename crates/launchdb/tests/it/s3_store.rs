@@ -232,3 +232,52 @@ fn a_store_without_its_settings_is_refused_by_name() {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
 }
+
+#[test]
+fn backups_go_to_a_bucket_and_come_back() {
+    let store = Store::start();
+    let (home, other) = (ScratchDir::new(), ScratchDir::new());
+    let [_, _, (_, endpoint), ..] = store.settings();
+    let run = |folder: &Path, command: &str, bucket: &str| {
+        let mut command_line = launchdb(home.path());
+        command_line.args(["backup", command]).env("LAUNCHDB_BACKUP_DIR", folder);
+        command_line.envs([
+            ("BACKUP_S3_BUCKET", bucket),
+            ("BACKUP_S3_ENDPOINT", endpoint),
+            ("BACKUP_S3_PREFIX", "copies"),
+        ]);
+        command_line.envs([("BACKUP_S3_ACCESS_KEY_ID", "key"), ("BACKUP_S3_SECRET_ACCESS_KEY", "secret")]);
+        let output = command_line.output().expect("the binary runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let folder = home.path().join("backups");
+    let below = folder.join("storage/proj_abc/content/ab");
+    std::fs::create_dir_all(&below).expect("a folder");
+    let large = vec![7; LARGE];
+    let files =
+        [(folder.join("platform_20231201_020000.sql.gpg"), &large[..]), (below.join("abcd.gpg"), &b"content"[..])];
+    for (path, content) in &files {
+        std::fs::write(path, content).expect("written");
+    }
+    std::fs::write(folder.join("secrets.env"), "never copied").expect("written");
+    let (ok, text) = run(&folder, "push", "files");
+    assert!(ok && text.contains("2 files are on both sides; 2 with"), "{text}");
+    assert_eq!(store.keys(), 2);
+    let (ok, text) = run(&folder, "push", "files");
+    assert!(ok && text.contains("0 with 0 B were copied"), "only what is new: {text}");
+
+    let (ok, text) = run(other.path(), "pull", "files");
+    assert!(ok && text.contains("2 with"), "{text}");
+    for (path, content) in &files {
+        let copy = other.path().join(path.strip_prefix(&folder).expect("below it"));
+        assert_eq!(std::fs::read(copy).expect("it came back"), *content);
+    }
+    // What was pruned here goes there.
+    std::fs::remove_file(&files[1].0).expect("removed");
+    let (ok, text) = run(&folder, "push", "files");
+    assert!(ok && text.contains("1 removed"), "{text}");
+    assert_eq!(store.keys(), 1);
+    let (ok, text) = run(&folder, "push", "no-such-bucket");
+    assert!(!ok && text.contains("refused"), "{text}");
+}

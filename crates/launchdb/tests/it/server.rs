@@ -57,9 +57,18 @@ impl Server {
 
     /// As [`Server::start`] with settings.
     pub(crate) fn start_with(home: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::start_as(home, &[&["--port", "0"], args].concat(), settings)
+    }
+
+    /// As [`Server::start_with`], on the port that the settings name.
+    pub(crate) fn start_at(home: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_as(home, &[], settings)
+    }
+
+    fn start_as(home: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
         let started = Instant::now();
         let mut child = launchdb(home)
-            .args(["dev", "--port", "0"])
+            .arg("dev")
             .args(args)
             .env("LAUNCHDB_STATUS_PORT", "0")
             .env("LAUNCHDB_ADMIN_PORT", "0")

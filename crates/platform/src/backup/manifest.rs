@@ -31,6 +31,9 @@ pub(super) struct Header {
     pub(super) launchdb_version: String,
     /// None in a backup of the platform's database.
     pub(super) project: Option<ProjectPart>,
+    /// The role that owns the platform's database; files of older versions do not say.
+    #[serde(default)]
+    pub(super) platform_role: Option<String>,
 }
 
 /// What the platform's database knows of a project. Secrets are in plain text here: the file is encrypted, and a restored
@@ -82,7 +85,7 @@ pub(super) struct KeptKey {
     pub(super) hash: String,
 }
 
-/// An access key of the S3 protocol.
+/// An access key of the S3 protocol, whose secret clients sign with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct KeptS3Key {
     pub(super) name: String,

@@ -11,6 +11,7 @@ mod cron;
 mod dump;
 mod error;
 mod file_name;
+mod file_seal;
 mod folder;
 mod hand_over;
 mod load;
@@ -18,6 +19,7 @@ mod manifest;
 mod openpgp;
 mod read;
 mod restore;
+mod restore_platform;
 pub(crate) mod routes;
 mod schedule;
 mod store;
@@ -43,8 +45,11 @@ use tokio_util::task::TaskTracker;
 pub use cron::{Cron, InvalidCron};
 pub use error::BackupError;
 pub use file_name::BackupName;
+pub use file_seal::{FileOpener, FileSealer};
 pub use folder::{BackupFile, BackupFolder};
+pub use openpgp::{Decryptor, Encryptor, NotReadable};
 pub use restore::{RestoreTarget, Restored};
+pub use restore_platform::RestoredPlatform;
 pub use schedule::Schedule;
 pub use verify::Verified;
 
@@ -291,6 +296,8 @@ impl Backups {
             database: database.to_owned(),
             taken_at: self.now(),
             launchdb_version: env!("CARGO_PKG_VERSION").to_owned(),
+            platform_role: matches!(subject, Subject::Platform)
+                .then(|| self.0.provisioner.config().database.user.clone()),
             project,
         };
         let id = match subject {
@@ -307,14 +314,6 @@ impl Backups {
             })?;
             plain.insert(kind, PlainSecret(secret));
         }
-        let mut s3_keys = Vec::new();
-        for (name, access_key_id, sealed) in store::kept_s3_keys(session, id).await? {
-            let opened = secrets::open(key, id.as_str(), &secrets::s3_kind(&access_key_id), &sealed);
-            let secret = opened.map(PlainSecret).map_err(|error| {
-                BackupError::Refused(format!("the S3 access key {access_key_id} of {id} cannot be backed up: {error}"))
-            })?;
-            s3_keys.push(KeptS3Key { name, access_key_id, secret });
-        }
         let part = ProjectPart {
             name: facts.name,
             owner_email: facts.owner_email,
@@ -323,11 +322,24 @@ impl Backups {
             extensions: self.0.provisioner.installed_extensions(id).await?,
             secrets: plain,
             api_keys: store::kept_keys(session, id).await?,
-            s3_keys,
             settings: settings_map(session, id).await?.into_iter().collect(),
             domains: store::kept_domains(session, id).await?,
+            s3_keys: self.s3_keys(session, id).await?,
         };
         Ok(header(id.database(), Some(part)))
+    }
+
+    async fn s3_keys(&self, session: &Client, id: &ProjectRef) -> Result<Vec<KeptS3Key>, BackupError> {
+        let mut kept = Vec::new();
+        for (name, access_key_id, sealed) in store::kept_s3_keys(session, id).await? {
+            let kind = secrets::s3_kind(&access_key_id);
+            let key = &self.0.provisioner.config().master_key;
+            let secret = secrets::open(key, id.as_str(), &kind, &sealed).map_err(|error| {
+                BackupError::Refused(format!("the S3 access key {name} of {id} cannot be backed up: {error}"))
+            })?;
+            kept.push(KeptS3Key { name, access_key_id, secret: PlainSecret(secret) });
+        }
+        Ok(kept)
     }
 
     /// Removes what is older than the retention allows.

@@ -76,7 +76,7 @@ impl Backups {
         }
         let Some(part) = &header.project else {
             return Err(BackupError::Refused(format!(
-                "{} is of the platform's own database: see docs/operations.md, \"Disaster recovery\"",
+                "{} is of the platform's own database, which is restored whole: launchdb restore FILE platform",
                 file.display()
             )));
         };
@@ -210,7 +210,7 @@ impl Backups {
         }
     }
 
-    async fn load_file(
+    pub(super) async fn load_file(
         &self,
         file: &Path,
         client: &Client,

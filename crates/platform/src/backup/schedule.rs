@@ -21,30 +21,46 @@ pub struct Schedule {
 
 impl Backups {
     /// Works by the schedule until the shutdown. What fails is told in the log, and is tried again at its next time. Backups
-    /// are made at their time however long others take to be verified: that is up to what is in them.
-    pub async fn follow(self, schedule: Schedule, shutdown: CancellationToken) {
-        tokio::join!(
-            self.at_its_times(schedule.run.as_ref(), &shutdown, async || self.run_all().await),
-            self.at_its_times(schedule.verify.as_ref(), &shutdown, async || self.verify_all().await),
-        );
+    /// are made at their time however long others take to be verified: that is up to what is in them. `also` is done after
+    /// the databases were backed up: what is not in them.
+    pub async fn follow<Also: Future<Output = ()>>(
+        self,
+        schedule: Schedule,
+        also: impl Fn(CancellationToken) -> Also,
+        shutdown: CancellationToken,
+    ) {
+        let runs = async {
+            let mut since = self.now();
+            while self.is_time(schedule.run.as_ref(), &mut since, &shutdown).await {
+                self.run_all().await;
+                also(shutdown.clone()).await;
+            }
+        };
+        let verifications = async {
+            let mut since = self.now();
+            while self.is_time(schedule.verify.as_ref(), &mut since, &shutdown).await {
+                self.verify_all().await;
+            }
+        };
+        tokio::join!(runs, verifications);
         shutdown.cancelled().await;
     }
 
-    async fn at_its_times(&self, times: Option<&Cron>, shutdown: &CancellationToken, work: impl AsyncFn()) {
-        let mut since = self.now();
+    /// Waits for the next of these times after `since`, which becomes now; false at the shutdown, or when none comes.
+    async fn is_time(&self, times: Option<&Cron>, since: &mut i64, shutdown: &CancellationToken) -> bool {
         while !shutdown.is_cancelled() {
-            let Some(due) = times.and_then(|cron| cron.next_after(since)) else { return };
+            let Some(due) = times.and_then(|cron| cron.next_after(*since)) else { return false };
             let now = self.now();
-            if now < due {
-                // Also after the clock went back: then what was done already comes again, which is as good.
-                since = since.min(now);
-                let wait = Duration::from_secs(u64::try_from(due - now).unwrap_or_default()).min(NAP);
-                let _ = shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
-                continue;
+            if now >= due {
+                *since = now;
+                return true;
             }
-            since = now;
-            work().await;
+            // Also after the clock went back: then what was done already comes again, which is as good.
+            *since = (*since).min(now);
+            let wait = Duration::from_secs(u64::try_from(due - now).unwrap_or_default()).min(NAP);
+            let _ = shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
         }
+        false
     }
 
     async fn run_all(&self) {

@@ -14,6 +14,7 @@ mod lifecycle;
 mod logins;
 mod reconcile;
 pub(crate) mod restored;
+pub(crate) mod restored_platform;
 mod spares;
 mod store;
 mod template;

@@ -27,7 +27,7 @@ pub(crate) async fn secret_rows(
 ) -> Result<Vec<(String, String, Sealed)>, Error> {
     const SQL: &str = "select distinct on (project_id, kind) project_id, kind, sealed, key_version
         from platform.secrets
-        where ($1::text is null or project_id = $1) and (kind in ('jwt_secret', 'authenticator_password', 'signing_keys', 'anon_key') or kind like 'auth.%')
+        where ($1::text is null or project_id = $1) and (kind in ('jwt_secret', 'authenticator_password', 'signing_keys', 'anon_key', 'previous_jwt_secrets') or kind like 'auth.%')
         order by project_id, kind, version desc";
     let rows = db.query(SQL, &[&only.map(ProjectRef::as_str)]).await?;
     let secrets =

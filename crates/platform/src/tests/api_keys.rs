@@ -57,10 +57,26 @@ async fn a_rotated_jwt_secret_ends_the_old_keys() {
     let id = server.project().await;
     let at = |rest: &str| format!("/api/projects/{id}{rest}");
     let before = server.ok("GET", &at("/connection"), Value::Null).await;
-    let rotated = server.ok("POST", &at("/keys/rotate-jwt-secret"), Value::Null).await;
+    let verifies = |connection: &Value, key: &str| {
+        let keys = server.snapshot(&id).unwrap().jwt_keys.clone();
+        keys.verify_signature(connection[key].as_str().unwrap()).is_ok()
+    };
+    // Nobody is logged out unless that is asked for.
+    let rotated = server.ok("POST", &at("/keys/rotate-jwt-secret"), json!({})).await;
     let after = server.ok("GET", &at("/connection"), Value::Null).await;
     assert_eq!(after["anon_key"], rotated["anon_key"]);
-    let keys = server.snapshot(&id).unwrap().jwt_keys.clone();
-    assert!(keys.verify_signature(before["anon_key"].as_str().unwrap()).is_err());
-    assert!(keys.verify_signature(after["service_role_key"].as_str().unwrap()).is_ok());
+    assert_ne!(after["anon_key"], before["anon_key"]);
+    assert!(verifies(&before, "anon_key") && verifies(&after, "service_role_key"));
+    assert_eq!(server.call("DELETE", &at("/keys/previous-jwt-secrets"), Value::Null).await.status, 204);
+    assert!(!verifies(&before, "anon_key") && verifies(&after, "service_role_key"));
+
+    server.ok("POST", &at("/keys/rotate-jwt-secret"), json!({ "end_old_tokens": true })).await;
+    let last = server.ok("GET", &at("/connection"), Value::Null).await;
+    assert!(!verifies(&after, "anon_key") && verifies(&last, "anon_key"));
+    for _ in 0..4 {
+        server.ok("POST", &at("/keys/rotate-jwt-secret"), Value::Null).await;
+    }
+    let full = server.call("POST", &at("/keys/rotate-jwt-secret"), Value::Null).await;
+    assert_eq!(full.code(), "limit_reached");
+    assert!(verifies(&last, "anon_key"));
 }

@@ -10,6 +10,7 @@ mod internal;
 mod owners;
 mod projects;
 mod required_fields;
+mod rotation;
 mod routes;
 mod s3_keys;
 mod settings;

@@ -25,6 +25,7 @@ mod store;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
@@ -71,7 +72,7 @@ pub struct Watchdog {
     owner_share: Option<i64>,
     /// Sessions (pid and start) whose clients took nothing at any look since then.
     unread: HashMap<(i32, i64), Instant>,
-    sizes: HashMap<String, i64>,
+    sizes: DatabaseSizes,
     over_quota: Vec<String>,
     measured: Option<Instant>,
     swept: Instant,
@@ -97,11 +98,16 @@ impl Watchdog {
             limits: OwnerLimits::new(),
             owner_share: None,
             unread: HashMap::new(),
-            sizes: HashMap::new(),
+            sizes: DatabaseSizes::default(),
             over_quota: Vec::new(),
             measured: None,
             swept: Instant::now(),
         }
+    }
+
+    /// Sizes of the databases as they were last measured, for metrics.
+    pub fn sizes(&self) -> DatabaseSizes {
+        self.sizes.clone()
     }
 
     /// The guard of the disk, for health checks.
@@ -351,17 +357,18 @@ impl Watchdog {
     async fn measure_databases(&mut self, client: &Client) -> Result<(), ProvisionError> {
         let Some(quota) = self.config.quota_bytes else { return Ok(()) };
         // PostgreSQL looks at every file of every database: with many of them, less often.
-        let databases = u32::try_from(self.sizes.len()).unwrap_or(u32::MAX);
+        let databases = u32::try_from(self.sizes.get().len()).unwrap_or(u32::MAX);
         let interval = self.config.quota_interval.max(MEASURE_EACH * databases);
         if self.measured.is_some_and(|measured| measured.elapsed() < interval) {
             return Ok(());
         }
         let sizes = store::database_sizes(client, &self.config).await?;
         // An owner who deletes must be able to.
-        let grows = |name: &String, size: i64| self.sizes.get(name).is_none_or(|before| *before < size);
+        let before = self.sizes.get();
+        let grows = |name: &String, size: i64| before.get(name).is_none_or(|before| *before < size);
         self.over_quota =
             sizes.iter().filter(|(name, size)| **size > quota && grows(name, **size)).map(|(n, _)| n.clone()).collect();
-        self.sizes = sizes;
+        self.sizes.put(sizes);
         self.measured = Some(Instant::now());
         Ok(())
     }
@@ -401,6 +408,20 @@ fn owner_share(slots: i64, services: i64) -> i64 {
         );
     }
     rest.max(least)
+}
+
+/// Bytes of databases by name, as they were last measured; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct DatabaseSizes(Arc<RwLock<Arc<HashMap<String, i64>>>>);
+
+impl DatabaseSizes {
+    pub fn get(&self) -> Arc<HashMap<String, i64>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, sizes: HashMap<String, i64>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sizes);
+    }
 }
 
 /// Whether a statement failed because the cluster's table of locks is full (SQLSTATE 53200).

@@ -49,6 +49,7 @@ impl Snapshot {
 
 fn pool_config(drop_in: &DropIn, shared: &Shared) -> PoolConfig {
     PoolConfig {
+        most_held: PoolConfig::default().most_held,
         max_connections: usize::try_from(drop_in.db_pool).unwrap_or(usize::MAX).max(1),
         interleaved: shared.interleaved,
         acquire_timeout: Duration::from_secs(u64::from(drop_in.db_pool_acquisition_timeout)),

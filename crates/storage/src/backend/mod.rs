@@ -7,6 +7,7 @@
 pub(crate) mod file_body;
 pub mod fs;
 pub mod layout;
+mod mirror;
 pub mod s3;
 mod staged_file;
 
@@ -20,6 +21,7 @@ use futures_util::future::BoxFuture;
 
 pub use self::fs::FsBackend;
 pub use self::layout::Location;
+pub use self::mirror::{Mirrored, Takes};
 pub use self::s3::{S3Backend, S3Config};
 pub use self::staged_file::{Digest, StagedFile, Staging};
 pub(crate) use self::staged_file::{Free, create, digest_of_state};

@@ -65,8 +65,8 @@ pub struct S3Config {
 /// A bucket of an S3-compatible store.
 #[derive(Clone)]
 pub struct S3Backend {
-    store: Arc<AmazonS3>,
-    prefix: String,
+    pub(super) store: Arc<AmazonS3>,
+    pub(super) prefix: String,
 }
 
 /// Hands the store a client with our TLS, so that nothing has to be set for the whole process.
@@ -139,7 +139,7 @@ impl S3Backend {
     }
 
     /// A folder below the prefix; none for the root of the store.
-    fn folder(&self, name: &str) -> Result<Option<Path>, BackendError> {
+    pub(super) fn folder(&self, name: &str) -> Result<Option<Path>, BackendError> {
         let path = format!("{}/{name}", self.prefix);
         match path.trim_matches('/') {
             "" => Ok(None),
@@ -169,7 +169,7 @@ impl S3Backend {
         })
     }
 
-    async fn write(&self, path: &Path, size: u64, mut body: FileOrBytes) -> Result<(), BackendError> {
+    pub(super) async fn write(&self, path: &Path, size: u64, mut body: FileOrBytes) -> Result<(), BackendError> {
         if size <= SINGLE {
             let mut pieces = Vec::new();
             while let Some(piece) = body.next().await? {
@@ -200,7 +200,7 @@ impl S3Backend {
         Ok(())
     }
 
-    async fn open_whole(&self, path: &Path, range: Option<Range<u64>>) -> Result<Body, BackendError> {
+    pub(super) async fn open_whole(&self, path: &Path, range: Option<Range<u64>>) -> Result<Body, BackendError> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
         let got = self.store.get_opts(path, options).await?;
         Ok(Body::from_stream(got.into_stream()))
@@ -208,7 +208,7 @@ impl S3Backend {
 }
 
 /// Where a content is written from.
-enum FileOrBytes {
+pub(super) enum FileOrBytes {
     Body(Body),
     /// A file, and what comes behind it.
     Staged(Option<FileBody>, std::vec::IntoIter<bytes::Bytes>),
@@ -236,7 +236,7 @@ impl FileOrBytes {
     }
 }
 
-fn parse(path: &str) -> Result<Path, BackendError> {
+pub(super) fn parse(path: &str) -> Result<Path, BackendError> {
     Path::parse(path).map_err(|error| BackendError::Store(error.to_string()))
 }
 

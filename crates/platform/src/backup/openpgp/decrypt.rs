@@ -8,15 +8,18 @@ use flate2::bufread::{DeflateDecoder, ZlibDecoder};
 use super::cfb::CfbReader;
 use super::encrypt::ZLIB;
 use super::packet::{PacketReader, byte, bytes, malformed};
-use super::s2k::StringToKey;
+use super::s2k::{DerivedKey, StringToKey};
 use super::{AES_256, tag};
+
+/// Keys that are kept for messages of the same origin.
+const MOST_KNOWN: usize = 4096;
 
 /// Plain deflate in the registry of RFC 4880, section 9.3.
 const DEFLATE: u8 = 1;
 
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::backup) enum NotReadable {
+pub enum NotReadable {
     #[error("the key does not open the file")]
     WrongKey,
     #[error("the file is no backup: {0}")]
@@ -63,7 +66,7 @@ enum Literal<R: Read> {
 }
 
 /// The plain text of a message. Its end was reached only when a read returned 0 and no error.
-pub(in crate::backup) struct Decryptor<R: Read> {
+pub struct Decryptor<R: Read> {
     literal: Literal<R>,
     ended: bool,
 }
@@ -71,6 +74,27 @@ pub(in crate::backup) struct Decryptor<R: Read> {
 impl<R: Read> Decryptor<R> {
     /// Reads the beginning of a message.
     pub(in crate::backup) fn new(inner: R, passphrase: &Secret<String>) -> Result<Self, NotReadable> {
+        Self::with(inner, |s2k| DerivedKey::new(s2k, passphrase))
+    }
+
+    /// Reads the beginning of a message. `known` has the keys that were made for others, and gets this one's.
+    pub(in crate::backup) fn with_known(
+        inner: R,
+        passphrase: &Secret<String>,
+        known: &mut Vec<DerivedKey>,
+    ) -> Result<Self, NotReadable> {
+        Self::with(inner, |s2k| match known.iter().find(|key| key.from == s2k) {
+            Some(key) => key.clone(),
+            None => {
+                let key = DerivedKey::new(s2k, passphrase);
+                known.push(key.clone());
+                known.truncate(MOST_KNOWN);
+                key
+            }
+        })
+    }
+
+    fn with(inner: R, derive: impl FnOnce(StringToKey) -> DerivedKey) -> Result<Self, NotReadable> {
         let read = || -> io::Result<Option<Self>> {
             let mut session = PacketReader::begin(inner)?;
             if session.tag != tag::PASSPHRASE {
@@ -87,7 +111,7 @@ impl<R: Read> Decryptor<R> {
             if packet.tag != tag::ENCRYPTED {
                 return Err(malformed("it has no encrypted data with an integrity code"));
             }
-            let Some(encrypted) = CfbReader::begin(packet, &s2k.key(passphrase))? else { return Ok(None) };
+            let Some(encrypted) = CfbReader::begin(packet, &derive(s2k).key)? else { return Ok(None) };
             let mut packet = PacketReader::begin(encrypted)?;
             let literal = match packet.tag {
                 tag::LITERAL => Literal::Plain(Box::new(packet)),

@@ -8,7 +8,7 @@ use flate2::write::ZlibEncoder;
 
 use super::cfb::CfbWriter;
 use super::packet::{PacketWriter, write_short};
-use super::s2k::StringToKey;
+use super::s2k::{DerivedKey, StringToKey};
 use super::{AES_256, tag};
 
 /// Level of compression: dumps become a fifth already, and the next level takes twice as long.
@@ -19,19 +19,27 @@ pub(super) const ZLIB: u8 = 2;
 type Compressed<W> = ZlibEncoder<PacketWriter<CfbWriter<PacketWriter<W>>>>;
 
 /// Encrypts what is written; [`Encryptor::finish`] has to be called at the end.
-pub(in crate::backup) struct Encryptor<W: Write>(PacketWriter<Compressed<W>>);
+pub struct Encryptor<W: Write>(PacketWriter<Compressed<W>>);
 
 impl<W: Write> Encryptor<W> {
     /// Begins a message.
-    pub(in crate::backup) fn new(mut inner: W, passphrase: &Secret<String>) -> io::Result<Self> {
-        let s2k = StringToKey::fresh();
+    pub(in crate::backup) fn new(inner: W, passphrase: &Secret<String>) -> io::Result<Self> {
+        Self::begin(inner, &DerivedKey::new(StringToKey::fresh(), passphrase), Compression::new(LEVEL))
+    }
+
+    /// Begins a message of contents that are mostly compressed already.
+    pub(in crate::backup) fn stored(inner: W, key: &DerivedKey) -> io::Result<Self> {
+        Self::begin(inner, key, Compression::none())
+    }
+
+    fn begin(mut inner: W, key: &DerivedKey, compression: Compression) -> io::Result<Self> {
         let mut session = vec![4, AES_256];
-        s2k.write(&mut session);
+        key.from.write(&mut session);
         write_short(&mut inner, tag::PASSPHRASE, &session)?;
-        let encrypted = CfbWriter::begin(PacketWriter::begin(inner, tag::ENCRYPTED)?, &s2k.key(passphrase))?;
+        let encrypted = CfbWriter::begin(PacketWriter::begin(inner, tag::ENCRYPTED)?, &key.key)?;
         let mut compressed = PacketWriter::begin(encrypted, tag::COMPRESSED)?;
         compressed.write_all(&[ZLIB])?;
-        let compressed = ZlibEncoder::new(compressed, Compression::new(LEVEL));
+        let compressed = ZlibEncoder::new(compressed, compression);
         let mut literal = PacketWriter::begin(compressed, tag::LITERAL)?;
         // Bytes, without a name and a date: the file's name has both.
         literal.write_all(&[b'b', 0, 0, 0, 0, 0])?;
@@ -39,7 +47,10 @@ impl<W: Write> Encryptor<W> {
     }
 
     /// Ends the message.
-    pub(in crate::backup) fn finish(self) -> io::Result<W> {
+    ///
+    /// # Errors
+    /// When the rest of it cannot be written.
+    pub fn finish(self) -> io::Result<W> {
         self.0.finish()?.finish()?.finish()?.finish()?.finish()
     }
 }

@@ -15,8 +15,9 @@ mod s2k;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decrypt::{Decryptor, NotReadable};
-pub(super) use encrypt::Encryptor;
+pub use decrypt::{Decryptor, NotReadable};
+pub use encrypt::Encryptor;
+pub(super) use s2k::DerivedKey;
 
 /// Packet tags (RFC 4880, section 4.3).
 mod tag {

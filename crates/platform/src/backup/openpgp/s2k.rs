@@ -12,6 +12,24 @@ pub(super) struct StringToKey {
     coded_count: u8,
 }
 
+/// A key with what it was made from. Making one takes a tenth of a second, so that many messages share it; each begins
+/// with random text of its own, from which all of its key stream follows.
+#[derive(Clone)]
+pub(in crate::backup) struct DerivedKey {
+    pub(super) from: StringToKey,
+    pub(super) key: Secret<[u8; 32]>,
+}
+
+impl DerivedKey {
+    pub(super) fn new(from: StringToKey, passphrase: &Secret<String>) -> Self {
+        Self { from, key: from.key(passphrase) }
+    }
+
+    pub(in crate::backup) fn fresh(passphrase: &Secret<String>) -> Self {
+        Self::new(StringToKey::fresh(), passphrase)
+    }
+}
+
 /// SHA-256 in the registry of RFC 4880, section 9.4.
 const SHA_256: u8 = 8;
 /// Iterated and salted.

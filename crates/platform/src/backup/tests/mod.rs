@@ -2,8 +2,10 @@
 
 mod faults;
 mod hostile;
+mod platform;
 mod round_trip;
 mod routes;
+mod schedule;
 
 use std::path::{Path, PathBuf};
 

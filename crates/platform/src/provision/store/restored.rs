@@ -85,6 +85,43 @@ pub(in crate::provision) async fn database_swap_in_tx(
     connect_allow_in_tx(db, id, status == ProjectStatus::Active).await
 }
 
+/// Puts `scratch` in the place of the platform's database, which is called `replaced` from then on. Nobody may be connected
+/// to either.
+pub(in crate::provision) async fn platform_swap_in_tx(
+    db: &impl GenericClient,
+    platform: &str,
+    scratch: &str,
+    replaced: &str,
+    comment: &str,
+) -> Result<(), Error> {
+    let (platform, scratch, replaced) = (quote_ident(platform), quote_ident(scratch), quote_ident(replaced));
+    db.batch_execute(&format!(
+        "alter database {platform} rename to {replaced};
+         comment on database {replaced} is {};
+         alter database {scratch} rename to {platform};
+         comment on database {platform} is null;
+         alter database {platform} with allow_connections true",
+        quote_literal(comment)
+    ))
+    .await
+}
+
+/// Ids and names of the projects that have somebody, deleted ones not counted.
+pub(in crate::provision) async fn project_names(db: &impl GenericClient) -> Result<Vec<(String, String)>, Error> {
+    const SQL: &str = "select id, coalesce(name, '') from platform.projects
+        where not is_spare and status <> 'deleted' order by created_at, id";
+    Ok(db.query(SQL, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Takes away the rows of projects that were made ahead, with their secrets.
+pub(in crate::provision) async fn spares_forget_in_tx(db: &impl GenericClient) -> Result<(), Error> {
+    db.batch_execute(
+        "delete from platform.secrets where project_id in (select id from platform.projects where is_spare);
+         delete from platform.projects where is_spare",
+    )
+    .await
+}
+
 /// The row of a project that comes from a backup, whole.
 pub(in crate::provision) async fn project_insert_restored_in_tx(
     db: &impl GenericClient,
