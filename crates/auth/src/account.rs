@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::audit::{self, Action};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
+use crate::identity::{self, Identity};
 use crate::one_time_token::Purpose;
 use crate::provider::{Profile, Provider};
 use crate::session;
@@ -43,6 +44,7 @@ pub(crate) async fn sign_in(
         let user = users::user_lock_in_tx(tx, identity.user_id).await?.filter(|user| user.deleted_at.is_none());
         let user = user.ok_or_else(|| Error::new(ErrorCode::UserNotFound, "User not found"))?;
         refuse_banned(cx, &user)?;
+        check_issuer(provider, &identity, profile)?;
         identity_signed_in_in_tx(tx, provider.name, &profile.id, &profile.data, cx.now).await?;
         return arrived(cx, tx, &user, profile, false).await;
     }
@@ -54,13 +56,25 @@ pub(crate) async fn sign_in(
         Some(user) => {
             refuse_banned(cx, &user)?;
             if !user.is_email_confirmed() {
-                clear(cx, tx, &user, provider).await?;
+                clear(cx, tx, &user, "").await?;
             }
             add_identity(cx, tx, user.id, provider, profile).await?;
             arrived(cx, tx, &user, profile, false).await
         }
         None => create(cx, tx, provider, profile, email_optional).await,
     }
+}
+
+/// A server of the project's own may be replaced by another, whose subjects are not those of the one before.
+fn check_issuer(provider: &Provider, identity: &Identity, profile: &Profile) -> Result<(), Error> {
+    let of = |data: &Map<String, Value>| data.get("iss")?.as_str().map(|iss| iss.trim_end_matches('/').to_owned());
+    let (before, now) = (of(&identity.identity_data), of(&profile.data));
+    let own_server = matches!(provider.name, "keycloak" | "oidc");
+    if own_server && before.is_some() && before != now {
+        let what = format!("The identity belongs to another issuer of {}", provider.name);
+        return Err(Error::new(ErrorCode::BadOauthCallback, what));
+    }
+    Ok(())
 }
 
 fn refuse_banned(cx: &Cx, user: &User) -> Result<(), Error> {
@@ -83,13 +97,17 @@ async fn add_identity(
     Err(Error::new(ErrorCode::IdentityAlreadyExists, "Identity is already linked to another user"))
 }
 
-/// Removes what somebody set up under an address that they have not shown to be theirs.
-async fn clear(cx: &Cx, tx: &mut Tx, user: &User, provider: &Provider) -> Result<(), Error> {
-    let forgotten: Map<String, Value> =
-        user.raw_user_meta_data.iter().flat_map(Map::keys).map(|key| (key.clone(), Value::Null)).collect();
+/// Removes what somebody set up under an address that they have not shown to be theirs; `keep` is the identity of the address
+/// itself, where that is what shows it.
+pub(crate) async fn clear(cx: &Cx, tx: &mut Tx, user: &User, keep: &str) -> Result<(), Error> {
+    // What an administrator has noted of somebody whom they know is not the stranger's.
+    let made_here = user.identities.iter().all(|identity| identity.provider == identity::EMAIL);
+    let administrators = user.invited_at.is_some() || user.confirmation_sent_at.is_none() && made_here;
+    let keys = user.raw_user_meta_data.iter().filter(|_| !administrators).flat_map(Map::keys);
+    let forgotten: Map<String, Value> = keys.map(|key| (key.clone(), Value::Null)).collect();
     let change = UserChange { password_hash: Some(""), user_metadata: Some(&forgotten), ..UserChange::default() };
     users::user_update_in_tx(tx, user.id, &change, cx.now).await?;
-    identity_delete_others_in_tx(tx, user.id, provider.name).await?;
+    identity_delete_others_in_tx(tx, user.id, keep).await?;
     factor_delete_all_in_tx(tx, user.id).await?;
     passkey_delete_all_in_tx(tx, user.id).await?;
     session_delete_in_tx(tx, user.id, Ending::All).await?;

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
-use crate::store::session::{Session, signed_in};
+use crate::store::Tx;
+use crate::store::session::{Session, session_get_in_tx, signed_in};
+use crate::store::user::user_lock_in_tx;
 use crate::user::{AUDIENCE, User};
 
 /// The user of a request, and their session.
@@ -29,7 +31,36 @@ fn bad_jwt(message: &'static str) -> Error {
     Error::new(ErrorCode::BadJwt, message)
 }
 
+/// The user, locked, if they are still there and still signed in: what was read before may have ended since.
+pub(crate) async fn lock(tx: &mut Tx, user_id: Uuid, session_id: Option<Uuid>) -> Result<User, Error> {
+    let user = user_lock_in_tx(tx, user_id).await?.filter(|user| user.deleted_at.is_none());
+    let user = user.ok_or_else(|| {
+        let error = Error::new(ErrorCode::UserNotFound, "User from sub claim in JWT does not exist");
+        error.with_status(StatusCode::FORBIDDEN)
+    })?;
+    if let Some(id) = session_id
+        && session_get_in_tx(tx, id).await?.is_none()
+    {
+        let what = "Session from session_id claim in JWT does not exist";
+        return Err(Error::new(ErrorCode::SessionNotFound, what));
+    }
+    Ok(user)
+}
+
 impl SignedIn {
+    /// With a second factor a session without one is not enough for what lets somebody in for good.
+    pub(crate) fn require_second_factor(&self, what: &'static str) -> Result<(), Error> {
+        if !self.user.has_mfa() || self.session.as_ref().is_some_and(Session::is_aal2) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::InsufficientAal, what))
+    }
+
+    /// As [`lock`].
+    pub(crate) async fn lock(&self, tx: &mut Tx) -> Result<User, Error> {
+        lock(tx, self.user.id, self.session.as_ref().map(|session| session.id)).await
+    }
+
     /// Reads user and session; refuses what is not a token of a user who is still there in a session that has not ended.
     pub(crate) async fn of(cx: &Cx) -> Result<Self, Error> {
         if cx.caller.credential == Credential::None {

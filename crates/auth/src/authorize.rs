@@ -16,9 +16,10 @@ use uuid::Uuid;
 use crate::authenticate::SignedIn;
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
+use crate::identities;
 use crate::pkce::Challenge;
 use crate::provider::{Flow, Provider};
-use crate::rate_limit::Limit;
+use crate::rate_limit::{Limit, network};
 use crate::response;
 use crate::session::{self, method};
 use crate::store::Tx;
@@ -62,11 +63,12 @@ pub(crate) async fn authorize(cx: &Cx) -> Result<Response, Error> {
 
 /// `GET /user/identities/authorize`
 pub(crate) async fn authorize_link(cx: &Cx) -> Result<Response, Error> {
-    let SignedIn { user, .. } = SignedIn::of(cx).await?;
+    let signed_in = SignedIn::of(cx).await?;
     if !cx.settings().security_manual_linking_enabled {
         return Err(Error::new(ErrorCode::ManualLinkingDisabled, "Manual linking is disabled"));
     }
-    begin(cx, Some(user.id)).await
+    signed_in.require_second_factor(identities::SECOND_FACTOR)?;
+    begin(cx, Some(signed_in.user.id)).await
 }
 
 async fn begin(cx: &Cx, linking_target: Option<Uuid>) -> Result<Response, Error> {
@@ -74,7 +76,8 @@ async fn begin(cx: &Cx, linking_target: Option<Uuid>) -> Result<Response, Error>
     let [challenge, challenge_method] =
         ["code_challenge", "code_challenge_method"].map(|name| cx.query_param(name).map(str::to_owned));
     let challenge = Challenge::read(challenge.as_ref(), challenge_method.as_ref())?;
-    let id = session::new_id();
+    // Clients ask for linking out of a page, where no cookie stays: without a verifier the flow belongs to a network.
+    let id = if linking_target.is_some() && challenge.is_none() { id_of_network(cx) } else { session::new_id() };
     let flow = flow(cx, id);
     let mut url = provider.authorization_url(cx, &flow, cx.query_param("scopes").unwrap_or_default()).await?;
     add_extra(cx, &mut url);
@@ -127,6 +130,33 @@ fn add_extra(cx: &Cx, url: &mut Url) {
     if !extra.is_empty() {
         url.query_pairs_mut().extend_pairs(extra);
     }
+}
+
+/// An id of which one can tell the network that asked for it: half of it is random, the other half a MAC of that and the
+/// network.
+fn id_of_network(cx: &Cx) -> Uuid {
+    let mut random = base::random::bytes::<8>();
+    // Version and variant of RFC 9562.
+    random[6] = random[6] & 0x0f | 0x40;
+    with_network(cx, random)
+}
+
+fn with_network(cx: &Cx, random: [u8; 8]) -> Uuid {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &cx.project.signing.derive("flows that link identities"));
+    let tag = hmac::sign(&key, &[&random, network(cx.client_ip).as_bytes()].concat());
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&random);
+    bytes[8..].copy_from_slice(tag.as_ref().get(..8).unwrap_or(&[0; 8]));
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    Uuid::from_bytes(bytes)
+}
+
+/// Whether a flow that links an identity began in the network that it comes back to. Whoever sends somebody else to the
+/// provider sits elsewhere.
+pub(crate) fn is_of_this_network(cx: &Cx, id: Uuid) -> bool {
+    let mut random = [0; 8];
+    random.copy_from_slice(&id.as_bytes()[..8]);
+    with_network(cx, random) == id
 }
 
 fn cookie_name(id: Uuid) -> String {

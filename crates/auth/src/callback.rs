@@ -13,7 +13,7 @@ use crate::authorize::{self, FLOW_EXPIRES};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::pkce;
-use crate::provider::{Provider, Tokens};
+use crate::provider::{Profile, Provider, SealedFlow, Tokens};
 use crate::rate_limit::Limit;
 use crate::redirect;
 use crate::response;
@@ -95,7 +95,8 @@ async fn end(cx: &Cx, params: &Params) -> Result<Ended, Error> {
     if let Some(error) = &params.error {
         return Ok(Ended { url: providers_error(&to, error, params.error_description.as_deref(), pkce), cookie });
     }
-    let result = match bound && !authorize::has_cookie(cx, flow.id) {
+    let elsewhere = flow.linking_target_id.is_some() && !pkce && !authorize::is_of_this_network(cx, flow.id);
+    let result = match bound && !authorize::has_cookie(cx, flow.id) || elsewhere {
         true => Err(Error::new(ErrorCode::BadOauthState, "OAuth state belongs to another browser")),
         false => sign_in(cx, params, &flow, &provider, &to).await,
     };
@@ -145,12 +146,17 @@ async fn sign_in(cx: &Cx, params: &Params, flow: &FlowState, provider: &Provider
         profile.add_name(&name);
     }
     let mut tx = Tx::begin(&cx.pool).await?;
+    if let (Some(target), Some(_)) = (flow.linking_target_id, &flow.code_challenge) {
+        let url = code_url(cx, &mut tx, flow, target, tokens, Some(profile), to).await?;
+        tx.commit().await?;
+        return Ok(url);
+    }
     let Arrival { user, created } = match flow.linking_target_id {
         Some(target) => account::link(cx, &mut tx, target, provider, &profile).await?,
         None => account::sign_in(cx, &mut tx, provider, &profile, flow.email_optional).await?,
     };
     if flow.code_challenge.is_some() {
-        let url = code_url(cx, &mut tx, flow, user.id, &tokens, to).await?;
+        let url = code_url(cx, &mut tx, flow, user.id, tokens, None, to).await?;
         tx.commit().await?;
         if created {
             after_user_created(cx, &user).await?;
@@ -174,17 +180,14 @@ async fn code_url(
     tx: &mut Tx,
     flow: &FlowState,
     user_id: Uuid,
-    tokens: &Tokens,
+    tokens: Tokens,
+    links: Option<Profile>,
     to: &str,
 ) -> Result<String, Error> {
     let code = session::new_id().to_string();
-    let issued = IssuedFlow {
-        flow,
-        user_id,
-        code_hash: &pkce::stored(&code),
-        access_token: &tokens.access_token,
-        refresh_token: tokens.refresh_token.as_deref(),
-    };
+    let kept = SealedFlow { access_token: tokens.access_token, refresh_token: tokens.refresh_token, links };
+    let kept = kept.seal(cx, &code)?;
+    let issued = IssuedFlow { flow, user_id, code_hash: &pkce::stored(&code), kept: &kept };
     flow_state_put_issued_in_tx(tx, &issued, cx.now).await?;
     Ok(redirect::with_query(to, &[("code", &code)]))
 }

@@ -16,15 +16,19 @@ use crate::store::identity::{identity_delete_in_tx, identity_owner_contacts_in_t
 use crate::store::user as users;
 use crate::user::User;
 
+/// Whoever links an identity is let in by it from then on.
+pub(crate) const SECOND_FACTOR: &str = "AAL2 session is required to link or unlink identities when MFA is enabled.";
+
 pub(crate) async fn unlink(cx: &Cx, id: &str) -> Result<Response, Error> {
-    let SignedIn { user, .. } = SignedIn::of(cx).await?;
+    let signed_in = SignedIn::of(cx).await?;
     if !cx.settings().security_manual_linking_enabled {
         return Err(Error::new(ErrorCode::ManualLinkingDisabled, "Manual linking is disabled"));
     }
     let id = Uuid::parse_str(id)
         .map_err(|_| Error::invalid("identity_id must be an UUID").with_status(StatusCode::NOT_FOUND))?;
+    signed_in.require_second_factor(SECOND_FACTOR)?;
     let mut tx = Tx::begin(&cx.pool).await?;
-    let user = users::user_lock_in_tx(&mut tx, user.id).await?.unwrap_or(user);
+    let user = signed_in.lock(&mut tx).await?;
     if user.identities.len() <= 1 {
         let what = "User must have at least 1 identity after unlinking";
         return Err(Error::new(ErrorCode::SingleIdentityNotDeletable, what));

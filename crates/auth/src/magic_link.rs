@@ -38,8 +38,11 @@ pub(crate) async fn send_magic_link(cx: &Cx, body: &Bytes) -> Result<axum::respo
     mail::admit(cx, "recovery", &email)?;
     let data = params.data.clone().unwrap_or_default();
     let known = users::user_by_email(&cx.pool, &email).await?;
+    let is_known = known.as_ref().is_some_and(|user| user.deleted_at.is_none());
     match known.filter(users_is_confirmed) {
         Some(_) => {}
+        // Who is known and has not confirmed gets the mail too, which confirms.
+        None if params.create_user == Some(false) && is_known => {}
         None if params.create_user == Some(false) => {
             return Err(Error::new(ErrorCode::OtpDisabled, "Signups not allowed for otp"));
         }

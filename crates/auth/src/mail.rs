@@ -166,8 +166,9 @@ pub(crate) async fn send_reauthentication(cx: &Cx, tx: &mut Tx, user: &User, ema
     enqueue(cx, tx, user, &letter).await
 }
 
-/// Takes the time and room of a mail without one.
+/// Takes the time and room of a mail without one, and counts as one: what is left must not tell which it was.
 pub(crate) async fn decoy(cx: &Cx, tx: &mut Tx, kind: Kind) -> Result<(), Error> {
+    cx.limit_subject(Limit::EmailSent, "")?;
     store::mail_decoy_in_tx(tx, kind.template(), cx.now).await
 }
 

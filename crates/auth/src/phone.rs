@@ -48,7 +48,7 @@ async fn request_account(
         return Ok(Some((users::user_reload_in_tx(tx, new.id).await?, true)));
     }
     let user = users::user_lock_by_phone_in_tx(tx, phone).await?;
-    match user.filter(|user| !user.is_phone_confirmed() && user.deleted_at.is_none() && !user.is_email_confirmed()) {
+    match user.filter(|user| is_unclaimed(user) && !sms::waits(cx, user.confirmation_sent_at)) {
         Some(user) => {
             // Nothing stays of what somebody chose for a number that they have not shown to be theirs.
             let mut fresh = data.clone();
@@ -64,6 +64,16 @@ async fn request_account(
     }
 }
 
+/// As with addresses: nobody has ever been in the account, and nothing else is known of it.
+fn is_unclaimed(user: &User) -> bool {
+    !user.is_phone_confirmed()
+        && user.deleted_at.is_none()
+        && user.email().is_none()
+        && user.last_sign_in_at.is_none()
+        && user.factors.is_empty()
+        && user.identities.iter().all(|identity| identity.provider == identity::PHONE)
+}
+
 /// `POST /signup` with a number.
 pub(crate) async fn sign_up(
     cx: &Cx,
@@ -72,6 +82,9 @@ pub(crate) async fn sign_up(
     data: Map<String, Value>,
 ) -> Result<Response, Error> {
     let autoconfirms = cx.settings().sms_autoconfirm;
+    if !autoconfirms {
+        sms::admit(cx, "confirmation", phone)?;
+    }
     let mut tx = Tx::begin(&cx.pool).await?;
     let Some((user, created)) = request_account(cx, &mut tx, phone, Some(password_hash), &data).await? else {
         if autoconfirms {
@@ -134,6 +147,7 @@ pub(crate) async fn send_otp(
     creates: bool,
     data: &Map<String, Value>,
 ) -> Result<Response, Error> {
+    sms::admit(cx, "otp", phone)?;
     let mut tx = Tx::begin(&cx.pool).await?;
     let known = users::user_lock_by_phone_in_tx(&mut tx, phone).await?;
     let known = known.filter(|user| user.deleted_at.is_none());
@@ -145,10 +159,14 @@ pub(crate) async fn send_otp(
         }
         None => {
             let made = request_account(cx, &mut tx, phone, None, data).await?;
-            // Taken a moment ago by somebody who has confirmed it.
-            made.ok_or_else(|| Error::new(ErrorCode::Conflict, "The number was registered a moment ago; try again"))?
+            // Taken a moment ago, or asked for by another way: there is a message under way.
+            let Some(made) = made else { return response::empty_object() };
+            made
         }
     };
+    if sms::waits(cx, user.confirmation_sent_at) && !created {
+        return response::empty_object();
+    }
     audit::of_user(cx, &mut tx, &user, Action::UserRecoveryRequested, Some(json!({ "channel": "sms" }))).await?;
     sms::send_code(cx, &mut tx, &user, phone, Purpose::Confirmation).await?;
     let user = users::user_reload_in_tx(&mut tx, user.id).await?;
@@ -161,14 +179,15 @@ pub(crate) async fn send_otp(
 
 /// `POST /resend` with a number: the answer does not tell whether somebody has it.
 pub(crate) async fn resend(cx: &Cx, kind: &str, phone: &str) -> Result<Response, Error> {
+    sms::admit(cx, "resend", phone)?;
     let mut tx = Tx::begin(&cx.pool).await?;
     let user = users::user_lock_by_phone_in_tx(&mut tx, phone).await?.filter(|user| user.deleted_at.is_none());
     match (kind, user) {
-        ("sms", Some(user)) if !user.is_phone_confirmed() => {
+        ("sms", Some(user)) if !user.is_phone_confirmed() && !sms::waits(cx, user.confirmation_sent_at) => {
             audit::of_user(cx, &mut tx, &user, Action::UserConfirmationRequested, None).await?;
             sms::send_code(cx, &mut tx, &user, phone, Purpose::Confirmation).await?;
         }
-        ("phone_change", Some(user)) if user.new_phone().is_some() => {
+        ("phone_change", Some(user)) if user.new_phone().is_some() && !sms::waits(cx, user.phone_change_sent_at) => {
             let new = user.new_phone().unwrap_or_default().to_owned();
             sms::send_code(cx, &mut tx, &user, &new, Purpose::PhoneChange).await?;
         }

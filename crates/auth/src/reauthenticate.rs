@@ -6,17 +6,17 @@ use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::mail;
 use crate::one_time_token::{self, Purpose};
+use crate::rate_limit::Limit;
 use crate::response;
 use crate::sms;
 use crate::store::Tx;
 use crate::store::one_time_token::one_time_token_take_in_tx;
-use crate::store::user as users;
 use crate::user::User;
 
 pub(crate) async fn reauthenticate(cx: &Cx) -> Result<axum::response::Response, Error> {
-    let SignedIn { user, .. } = SignedIn::of(cx).await?;
+    let signed_in = SignedIn::of(cx).await?;
     let mut tx = Tx::begin(&cx.pool).await?;
-    let user = users::user_lock_in_tx(&mut tx, user.id).await?.unwrap_or(user);
+    let user = signed_in.lock(&mut tx).await?;
     let Some(email) = user.email().map(str::to_owned) else {
         let phone = user
             .phone()
@@ -46,9 +46,11 @@ pub(crate) async fn reauthenticate(cx: &Cx) -> Result<axum::response::Response, 
 pub(crate) async fn check_nonce(cx: &Cx, tx: &mut Tx, user: &User, nonce: &str) -> Result<(), Error> {
     let invalid = || Error::new(ErrorCode::ReauthenticationNotValid, "Nonce has expired or is invalid");
     let address = user.email().or(user.phone()).ok_or_else(invalid)?;
-    cx.limit_subject(crate::rate_limit::Limit::VerifyAddress, address)?;
+    cx.limit_subject(Limit::VerifyAddress, address)?;
     let [plain, pkce] = one_time_token::stored_of_code(cx, address, nonce);
     let taken = one_time_token_take_in_tx(tx, user.id, [&plain, &pkce], &[Purpose::Reauthentication], cx.now).await?;
     let fresh = taken.filter(|taken| taken.age <= cx.settings().mailer_otp_exp && taken.relates_to == address);
-    fresh.map(drop).ok_or_else(invalid)
+    fresh.ok_or_else(invalid)?;
+    cx.give_back(Limit::VerifyAddress, address);
+    Ok(())
 }

@@ -61,7 +61,7 @@ async fn route(cx: &Cx, method: &Method, path: &str, body: &Bytes) -> Result<Res
         ("GET" | "HEAD", [".well-known", "jwks.json"]) => well_known::jwks(cx),
         ("GET" | "HEAD", [".well-known", "openid-configuration"]) => well_known::openid_configuration(cx),
         ("GET" | "HEAD", ["settings"]) => settings::get_settings(cx),
-        ("POST", ["signup"]) => guarded(cx, None, body, Box::pin(signup::sign_up(cx, body))).await,
+        ("POST", ["signup"]) => guarded(cx, Some(Limit::Signup), body, Box::pin(signup::sign_up(cx, body))).await,
         ("POST", ["token"]) => guarded_token(cx, body).await,
         ("POST", ["recover"]) => even(guarded(cx, Some(Limit::Otp), body, Box::pin(recover::recover(cx, body)))).await,
         ("POST", ["resend"]) => even(guarded(cx, Some(Limit::Otp), body, Box::pin(resend::resend(cx, body)))).await,

@@ -73,7 +73,13 @@ pub(crate) async fn sign_up(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
     let hash = cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password)).await?;
     let data = params.data.unwrap_or_default();
     let wanted = Wanted { email: &email, password_hash: Some(&hash), data: &data, challenge };
-    let account = request_account(cx, &wanted);
+    let account = async {
+        let outcome = request_account(cx, &wanted).await?;
+        if let Outcome::Waits(user, true) = &outcome {
+            after_user_created(cx, user).await?;
+        }
+        Ok::<_, Error>(outcome)
+    };
     // Where users confirm, nothing tells whether the address is known; elsewhere the answer says so.
     let outcome = if settings.mailer_autoconfirm { account.await? } else { even(account).await? };
     match outcome {
@@ -90,9 +96,10 @@ pub(crate) async fn sign_up(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
         }
         // What an invitation says is for who has its mail.
         Outcome::Waits(user, _) if user.invited_at.is_some() => response::ok(&lookalike(cx, &email, data)),
-        Outcome::Waits(user, created) => {
-            if created {
-                after_user_created(cx, &user).await?;
+        Outcome::Waits(mut user, created) => {
+            if !created {
+                // What an administrator has noted is not for whoever knows the address.
+                user.raw_app_meta_data = Some(provider_metadata(identity::EMAIL));
             }
             response::ok(&user)
         }
@@ -108,7 +115,7 @@ async fn phone_sign_up(
     phone::require_enabled(cx, "Phone signups are disabled")?;
     let number = contact::phone(number)?;
     let hash = cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password)).await?;
-    phone::sign_up(cx, &number, &hash, data).await
+    even(phone::sign_up(cx, &number, &hash, data)).await
 }
 
 /// Whoever asks for an account with an address.
@@ -143,7 +150,9 @@ pub(crate) async fn request_account(cx: &Cx, wanted: &Wanted<'_>) -> Result<Outc
         let user = store::user_lock_by_email_in_tx(&mut tx, wanted.email).await?;
         // Without a mail nobody shows that an account that waits is theirs.
         let confirms = !cx.settings().mailer_autoconfirm;
-        match user.filter(|user| confirms && !user.is_email_confirmed() && user.deleted_at.is_none()) {
+        match user
+            .filter(|user| confirms && is_unclaimed(cx, user) && mail::wait(cx, user.confirmation_sent_at).is_none())
+        {
             Some(user) => take_over(cx, &mut tx, &user, wanted).await?,
             None => {
                 repeated(cx, tx, wanted.email).await?;
@@ -158,7 +167,6 @@ pub(crate) async fn request_account(cx: &Cx, wanted: &Wanted<'_>) -> Result<Outc
         return Ok(Outcome::Confirmed(tx, user));
     }
     audit::of_user(cx, &mut tx, &user, Action::UserConfirmationRequested, traits).await?;
-    mail::check_frequency(cx, user.confirmation_sent_at)?;
     if let Some(challenge) = wanted.challenge {
         challenge.begin(cx, &mut tx, user.id, identity::EMAIL, method::EMAIL_SIGNUP).await?;
     }
@@ -192,6 +200,20 @@ async fn add_email_identity(cx: &Cx, tx: &mut Tx, user_id: Uuid, wanted: &Wanted
     let data = email_data(user_id, wanted.email, false, wanted.data);
     let id = user_id.to_string();
     identity_insert_in_tx(tx, user_id, identity::EMAIL, &id, &data, cx.now).await.map(drop)
+}
+
+/// Whether an account is nothing but somebody's wish for one, by mail: nobody has ever been in it, and nothing is known of it
+/// that its maker has not said. Any other is left as it is, whoever asks.
+fn is_unclaimed(cx: &Cx, user: &User) -> bool {
+    let by_mail_only = user.identities.iter().all(|identity| identity.provider == identity::EMAIL);
+    !user.is_email_confirmed()
+        && !cx.settings().mailer_allow_unverified_email_sign_ins
+        && user.confirmation_sent_at.is_some()
+        && user.last_sign_in_at.is_none()
+        && user.phone().is_none()
+        && user.factors.is_empty()
+        && user.deleted_at.is_none()
+        && by_mail_only
 }
 
 /// An account that nobody has confirmed belongs to whoever asked last: with the mail that is sent now nothing stays of what

@@ -33,6 +33,18 @@ pub(crate) fn test_code(cx: &Cx, phone: &str) -> Option<String> {
     Some(code.trim().to_owned()).filter(|code| !code.is_empty())
 }
 
+/// Whether a message may be asked for now, whoever has the number: counts the request. The answer is the same for a number that
+/// nobody has.
+pub(crate) fn admit(cx: &Cx, kind: &str, phone: &str) -> Result<(), Error> {
+    cx.would_exceed(Limit::SmsSent, "")?;
+    cx.limit_subject(Limit::SmsNumber, &format!("{kind} {phone}"))
+}
+
+/// Whether a message to a user went out so recently that there is none now.
+pub(crate) fn waits(cx: &Cx, sent: Option<Timestamp>) -> bool {
+    sent.is_some_and(|sent| cx.settings().sms_max_frequency > cx.now.seconds_since(sent).max(0))
+}
+
 /// Refuses a message so soon after the one before.
 fn check_frequency(cx: &Cx, sent: Option<Timestamp>) -> Result<(), Error> {
     let Some(sent) = sent else { return Ok(()) };

@@ -155,14 +155,23 @@ async fn post(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
                     return Err(Error::invalid(what));
                 }
             };
-            // However many addresses the tries come from, a code withstands them.
+            // However many clients the tries come from, a code withstands them; its link goes on working.
             cx.limit_subject(Limit::VerifyAddress, &address)?;
             Key::Code { address, code: code.trim().to_owned() }
         }
         _ => return Err(Error::invalid("Verify requires either a token or a token hash")),
     };
+    let counted = match &key {
+        Key::Code { address, .. } => Some(address.clone()),
+        Key::Token(_) => None,
+    };
     let mut tx = Tx::begin(&cx.pool).await?;
-    match take(cx, &mut tx, &Request { kind, key }).await? {
+    let accepted = take(cx, &mut tx, &Request { kind, key }).await?;
+    if let Some(address) = counted {
+        // Only wrong ones count: nobody uses up the tries of the code's owner by being right.
+        cx.give_back(Limit::VerifyAddress, &address);
+    }
+    match accepted {
         Accepted::FirstOfTwo => {
             tx.commit().await?;
             response::ok(&json!({ "msg": FIRST_OF_TWO, "code": "200" }))

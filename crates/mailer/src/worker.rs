@@ -25,6 +25,8 @@ const TURN: Duration = Duration::from_secs(20);
 const TURN_RENEWED: Duration = Duration::from_secs(6);
 /// Between two looks at a database that could not be asked.
 const DATABASE_RETRY: Duration = Duration::from_secs(15);
+/// Longest that a project's database is asked while others wait for their turn to ask.
+const ASKING: Duration = Duration::from_secs(2);
 /// Attempts, and age in seconds, after which a mail is given up. Its code has expired long before.
 const MOST_ATTEMPTS: i64 = 12;
 const OLDEST: i64 = 24 * 3600;
@@ -147,13 +149,20 @@ async fn send_due(
         }
         let mail = {
             let _place = inner.asking.acquire().await;
-            store::mail_take(&pool, clock.unix_seconds(), TURN).await?
+            match tokio::time::timeout(ASKING, store::mail_take(&pool, clock.unix_seconds(), TURN)).await {
+                Ok(mail) => mail?,
+                // Its connections are busy: it waits, and nobody waits for it.
+                Err(_) => return Ok(Some(DATABASE_RETRY)),
+            }
         };
         let Some(mail) = mail else {
             close(connection).await;
             let due = {
                 let _place = inner.asking.acquire().await;
-                store::mail_next_due(&pool, clock.unix_seconds()).await?
+                match tokio::time::timeout(ASKING, store::mail_next_due(&pool, clock.unix_seconds())).await {
+                    Ok(due) => due?,
+                    Err(_) => return Ok(Some(DATABASE_RETRY)),
+                }
             };
             // At least a second: another worker may be at it.
             let seconds = due.map(|at| (at - clock.unix_seconds()).clamp(1, LONGEST_DELAY));

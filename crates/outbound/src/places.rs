@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// For all projects together, and for one.
 const MOST: usize = 512;
 const MOST_OF_ONE: usize = 32;
+/// From here on a project has few at a time, so that there is one for whoever has none.
+const CROWDED: usize = MOST / 4 * 3;
+const MOST_OF_ONE_IN_A_CROWD: usize = 2;
 
 #[derive(Default)]
 struct Counts {
@@ -32,7 +35,8 @@ impl Places {
     pub(crate) fn take(&self, whose: &str) -> Option<Place> {
         let mut counts = self.lock();
         let own = counts.of.get(whose).copied().unwrap_or_default();
-        if counts.all >= MOST || own >= MOST_OF_ONE {
+        let most = if counts.all >= CROWDED { MOST_OF_ONE_IN_A_CROWD } else { MOST_OF_ONE };
+        if counts.all >= MOST || own >= most {
             return None;
         }
         counts.all += 1;
@@ -57,6 +61,16 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_projects_cannot_either() {
+        let places = Places::default();
+        let names: Vec<String> = (0..64).map(|n| format!("project {n}")).collect();
+        let taken: Vec<Place> =
+            names.iter().flat_map(|name| (0..MOST_OF_ONE).filter_map(|_| places.take(name))).collect();
+        assert!(taken.len() < MOST, "{}", taken.len());
+        assert!(places.take("another").is_some() && places.take(&names[0]).is_none());
+    }
 
     #[test]
     fn one_project_cannot_take_every_place() {

@@ -57,16 +57,18 @@ pub(super) async fn generate_link(cx: &Cx, body: &Bytes) -> Result<Response, Err
         _ => cx.redirect_to(),
     };
     let kind = params.kind.as_deref().unwrap_or_default();
+    // Nothing slow, and no second connection, while a row is locked.
+    let hash = match kind {
+        "signup" => signup_password(cx, store::user_by_email(&cx.pool, &email).await?.as_ref(), &params).await?,
+        _ => None,
+    };
     let mut tx = Tx::begin(&cx.pool).await?;
     let user = store::user_lock_by_email_in_tx(&mut tx, &email).await?;
     let target = match (kind, user) {
         ("magiclink", Some(user)) => recovery(cx, &mut tx, user, &email, "magiclink").await?,
         ("recovery", Some(user)) => recovery(cx, &mut tx, user, &email, "recovery").await?,
         ("magiclink", None) => signup(cx, &mut tx, None, &email, None, &params).await?,
-        ("signup", user) => {
-            let hash = signup_password(cx, user.as_ref(), &params).await?;
-            signup(cx, &mut tx, user, &email, hash, &params).await?
-        }
+        ("signup", user) => signup(cx, &mut tx, user, &email, hash, &params).await?,
         ("invite", _) => {
             let (user, created) = invited(cx, &mut tx, &email, params.data.clone().unwrap_or_default()).await?;
             store::user_sent_in_tx(&mut tx, user.id, Sent::Invite, cx.now).await?;
@@ -168,7 +170,7 @@ async fn email_change(cx: &Cx, tx: &mut Tx, user: User, kind: &str, params: &Lin
         return Err(Error::invalid("Enable secure email change to generate link for current email"));
     }
     let new_email = contact::email(params.new_email.as_deref())?;
-    if store::user_by_email(&cx.pool, &new_email).await?.is_some_and(|other| other.id != user.id) {
+    if store::user_lock_by_email_in_tx(tx, &new_email).await?.is_some_and(|other| other.id != user.id) {
         return Err(store::email_exists());
     }
     // The second link of a pair goes on with the change that the first began.

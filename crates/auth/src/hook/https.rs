@@ -80,9 +80,8 @@ async fn once(
         outbound::Error::TooLarge => {
             Error::new(ErrorCode::HookPayloadOverSizeLimit, format!("The answer of the {name} hook is too large"))
         }
-        // The words say nothing that its owner may not know.
-        error => Error::new(ErrorCode::UnexpectedFailure, format!("The {name} hook cannot be called: {error}"))
-            .because(error),
+        // Whoever signs in need not know what the project has set up where.
+        error => Error::new(ErrorCode::UnexpectedFailure, format!("The {name} hook cannot be called")).because(error),
     })
 }
 

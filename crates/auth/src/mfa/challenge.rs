@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::webauthn::Site;
-use super::{CHALLENGE_EXPIRES, locked, phone, require_enabled, signed_in, webauthn};
+use super::{CHALLENGE_EXPIRES, factor_id, locked, phone, require_aal_for_new, require_enabled, signed_in, webauthn};
 use crate::audit::{self, Action};
 use crate::cx::Cx;
 use crate::error::Error;
@@ -29,11 +29,13 @@ pub(super) async fn challenge(cx: &Cx, id: &str, body: &Bytes) -> Result<Respons
     if params.channel.as_deref().is_some_and(|channel| !matches!(channel, "" | "sms" | "whatsapp")) {
         return Err(Error::invalid("Invalid channel, supported values are 'sms' or 'whatsapp'"));
     }
-    let (user, _) = signed_in(cx).await?;
+    let (user, session) = signed_in(cx).await?;
+    let id = factor_id(id)?;
     cx.limit_subject(Limit::FactorVerify, &format!("challenge {id}"))?;
     let mut tx = Tx::begin(&cx.pool).await?;
-    let (user, factor) = locked(&mut tx, user, id).await?;
+    let (user, factor) = locked(&mut tx, &user, &session, id).await?;
     require_enabled(cx, &factor)?;
+    require_aal_for_new(&user, &factor, &session)?;
     let challenge_id = session::new_id();
     let (mut code_hash, mut ceremony) = (None, None);
     let mut answer = json!({

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{UNVERIFIED_EXPIRES, qr_code, signed_in, totp};
 use crate::audit::{self, Action};
+use crate::authenticate;
 use crate::contact;
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
@@ -17,7 +18,6 @@ use crate::response;
 use crate::session;
 use crate::store::Tx;
 use crate::store::factor::{self as store, NewFactor};
-use crate::store::user as users;
 use crate::user::User;
 
 /// Longest names, in characters.
@@ -55,7 +55,7 @@ pub(super) async fn enroll(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
         _ => return Err(Error::invalid("factor_type needs to be totp, phone or webauthn")),
     };
     let mut tx = Tx::begin(&cx.pool).await?;
-    let user = users::user_lock_in_tx(&mut tx, user.id).await?.unwrap_or(user);
+    let user = authenticate::lock(&mut tx, user.id, Some(session.id)).await?;
     if user.has_mfa() && !session.is_aal2() {
         let error = Error::new(ErrorCode::InsufficientAal, "AAL2 required to enroll a new factor");
         return Err(error.with_status(http::StatusCode::FORBIDDEN));

@@ -17,12 +17,11 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use uuid::Uuid;
 
-use crate::authenticate::SignedIn;
+use crate::authenticate::{self, SignedIn};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::store::Tx;
 use crate::store::session::Session;
-use crate::store::user as users;
 use crate::user::{Factor, User};
 
 /// Seconds in which a challenge has to be met (GoTrue's), and after which a factor that nobody proved is forgotten.
@@ -48,14 +47,26 @@ async fn signed_in(cx: &Cx) -> Result<(User, Session), Error> {
     Ok((user, session.ok_or_else(missing)?))
 }
 
-/// The user, locked, and one of their factors.
-async fn locked(tx: &mut Tx, user: User, id: &str) -> Result<(User, Factor), Error> {
+/// The id of a path; what is counted is counted by it, however it is written.
+fn factor_id(text: &str) -> Result<Uuid, Error> {
+    Uuid::parse_str(text).map_err(|_| Error::invalid("factor_id must be an UUID").with_status(StatusCode::NOT_FOUND))
+}
+
+/// The user, locked and still signed in, and one of their factors.
+async fn locked(tx: &mut Tx, user: &User, session: &Session, id: Uuid) -> Result<(User, Factor), Error> {
     let not_found = || Error::new(ErrorCode::MfaFactorNotFound, "Factor not found");
-    let id = Uuid::parse_str(id)
-        .map_err(|_| Error::invalid("factor_id must be an UUID").with_status(StatusCode::NOT_FOUND))?;
-    let user = users::user_lock_in_tx(tx, user.id).await?.unwrap_or(user);
+    let user = authenticate::lock(tx, user.id, Some(session.id)).await?;
     let factor = user.factors.iter().find(|factor| factor.id == id).cloned().ok_or_else(not_found)?;
     Ok((user, factor))
+}
+
+/// With a second factor it takes one to get another: who has only the password must not finish what the user began.
+fn require_aal_for_new(user: &User, factor: &Factor, session: &Session) -> Result<(), Error> {
+    if factor.is_verified() || !user.has_mfa() || session.is_aal2() {
+        return Ok(());
+    }
+    let error = Error::new(ErrorCode::InsufficientAal, "AAL2 required to verify a new factor");
+    Err(error.with_status(StatusCode::FORBIDDEN))
 }
 
 /// Whether factors of this kind can be used.

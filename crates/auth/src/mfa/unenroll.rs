@@ -3,7 +3,7 @@
 use axum::response::Response;
 use serde_json::json;
 
-use super::{locked, signed_in};
+use super::{factor_id, locked, signed_in};
 use crate::audit::{self, Action};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
@@ -13,8 +13,9 @@ use crate::store::factor as store;
 
 pub(super) async fn unenroll(cx: &Cx, id: &str) -> Result<Response, Error> {
     let (user, session) = signed_in(cx).await?;
+    let id = factor_id(id)?;
     let mut tx = Tx::begin(&cx.pool).await?;
-    let (user, factor) = locked(&mut tx, user, id).await?;
+    let (user, factor) = locked(&mut tx, &user, &session, id).await?;
     if factor.is_verified() && !session.is_aal2() {
         return Err(Error::new(ErrorCode::InsufficientAal, "AAL2 required to unenroll verified factor")
             .with_status(http::StatusCode::UNPROCESSABLE_ENTITY));

@@ -7,7 +7,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::webauthn::Proof;
-use super::{CHALLENGE_EXPIRES, locked, phone, require_enabled, signed_in, totp, webauthn};
+use super::{
+    CHALLENGE_EXPIRES, factor_id, locked, phone, require_aal_for_new, require_enabled, signed_in, totp, webauthn,
+};
 use crate::audit::{self, Action};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
@@ -39,16 +41,20 @@ enum Verdict {
 pub(super) async fn verify(cx: &Cx, id: &str, body: &Bytes) -> Result<Response, Error> {
     let params: VerifyParams = request::params(body)?;
     let (user, session) = signed_in(cx).await?;
+    let id = factor_id(id)?;
     // However many sessions and challenges there are, a code of six digits withstands this.
-    cx.limit_subject(Limit::FactorVerify, id)?;
+    let counted = id.to_string();
+    cx.limit_subject(Limit::FactorVerify, &counted)?;
+    cx.would_exceed(Limit::FactorWrong, &counted)?;
     let code = request::text("code", params.code.as_ref())?.map(str::trim);
     if code.is_none() && params.webauthn.is_none() {
         return Err(Error::invalid("Code needs to be non-empty"));
     }
     let challenge_id = params.challenge_id.as_deref().and_then(|id| Uuid::parse_str(id).ok());
     let mut tx = Tx::begin(&cx.pool).await?;
-    let (user, factor) = locked(&mut tx, user, id).await?;
+    let (user, factor) = locked(&mut tx, &user, &session, id).await?;
     require_enabled(cx, &factor)?;
+    require_aal_for_new(&user, &factor, &session)?;
     let challenge = match challenge_id {
         Some(challenge) => store::challenge_get_in_tx(&mut tx, challenge, factor.id).await?,
         None => None,
@@ -61,6 +67,9 @@ pub(super) async fn verify(cx: &Cx, id: &str, body: &Bytes) -> Result<Response, 
         _ => judge(cx, &mut tx, &factor, &challenge, code.unwrap_or_default()).await?,
     };
     let valid = matches!(verdict, Verdict::Right(_));
+    if !valid {
+        cx.limit_subject(Limit::FactorWrong, &counted)?;
+    }
     if let Some(refusal) = ask_hook(cx, &mut tx, &user, &factor, valid).await? {
         tx.commit().await?;
         return Err(refusal);

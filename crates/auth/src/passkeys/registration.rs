@@ -10,6 +10,7 @@ use super::{
     require_confirmed, still_open, unverified,
 };
 use crate::audit::{self, Action};
+use crate::authenticate;
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::rate_limit::Limit;
@@ -18,18 +19,18 @@ use crate::response;
 use crate::session;
 use crate::store::Tx;
 use crate::store::passkey::{self as store, CeremonyKind, NewCeremony, NewPasskey};
-use crate::store::user as users;
+use crate::store::session::Session;
 use crate::user::User;
 
 /// Who may register one.
-async fn registrant(cx: &Cx) -> Result<User, Error> {
-    let (user, _) = manager(cx).await?;
+async fn registrant(cx: &Cx) -> Result<(User, Session), Error> {
+    let (user, session) = manager(cx).await?;
     if user.is_sso_user {
         let error = Error::invalid("SSO users cannot register passkeys");
         return Err(error.with_status(http::StatusCode::UNPROCESSABLE_ENTITY));
     }
     require_confirmed(&user)?;
-    Ok(user)
+    Ok((user, session))
 }
 
 fn check_count(count: i64) -> Result<(), Error> {
@@ -40,7 +41,7 @@ fn check_count(count: i64) -> Result<(), Error> {
 }
 
 pub(super) async fn options(cx: &Cx) -> Result<Response, Error> {
-    let user = registrant(cx).await?;
+    let (user, _) = registrant(cx).await?;
     cx.limit_subject(Limit::Passkey, &user.id.to_string())?;
     let (ceremony, kept) = ceremony(cx, true)?;
     let challenge_id = session::new_id();
@@ -70,7 +71,7 @@ pub(super) async fn options(cx: &Cx) -> Result<Response, Error> {
 }
 
 pub(super) async fn verify(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
-    let user = registrant(cx).await?;
+    let (user, session) = registrant(cx).await?;
     let params: VerifyParams = request::params(body)?;
     let (challenge_id, answer) = (params.challenge_id()?, params.response()?);
     // It is used up whatever becomes of the answer.
@@ -82,7 +83,7 @@ pub(super) async fn verify(cx: &Cx, body: &Bytes) -> Result<Response, Error> {
         ceremony.registered(&answer).map_err(|error| unverified("Credential verification failed").because(error))?;
     let mut tx = Tx::begin(&cx.pool).await?;
     // Locked, so that of many at once no more than there may be get in.
-    let user = users::user_lock_in_tx(&mut tx, user.id).await?.unwrap_or(user);
+    let user = authenticate::lock(&mut tx, user.id, Some(session.id)).await?;
     check_count(store::passkey_count_in_tx(&mut tx, user.id).await?)?;
     let aaguid = Uuid::from_slice(&credential.aaguid()).unwrap_or_default();
     let new =

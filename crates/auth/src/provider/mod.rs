@@ -5,6 +5,7 @@ mod exchange;
 mod id_token;
 mod plain;
 mod profile;
+mod sealed_flow;
 
 use base::auth_settings::ProviderSettings;
 use url::Url;
@@ -13,6 +14,7 @@ pub(crate) use discovery::Documents;
 pub(crate) use exchange::Tokens;
 pub(crate) use id_token::{Expected, Nonce};
 pub(crate) use profile::Profile;
+pub(crate) use sealed_flow::SealedFlow;
 
 use self::plain::{Endpoint, PLAIN, Plain};
 use crate::cx::Cx;

@@ -1,12 +1,13 @@
 //! What providers say of a user, in the form that GoTrue gives to identities.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::plain::{Plain, Verified};
 use super::{Protocol, Provider};
 
 /// A user as a provider knows them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(crate) struct Profile {
     /// The user's id at the provider; it never changes.
     pub(crate) id: String,

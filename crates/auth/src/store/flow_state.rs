@@ -15,8 +15,8 @@ pub(crate) struct FlowState {
     pub(crate) code_challenge_method: Option<String>,
     pub(crate) code_challenge: Option<String>,
     pub(crate) provider_type: String,
+    /// What the provider gave, sealed.
     pub(crate) provider_access_token: Option<String>,
-    pub(crate) provider_refresh_token: Option<String>,
     pub(crate) created_at: Option<Timestamp>,
     pub(crate) authentication_method: String,
     pub(crate) auth_code_issued_at: Option<Timestamp>,
@@ -104,8 +104,8 @@ pub(crate) struct IssuedFlow<'a> {
     pub(crate) flow: &'a FlowState,
     pub(crate) user_id: Uuid,
     pub(crate) code_hash: &'a str,
-    pub(crate) access_token: &'a str,
-    pub(crate) refresh_token: Option<&'a str>,
+    /// What the provider gave, sealed under the code.
+    pub(crate) kept: &'a str,
 }
 
 /// Puts a flow that was taken back, with its code.
@@ -116,11 +116,11 @@ pub(crate) async fn flow_state_put_issued_in_tx(
 ) -> Result<(), Error> {
     const SQL: &str = "insert into auth.flow_state
         (id, user_id, auth_code, code_challenge_method, code_challenge, provider_type, authentication_method,
-         provider_access_token, provider_refresh_token, auth_code_issued_at, created_at, updated_at)
-        values ($1::uuid, $2::uuid, $3, $4::auth.code_challenge_method, $5, $6, $7, $8, $9, $10::timestamptz,
-         $10::timestamptz, $10::timestamptz)";
+         provider_access_token, auth_code_issued_at, created_at, updated_at)
+        values ($1::uuid, $2::uuid, $3, $4::auth.code_challenge_method, $5, $6, $7, $8, $9::timestamptz,
+         $9::timestamptz, $9::timestamptz)";
     let flow = issued.flow;
-    let params: [Param; 10] = [
+    let params: [Param; 9] = [
         flow.id.into(),
         issued.user_id.into(),
         issued.code_hash.into(),
@@ -128,8 +128,7 @@ pub(crate) async fn flow_state_put_issued_in_tx(
         flow.code_challenge.as_ref().into(),
         (&flow.provider_type).into(),
         (&flow.authentication_method).into(),
-        issued.access_token.into(),
-        issued.refresh_token.into(),
+        issued.kept.into(),
         now.into(),
     ];
     tx.query(SQL, params).await.map(drop)

@@ -18,6 +18,8 @@ pub(crate) struct RefreshToken {
     pub(crate) id: i64,
     /// As it is stored.
     pub(crate) token: String,
+    /// The one that it replaced; none of the first one, and of one that came of a second factor.
+    pub(crate) parent: Option<String>,
     pub(crate) revoked: Option<bool>,
     pub(crate) updated_at: Option<Timestamp>,
 }

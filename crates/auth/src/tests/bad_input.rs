@@ -147,7 +147,7 @@ async fn limits_hold_for_clients_and_addresses() {
     let server = Server::with(|settings| {
         settings.smtp_max_frequency = 60;
         settings.rate_limit_verify = 3;
-        settings.rate_limit_email_sent = 3;
+        settings.rate_limit_email_sent = 4;
     })
     .await;
     server.user(ANN, PASSWORD).await;

@@ -1,5 +1,6 @@
 //! Tests of the service over its requests, each with a database of its own.
 
+mod account_attacks;
 mod admin;
 mod attacks;
 mod bad_input;
@@ -9,6 +10,7 @@ mod email_change;
 mod flows;
 mod hooks;
 mod https_hooks;
+mod identity_attacks;
 mod mails;
 mod mfa;
 mod one_time_tokens;

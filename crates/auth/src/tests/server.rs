@@ -25,6 +25,8 @@ pub(super) const SECRET: &str = "a secret of the project that only this test kno
 const AUTHENTICATOR: &str = "auth_test_authenticator";
 const AUTHENTICATOR_PASSWORD: &str = "authenticator";
 
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
 /// The baseline's files that the service needs, in their order.
 const BASELINE: [&str; 3] = [
     include_str!("../../../platform/src/baseline/0001_foundation.sql"),
@@ -46,6 +48,8 @@ pub(super) struct Server {
     pub(super) database: TestDatabase,
     pub(super) project: Arc<Project>,
     pub(super) clock: Clock,
+    /// Where requests come from.
+    pub(super) ip: IpAddr,
     auth: Auth,
     keys: ApiKeyCheck,
 }
@@ -211,7 +215,7 @@ impl Server {
         let clock = Clock::system();
         let auth = service(&clock, true, captcha_verifier);
         let keys = ApiKeyCheck::new();
-        Self { database, project: Arc::new(project), clock, auth, keys }
+        Self { database, project: Arc::new(project), clock, ip: CLIENT, auth, keys }
     }
 
     /// The same project in a service that lets projects reach public addresses only.
@@ -220,6 +224,7 @@ impl Server {
             database: TestCluster::shared().create_database(None).await,
             project: self.project.clone(),
             clock: self.clock.clone(),
+            ip: self.ip,
             auth: service(&self.clock, false, None),
             keys: ApiKeyCheck::new(),
         }
@@ -283,7 +288,7 @@ impl Server {
             Ok(caller) => {
                 request.extensions_mut().insert(self.project.clone());
                 request.extensions_mut().insert(caller);
-                request.extensions_mut().insert(ClientIp(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))));
+                request.extensions_mut().insert(ClientIp(self.ip));
                 self.auth.service().call(request).await.expect("no panic")
             }
             Err(error) => Rejection::from(error).respond(Protocol::auth(request.headers())),

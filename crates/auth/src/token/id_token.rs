@@ -9,6 +9,7 @@ use crate::audit::{self, Action};
 use crate::authenticate::SignedIn;
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
+use crate::identities;
 use crate::provider::{Expected, Nonce, Profile, Protocol, Provider};
 use crate::request;
 use crate::response;
@@ -35,11 +36,12 @@ pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
     let provider = provider_of(cx, &params)?;
     let linking = match params.link_identity {
         Some(true) => {
-            let SignedIn { user, .. } = SignedIn::of(cx).await?;
+            let signed_in = SignedIn::of(cx).await?;
             if !cx.settings().security_manual_linking_enabled {
                 return Err(Error::new(ErrorCode::ManualLinkingDisabled, "Manual linking is disabled"));
             }
-            Some(user.id)
+            signed_in.require_second_factor(identities::SECOND_FACTOR)?;
+            Some(signed_in.user.id)
         }
         _ => None,
     };

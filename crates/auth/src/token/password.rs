@@ -1,9 +1,12 @@
 //! `grant_type=password`: signing in with an address or a number and a password.
 
+use std::time::Duration;
+
 use base::Secret;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::audit::{self, Action};
 use crate::contact;
@@ -13,6 +16,7 @@ use crate::hook;
 use crate::identity;
 use crate::password::{LONGEST, Verdict};
 use crate::password_strength;
+use crate::rate_limit::Limit;
 use crate::request;
 use crate::response;
 use crate::session::{self, method};
@@ -33,12 +37,29 @@ fn refused() -> Error {
     Error::new(ErrorCode::InvalidCredentials, "Invalid login credentials")
 }
 
+/// What a refusal takes at least: more than the slowest hash that an import may have brought.
+const REFUSAL: Duration = Duration::from_millis(250);
+
 pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, Error> {
+    let began = Instant::now();
+    let result = try_sign_in(cx, body).await;
+    if result.as_ref().is_err_and(|error| error.code() == ErrorCode::InvalidCredentials) {
+        // Whoever is known may have another kind of hash, or a hook that is asked: the time must not tell.
+        tokio::time::sleep_until(began + REFUSAL).await;
+    }
+    result
+}
+
+async fn try_sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, Error> {
     let params: PasswordParams = request::params(body)?;
     let settings = cx.settings();
     let email = request::text("email", params.email.as_ref())?;
     let phone = request::text("phone", params.phone.as_ref())?;
     let password = params.password.clone().unwrap_or_default();
+    let account = match (email, phone) {
+        (Some(email), _) => contact::email_key(email),
+        (None, phone) => contact::phone_key(phone.unwrap_or_default()),
+    };
     let (provider, user) = match (email, phone) {
         (Some(_), Some(_)) => {
             return Err(Error::invalid("Only an email address or phone number should be provided on login."));
@@ -53,6 +74,8 @@ pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
         (Some(_), None) => return Err(Error::new(ErrorCode::EmailProviderDisabled, "Email logins are disabled")),
         (None, Some(_)) => return Err(Error::new(ErrorCode::PhoneProviderDisabled, "Phone logins are disabled")),
     };
+    // Whoever has no account has a limit too. Given back when the password is right.
+    cx.limit_subject(Limit::WrongPassword, &account)?;
     let user = user.filter(|user| user.deleted_at.is_none());
     // However the answer turns out, it has taken the time of a hash.
     let hash = user.as_ref().and_then(|user| user.encrypted_password.clone());
@@ -65,6 +88,7 @@ pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
     if verdict == Verdict::Wrong {
         return Err(refused());
     }
+    cx.give_back(Limit::WrongPassword, &account);
     if user.is_banned(cx.now) {
         return Err(Error::new(ErrorCode::UserBanned, "User is banned"));
     }
@@ -81,6 +105,11 @@ pub(super) async fn sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
         _ => None,
     };
     let mut tx = Tx::begin(&cx.pool).await?;
+    // The password may have been changed while it waited for its turn: then it is the old one, and lets nobody in.
+    let verified = user.encrypted_password;
+    let user = users::user_lock_in_tx(&mut tx, user.id).await?;
+    let user = user.filter(|user| user.deleted_at.is_none() && user.encrypted_password == verified);
+    let user = user.ok_or_else(refused)?;
     let change = UserChange { password_hash: rehashed.as_deref(), ..UserChange::default() };
     if rehashed.is_some() {
         users::user_update_in_tx(&mut tx, user.id, &change, cx.now).await?;

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::account;
 use crate::audit::{self, Action};
 use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 use crate::pkce;
+use crate::provider::{Provider, SealedFlow};
 use crate::request;
 use crate::response;
 use crate::session;
@@ -43,12 +45,21 @@ pub(super) async fn exchange(cx: &Cx, body: &Bytes) -> Result<axum::response::Re
     }
     pkce::verify(&flow, verifier)?;
     let user_id = flow.user_id.ok_or_else(not_found)?;
-    let user = users::user_lock_in_tx(&mut tx, user_id).await?.ok_or_else(not_found)?;
+    let kept = flow.provider_access_token.as_deref().and_then(|kept| SealedFlow::open(cx, code, kept));
+    let (tokens, links) = kept.map_or((None, None), |kept| (Some((kept.access_token, kept.refresh_token)), kept.links));
+    let mut user = users::user_lock_in_tx(&mut tx, user_id).await?.ok_or_else(not_found)?;
+    if let Some(profile) = links {
+        // The verifier shows that this is the client whose user asked for the identity.
+        let provider = Provider::find(cx, &flow.provider_type)?;
+        user = account::link(cx, &mut tx, user.id, &provider, &profile).await?.user;
+    }
     audit::of_user(cx, &mut tx, &user, Action::Login, Some(json!({ "provider_type": flow.provider_type }))).await?;
     let mut view = session::begin(cx, &mut tx, &user, &flow.authentication_method).await?;
     store::flow_state_delete_in_tx(&mut tx, flow.id).await?;
     tx.commit().await?;
-    view.provider_token = flow.provider_access_token.filter(|token| !token.is_empty());
-    view.provider_refresh_token = flow.provider_refresh_token.filter(|token| !token.is_empty());
+    if let Some((access_token, refresh_token)) = tokens {
+        view.provider_token = Some(access_token);
+        view.provider_refresh_token = refresh_token.filter(|token| !token.is_empty());
+    }
     response::ok(&view)
 }

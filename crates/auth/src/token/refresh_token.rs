@@ -24,7 +24,7 @@ use crate::store::session as sessions;
 /// What the key is for that makes the next token.
 const PURPOSE: &str = "refresh tokens";
 /// Longest chain of tokens that is followed from an old one to the present one.
-const LONGEST_CHAIN: usize = 16;
+const LONGEST_CHAIN: usize = 1_024;
 /// Length of the tokens that Supabase's server made before there were longer ones; an import has them in plain.
 const IMPORTED_LENGTH: usize = 12;
 
@@ -91,6 +91,8 @@ pub(crate) async fn refresh(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
                 audit::of_user(cx, &mut tx, &user, audit::Action::TokenRefreshed, None).await?;
                 issued
             }
+            // A second factor has replaced the tokens a moment ago; another tab did not know. Nobody stole anything.
+            None if was_raised(cx, &row, active.as_ref()) => return Err(already_used()),
             None => return Err(refuse_family(cx, tx, &session, &user).await?),
         }
     } else {
@@ -126,6 +128,14 @@ fn reused(cx: &Cx, token: &str, row: &RefreshToken, active: Option<&RefreshToken
     None
 }
 
+/// Whether the present token came of a second factor, and not of the token before, within the reuse interval.
+fn was_raised(cx: &Cx, row: &RefreshToken, active: Option<&RefreshToken>) -> bool {
+    let fresh = row
+        .updated_at
+        .is_some_and(|replaced| cx.now.seconds_since(replaced) <= cx.settings().security_refresh_token_reuse_interval);
+    fresh && active.is_some_and(|active| active.parent.is_none() && active.id > row.id)
+}
+
 /// An old token came back: somebody else may have it, so nobody goes on with this session.
 async fn refuse_family(
     cx: &Cx,
@@ -138,5 +148,9 @@ async fn refuse_family(
         audit::of_user(cx, &mut tx, user, audit::Action::TokenRevoked, None).await?;
         tx.commit().await?;
     }
-    Ok(Error::new(ErrorCode::RefreshTokenAlreadyUsed, "Invalid Refresh Token: Already Used"))
+    Ok(already_used())
+}
+
+fn already_used() -> Error {
+    Error::new(ErrorCode::RefreshTokenAlreadyUsed, "Invalid Refresh Token: Already Used")
 }

@@ -56,10 +56,11 @@ struct Wanted<'a> {
 
 pub(crate) async fn update_user(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, Error> {
     let params: UpdateParams = request::params(body)?;
-    let SignedIn { user, session } = SignedIn::of(cx).await?;
-    let wanted = check(cx, &params, &user, session.as_ref())?;
+    let signed_in = SignedIn::of(cx).await?;
+    let (user, session) = (&signed_in.user, &signed_in.session);
+    let wanted = check(cx, &params, user, session.as_ref())?;
     let hash = match wanted.password {
-        Some(password) => Some(new_password(cx, &user, password).await?),
+        Some(password) => Some(new_password(cx, user, password).await?),
         None => None,
     };
     if let Some(email) = &wanted.email {
@@ -69,7 +70,7 @@ pub(crate) async fn update_user(cx: &Cx, body: &Bytes) -> Result<axum::response:
         }
     }
     let mut tx = Tx::begin(&cx.pool).await?;
-    let user = store::user_lock_in_tx(&mut tx, user.id).await?.unwrap_or(user);
+    let user = signed_in.lock(&mut tx).await?;
     if let Some(hash) = &hash {
         require_recent(cx, &mut tx, &user, session.as_ref(), wanted.nonce).await?;
         let change = UserChange { password_hash: Some(hash), ..UserChange::default() };

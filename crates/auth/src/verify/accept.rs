@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Kind;
+use crate::account;
 use crate::audit::{self, Action};
 use crate::cx::Cx;
 use crate::error::Error;
@@ -10,11 +11,8 @@ use crate::identity::{self, email_data};
 use crate::one_time_token::Purpose;
 use crate::signup::confirm_email;
 use crate::store::Tx;
-use crate::store::factor::factor_delete_all_in_tx;
 use crate::store::identity::{identity_insert_in_tx, identity_update_in_tx};
 use crate::store::one_time_token::{Taken, one_time_token_delete_in_tx};
-use crate::store::passkey::passkey_delete_all_in_tx;
-use crate::store::session::{Ending, session_delete_in_tx};
 use crate::store::user::{self as users, UserChange};
 use crate::user::User;
 
@@ -66,12 +64,13 @@ async fn recovery(cx: &Cx, tx: &mut Tx, user: &User) -> Result<(), Error> {
     }
     // Whoever chose the password, and whatever else there is, had not shown that the address is theirs; who reads its mail
     // has.
-    let change = UserChange { password_hash: Some(""), ..UserChange::default() };
-    users::user_update_in_tx(tx, user.id, &change, cx.now).await?;
-    session_delete_in_tx(tx, user.id, Ending::All).await?;
-    factor_delete_all_in_tx(tx, user.id).await?;
-    passkey_delete_all_in_tx(tx, user.id).await?;
-    one_time_token_delete_in_tx(tx, user.id, &[Purpose::Confirmation]).await?;
+    // Who has shown a phone has shown who they are.
+    if user.is_phone_confirmed() {
+        one_time_token_delete_in_tx(tx, user.id, &[Purpose::Confirmation]).await?;
+    } else {
+        account::clear(cx, tx, user, identity::EMAIL).await?;
+    }
+    let user = &users::user_reload_in_tx(tx, user.id).await?;
     confirmation(cx, tx, user).await
 }
 

@@ -123,6 +123,8 @@ pub(crate) async fn create_user(cx: &Cx, body: &Bytes) -> Result<Response, Error
     };
     let mut tx = Tx::begin(&cx.pool).await?;
     if !store::user_insert_in_tx(&mut tx, &new, cx.now).await? {
+        // Its connection first: whoever holds one and waits for another may wait for ever.
+        drop(tx);
         return Err(taken(cx, &new).await?);
     }
     if let Some(email) = new.email {
