@@ -54,7 +54,11 @@ impl Store {
         // A bucket is a folder of the store's file system, which this test may write to without a signature.
         let bucket = format!("http://127.0.0.1:{filer}/buckets/files/");
         let start = Instant::now();
-        while ureq::post(&bucket).send_empty().is_err() || store.list().is_none() {
+        // Its parts begin one after the other: the one may have made the bucket before the other can list it.
+        while {
+            let _ = ureq::post(&bucket).send_empty();
+            store.list().is_none()
+        } {
             assert!(start.elapsed() < PATIENCE, "the store does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
