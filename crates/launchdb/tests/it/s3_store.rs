@@ -55,14 +55,14 @@ impl Store {
         let bucket = format!("http://127.0.0.1:{filer}/buckets/files/");
         let start = Instant::now();
         // Its parts begin one after the other: the one may have made the bucket before the other can list it.
-        while {
+        loop {
             let _ = ureq::post(&bucket).send_empty();
-            store.list().is_none()
-        } {
+            if store.list().is_some() {
+                return store;
+            }
             assert!(start.elapsed() < PATIENCE, "the store does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
-        store
     }
 
     fn settings(&self) -> [(&'static str, &str); 5] {
