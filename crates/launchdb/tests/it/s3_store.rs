@@ -54,11 +54,15 @@ impl Store {
         // A bucket is a folder of the store's file system, which this test may write to without a signature.
         let bucket = format!("http://127.0.0.1:{filer}/buckets/files/");
         let start = Instant::now();
-        while ureq::post(&bucket).send_empty().is_err() || store.list().is_none() {
+        // Its parts begin one after the other: the one may have made the bucket before the other can list it.
+        loop {
+            let _ = ureq::post(&bucket).send_empty();
+            if store.list().is_some() {
+                return store;
+            }
             assert!(start.elapsed() < PATIENCE, "the store does not answer");
             std::thread::sleep(Duration::from_millis(50));
         }
-        store
     }
 
     fn settings(&self) -> [(&'static str, &str); 5] {
