@@ -8,6 +8,7 @@ pub mod files;
 mod front;
 pub mod health;
 mod instances;
+mod internal;
 pub mod logging;
 pub mod metrics;
 mod outward;

@@ -34,6 +34,7 @@ use super::files;
 use super::front;
 use super::health::HealthBoard;
 use super::instances::{self, Instances};
+use super::internal;
 use super::metrics::ProcessCollector;
 use super::outward;
 use super::pooler;
@@ -414,16 +415,18 @@ async fn serve(
     let (status_url, admin_url) = (local_address(listeners.status.as_ref()), local_address(Some(&listeners.admin)));
     // Before the first answer: who sees the server healthy may use the command line at once.
     let (mut first_owner, mut session) = (None, None);
-    if let Some(platform) = &services.platform {
+    if let Some(platform) = services.platform.as_ref().filter(|_| start.answers(Service::PlatformApi)) {
         let settings = &start.config.platform;
         let made = platform.ensure_first_owner(&settings.owner_email, settings.owner_password.clone());
         first_owner = made.await.exit(exit::FAILURE)?;
         session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
     }
     let public = tokio_listener(listeners.public)?;
-    let internal = internal_router(start, storage, services)?;
+    let internal = internal::router(start, storage, services)?;
     if start.only.is_some_and(Service::is_internal) {
-        let router = Arc::new(internal.clone().route("/health", health_route(&services.board)));
+        // The second is what `launchdb status` asks.
+        let health = || health_route(&services.board);
+        let router = Arc::new(internal.clone().route("/health", health()).route("/api/health", health()));
         serving.spawn(web::serve(public, router, settings.clone(), http_metrics, drain.clone()));
     } else {
         serving.spawn(web::serve(public, Arc::new(front), settings.clone(), http_metrics, drain.clone()));
@@ -557,24 +560,6 @@ fn status_page(start: &Start, services: &Services, urls: &Urls) -> Router {
         std::future::ready(status_page::respond(&view))
     };
     Router::new().route("/", get(page))
-}
-
-/// What other processes of the installation call; on loopback, and on the port of the migrations service.
-fn internal_router(start: &Start, storage: &Storage, services: &Services) -> Result<Router, Exit> {
-    if let Some(fleet) = &services.instances.fleet {
-        return instances::router(fleet, &storage.secrets);
-    }
-    match (
-        services.platform.as_ref().filter(|_| start.only != Some(Service::Pgbouncer)),
-        storage.secrets.get("INTERNAL_API_KEY"),
-    ) {
-        (Some(platform), Some(key)) => Ok(platform.internal_router(key.clone())),
-        _ if start.only == Some(Service::Migrations) => Err(Exit::message(
-            exit::CONFIG,
-            "the migrations service needs INTERNAL_API_KEY: set INTERNAL_API_KEY=$(openssl rand -hex 32)",
-        )),
-        _ => Ok(Router::new()),
-    }
 }
 
 fn admin_router(board: &HealthBoard, registry: Registry) -> Router {
