@@ -20,7 +20,8 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("auth", &["pg", "web", "base", "outbound", "mailer"]),
     ("storage", &["pg", "web", "base", "outbound"]),
     ("realtime", &["pg", "web", "base"]),
-    ("platform", &["pg", "web", "procs", "base"]),
+    // The templates of mails are checked when they are stored.
+    ("platform", &["pg", "web", "procs", "base", "mailer"]),
     ("gateway", &["web", "base"]),
     ("dedicated", &["web", "procs", "base"]),
     (

@@ -445,7 +445,7 @@ async fn serve(
     let (status_url, admin_url) = (local_address(listeners.status.as_ref()), local_address(Some(&listeners.admin)));
     // Before the first answer: who sees the server healthy may use the command line at once.
     let (mut first_owner, mut session) = (None, None);
-    if let Some(platform) = &services.platform {
+    if let Some(platform) = services.platform.as_ref().filter(|_| start.answers(Service::PlatformApi)) {
         let settings = &start.config.platform;
         let made = platform.ensure_first_owner(&settings.owner_email, settings.owner_password.clone());
         first_owner = made.await.exit(exit::FAILURE)?;
@@ -460,7 +460,9 @@ async fn serve(
     }
     let internal = internal_router(start, storage, services)?;
     if start.only.is_some_and(Service::is_internal) {
-        let router = Arc::new(internal.clone().route("/health", health_route(&services.board)));
+        // The second is what `launchdb status` asks.
+        let health = || health_route(&services.board);
+        let router = Arc::new(internal.clone().route("/health", health()).route("/api/health", health()));
         serving.spawn(web::serve(public, router, public_settings, http_metrics, drain.clone()));
     } else {
         let front = Arc::new(front);
