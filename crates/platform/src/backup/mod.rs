@@ -324,7 +324,7 @@ impl Backups {
             api_keys: store::kept_keys(session, id).await?,
             settings: settings_map(session, id).await?.into_iter().collect(),
             domains: store::kept_domains(session, id).await?,
-            s3_keys: self.s3_keys(session, id).await?,
+            s3_keys: Some(self.s3_keys(session, id).await?),
         };
         Ok(header(id.database(), Some(part)))
     }
