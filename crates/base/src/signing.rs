@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn derived_keys_of_before_are_known() {
         let old = SigningKeys::new(b"old", &[]).unwrap();
-        let new = SigningKeys::new(b"new", &[]).unwrap().with_previous([b"older".to_vec(), b"old".to_vec()].into_iter());
+        let new =
+            SigningKeys::new(b"new", &[]).unwrap().with_previous([b"older".to_vec(), b"old".to_vec()].into_iter());
         let all = new.derive_all("links");
         assert_eq!((all.len(), all[0], all[1]), (3, new.derive("links"), old.derive("links")));
         assert_ne!(all[0], new.derive("codes"));
