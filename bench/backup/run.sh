@@ -72,6 +72,11 @@ psql -q -d plain -c "drop schema public cascade; create schema public" >/dev/nul
 # Only the rows and indexes: the schemas of the services are the same in every database.
 pg_dump --table=events "$id" | sed 's/OWNER TO.*;/OWNER TO supabase_admin;/' >events.sql
 measure psql sh -c "psql -q -d plain -c 'drop table if exists public.events' && psql -q -d plain -v ON_ERROR_STOP=1 -f events.sql -c analyze"
+# What a restore costs whatever is in it: a fresh database with the services' schemas, and the exchange of both.
+"$launchdb" project create empty >/dev/null
+empty=$("$launchdb" project connection empty --json | python3 -c "import json,sys; print(json.load(sys.stdin)['project_id'])")
+"$launchdb" backup run --project "$empty" >/dev/null 2>&1
+measure restore_empty "$launchdb" restore .launchdb/backups/"$empty"_*.sql.gpg "$empty"
 file=$(ls .launchdb/backups/"${id}"_*.sql.gpg | tail -1)
 measure restore "$launchdb" restore "$file" "$id"
 measure verify "$launchdb" backup verify "$file"
@@ -83,5 +88,6 @@ print(f"{size:.0f} MB of dump")
 for name, (seconds, memory) in rows.items():
     print(f"{name:12} {seconds:6.2f} s  {size / seconds:6.1f} MB/s  {memory:5.0f} MB of memory")
 print(f"backup / pg_dump: {rows['pg_dump'][0] / rows['backup'][0]:.2f}, / pg_dump with gpg: {rows['pg_dump_gpg'][0] / rows['backup'][0]:.2f}")
-print(f"restore / psql:   {rows['psql'][0] / rows['restore'][0]:.2f}")
+restore, fixed = rows['restore'][0], rows['restore_empty'][0]
+print(f"restore / psql:   {rows['psql'][0] / restore:.2f}, without the {fixed:.1f} s of an empty project: {rows['psql'][0] / (restore - fixed):.2f}")
 PY

@@ -172,7 +172,6 @@ pub async fn serve<H: Handler>(
         let _ = stream.set_nodelay(true);
         next_id += 1;
         let listed = connections.list(next_id, place);
-        let stream = WatchedStream::new(stream, peer, &listed);
         match &config.tls {
             None => {
                 tasks.spawn(serve_connection(http.clone(), stream, peer, handler.clone(), listed));
@@ -211,7 +210,8 @@ async fn serve_connection<H: Handler, S: AsyncRead + AsyncWrite + Unpin + Send +
     listed: Listed,
 ) {
     let connection = &*listed.connection;
-    let io = TokioIo::new(stream);
+    // Above TLS, so that what it says instead of the parser is encrypted, too.
+    let io = TokioIo::new(WatchedStream::new(stream, peer, &listed));
     let service = service_fn(|request: http::Request<Incoming>| {
         let handler = handler.clone();
         let (connection, connections) = (listed.connection.clone(), listed.connections.clone());

@@ -117,6 +117,6 @@ fn the_service_runs_in_a_process_of_its_own(server: &Server) {
     assert!(answer.body["results"].as_array().is_some_and(|results| results.len() > 5), "{}", answer.body);
     assert_eq!(ask("another", &id).status, 401);
     assert_eq!(ask(&secret("INTERNAL_API_KEY"), "proj_nobody").status, 404);
-    // Nothing else is served there.
-    assert_eq!(server.ask("GET", &format!("{}/api/projects", process.url), &[], "").status, 404);
+    // Nothing else is served there, and what there is needs the key.
+    assert_eq!(server.ask("GET", &format!("{}/api/projects", process.url), &[], "").status, 401);
 }

@@ -40,7 +40,8 @@ fn every_metric_of_dashboard_and_alerts_is_exposed() {
     });
     let text = |name: &str| project[name].as_str().expect("a text").to_owned();
     let url = format!("{}/p/{}/rest/v1/planets?select=name", server.url(), text("project_id"));
-    assert_eq!(server.get(&url, &text("anon_key")).0, 200);
+    let key = text("anon_key");
+    server.until("the demo is served", |server| (server.get(&url, &key).0 == 200).then_some(()));
     let bucket = format!("{}/p/{}/storage/v1/bucket", server.url(), text("project_id"));
     let key = text("service_role_key");
     let headers = [("apikey", key.as_str()), ("content-type", "application/json")];

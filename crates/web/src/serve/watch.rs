@@ -18,7 +18,6 @@ use futures_util::task::AtomicWaker;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::refusal::Refusal;
 use crate::limits::BodyFault;
@@ -251,16 +250,16 @@ impl Drop for Listed {
 }
 
 /// Notes whether a client takes what is written, and puts words into refusals that the HTTP parser makes by itself.
-pub(super) struct WatchedStream {
-    stream: TcpStream,
+pub(super) struct WatchedStream<S> {
+    stream: S,
     peer: SocketAddr,
     connection: Arc<Connection>,
     connections: Arc<Connections>,
     refusal: Option<Refusal>,
 }
 
-impl WatchedStream {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, listed: &Listed) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> WatchedStream<S> {
+    pub(super) fn new(stream: S, peer: SocketAddr, listed: &Listed) -> Self {
         let (connection, connections) = (listed.connection.clone(), listed.connections.clone());
         Self { stream, peer, connection, connections, refusal: None }
     }
@@ -308,13 +307,13 @@ impl WatchedStream {
     }
 }
 
-impl AsyncRead for WatchedStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for WatchedStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_refusal() {
             self.refuse(buf);
