@@ -68,7 +68,9 @@ fn push_segment(folders: &mut Vec<String>, mut segment: &str) {
     }
     // Keys are ASCII, so that every byte is a place to cut.
     while segment.len() > LONGEST_NAME {
-        let (head, tail) = segment.split_at(LONGEST_NAME);
+        // What is left must not be a name of the file system's own, `.` or `..`.
+        let short = segment.len() - LONGEST_NAME <= 2 && segment[LONGEST_NAME..].bytes().all(|byte| byte == b'.');
+        let (head, tail) = segment.split_at(if short { LONGEST_NAME - 2 } else { LONGEST_NAME });
         folders.push(format!("{head}{MARK}"));
         segment = tail;
     }
@@ -129,11 +131,28 @@ mod tests {
         let (x200, x50) = ("x".repeat(200), "x".repeat(50));
         check(&format!("{long}/y"), &format!("proj_abc/b/{x200}%/{x200}%/{x50}/y/%v-1"));
         check(&"x".repeat(200), &format!("proj_abc/b/{x200}/%v-1"));
+        // A long name whose end is `.` or `..` is cut elsewhere.
+        let x198 = "x".repeat(198);
+        check(&format!("{x200}.."), &format!("proj_abc/b/{x198}%/xx../%v-1"));
+        check(&format!("{x200}."), &format!("proj_abc/b/{x198}%/xx./%v-1"));
+        check(&format!("{x200}..."), &format!("proj_abc/b/{x200}%/.../%v-1"));
     }
 
     #[test]
     fn folders_tell_the_key() {
-        for key in ["a", "a/b", "a//b", "/a", "a/", "/", "//", &"x".repeat(1024), &format!("{}/b", "y".repeat(401))] {
+        for key in [
+            "a",
+            "a/b",
+            "a//b",
+            "/a",
+            "a/",
+            "/",
+            "//",
+            &"x".repeat(1024),
+            &format!("{}/b", "y".repeat(401)),
+            &".".repeat(402),
+            &format!("{}../b", "y".repeat(400)),
+        ] {
             let location = location("b", key);
             let folders = location.folders();
             let names = folders.iter().skip(2).map(String::as_str);
