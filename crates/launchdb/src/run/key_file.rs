@@ -10,14 +10,14 @@ use crate::config::secrets::{INTERNAL_KEY_PREVIOUS, MASTER_KEY_PREVIOUS, SECRET_
 use crate::secrets_file;
 
 /// The secrets file of a data folder, and which keys were given from elsewhere.
-pub struct SecretsKeyFile {
+pub(super) struct SecretsKeyFile {
     /// None for a server without a data folder.
     data: Option<PathBuf>,
     given: Vec<&'static str>,
 }
 
 impl SecretsKeyFile {
-    pub fn new(config: &Config, data: Option<&std::path::Path>) -> Self {
+    pub(super) fn new(config: &Config, data: Option<&std::path::Path>) -> Self {
         let given = config.secrets.iter().map(|(name, _)| name).collect();
         Self { data: data.map(ToOwned::to_owned), given }
     }

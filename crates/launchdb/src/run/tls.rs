@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(30);
 
 /// The certificate in use, for every name that clients ask for.
 #[derive(Debug)]
-pub struct Certificate {
+pub(super) struct Certificate {
     files: TlsConfig,
     current: RwLock<(Arc<CertifiedKey>, Stamp)>,
 }
@@ -37,14 +37,14 @@ impl ResolvesServerCert for Certificate {
 
 impl Certificate {
     /// Reads both files; they have to fit each other.
-    pub fn open(files: &TlsConfig) -> Result<Arc<Self>, Exit> {
+    pub(super) fn open(files: &TlsConfig) -> Result<Arc<Self>, Exit> {
         let stamp = stamp(files);
         let key = read(files).exit(exit::CONFIG)?;
         Ok(Arc::new(Self { files: files.clone(), current: RwLock::new((key, stamp)) }))
     }
 
     /// For the public listener.
-    pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, Exit> {
+    pub(super) fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, Exit> {
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut config = config.exit(exit::FAILURE)?.with_no_client_auth().with_cert_resolver(self.clone());
@@ -54,7 +54,7 @@ impl Certificate {
 
     /// Takes new files over as they come, until `shutdown`. Files that do not fit each other change nothing: somebody
     /// may be about to write the second one.
-    pub async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
+    pub(super) async fn follow(self: Arc<Self>, shutdown: CancellationToken) {
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
             let this = self.clone();
             let looked = tokio::task::spawn_blocking(move || this.look()).await;
