@@ -94,9 +94,6 @@ impl Provisioner {
         purge_after: Option<i64>,
     ) -> Result<(), ProvisionError> {
         let mut admin = self.locked(id).await?;
-        if to == ProjectStatus::Active {
-            self.mend_locked(&admin.client, id).await?;
-        }
         let tx = admin.client.transaction().await?;
         let status = project::status_lock_in_tx(&tx, id).await?.ok_or(ProvisionError::NotFound)?;
         if !from.contains(&status) {
@@ -107,6 +104,9 @@ impl Provisioner {
         })?;
         let exists = store::database::database_get(&tx, id.database()).await?.is_some();
         if exists {
+            if to == ProjectStatus::Active {
+                self.mend_locked(&tx, id).await?;
+            }
             store::database::connect_allow_in_tx(&tx, id, to == ProjectStatus::Active).await?;
         } else if to == ProjectStatus::Active {
             return Err(ProvisionError::database("the project's database is missing"));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use base::project::DatabaseTarget;
 use base::{ProjectRef, ProjectStatus};
 use postgres_protocol::password::scram_sha_256;
-use tokio_postgres::Client;
+use tokio_postgres::GenericClient;
 
 use super::store;
 use super::store::project;
@@ -127,11 +127,8 @@ impl Provisioner {
     }
 
     /// Gives a closed database what mends its baseline, before its owner can connect to it again. The caller holds the
-    /// project's lock.
-    pub(super) async fn mend_locked(&self, admin: &Client, id: &ProjectRef) -> Result<(), ProvisionError> {
-        if store::database::database_get(admin, id.database()).await?.is_none() {
-            return Ok(());
-        }
+    /// project's lock, and knows that the database is there.
+    pub(super) async fn mend_locked(&self, admin: &impl GenericClient, id: &ProjectRef) -> Result<(), ProvisionError> {
         let options = self.upgrade_options().await?;
         let mut superuser = self.connect(&self.admin_target(id.database()), &options).await?;
         let mended = baseline::mend(&mut superuser, self.0.files).await.map_err(ProvisionError::database)?;
