@@ -48,9 +48,9 @@ pub(super) struct ProjectPart {
     /// By kind.
     pub(super) secrets: BTreeMap<String, PlainSecret>,
     pub(super) api_keys: Vec<KeptKey>,
-    /// Backups of earlier versions have none.
+    /// None in backups of earlier versions, which tell nothing of them.
     #[serde(default)]
-    pub(super) s3_keys: Vec<KeptS3Key>,
+    pub(super) s3_keys: Option<Vec<KeptS3Key>>,
     /// By section.
     pub(super) settings: BTreeMap<String, Map<String, Value>>,
     pub(super) domains: Vec<KeptDomain>,

@@ -323,7 +323,7 @@ impl Backups {
             extensions: self.0.provisioner.installed_extensions(id).await?,
             secrets: plain,
             api_keys: store::kept_keys(session, id).await?,
-            s3_keys,
+            s3_keys: Some(s3_keys),
             settings: settings_map(session, id).await?.into_iter().collect(),
             domains: store::kept_domains(session, id).await?,
         };

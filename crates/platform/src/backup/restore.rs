@@ -53,8 +53,8 @@ pub struct Restored {
 struct Kept {
     secrets: BTreeMap<String, Secret<String>>,
     api_keys: Vec<KeptKey>,
-    /// Name, access key id and secret.
-    s3_keys: Vec<(String, String, Sealed)>,
+    /// Name, access key id and secret; none where the backup does not tell, and the present ones stay.
+    s3_keys: Option<Vec<(String, String, Sealed)>>,
 }
 
 impl Backups {
@@ -105,7 +105,7 @@ impl Backups {
             None => Kept {
                 secrets: plain(part),
                 api_keys: part.api_keys.clone(),
-                s3_keys: part.s3_keys.iter().map(|key| self.sealed(&id, key)).collect(),
+                s3_keys: part.s3_keys.as_ref().map(|keys| keys.iter().map(|key| self.sealed(&id, key)).collect()),
             },
         };
         let deadline = self.load_deadline(file, Purpose::Restore)?;
@@ -125,7 +125,9 @@ impl Backups {
                 return Ok(());
             }
             store::keys_replace_in_tx(tx, &id, &kept.api_keys).await?;
-            store::s3_keys_replace_in_tx(tx, &id, &kept.s3_keys).await?;
+            if let Some(keys) = &kept.s3_keys {
+                store::s3_keys_replace_in_tx(tx, &id, keys).await?;
+            }
             store::settings_delete_in_tx(tx, &id).await?;
             for (section, settings) in &part.settings {
                 settings_put(tx, &id, section, settings).await?;
@@ -258,7 +260,7 @@ impl Backups {
     /// The secrets of a copy: its own where they let somebody in, the original's where they are settings.
     fn fresh(&self, id: &ProjectRef, part: &ProjectPart) -> Kept {
         // Whoever has the original's access keys or signing keys has nothing here.
-        let mut kept = Kept { secrets: plain(part), api_keys: Vec::new(), s3_keys: Vec::new() };
+        let mut kept = Kept { secrets: plain(part), api_keys: Vec::new(), s3_keys: None };
         kept.secrets.remove(kind::SIGNING_KEYS);
         for (kind, secret) in secrets::fresh(id, self.now()) {
             let key_kind = match kind {
