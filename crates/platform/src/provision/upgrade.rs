@@ -131,7 +131,11 @@ impl Provisioner {
     pub(super) async fn mend_locked(&self, admin: &impl GenericClient, id: &ProjectRef) -> Result<(), ProvisionError> {
         let options = self.upgrade_options().await?;
         let mut superuser = self.connect(&self.admin_target(id.database()), &options).await?;
-        let mended = baseline::mend(&mut superuser, self.0.files).await.map_err(ProvisionError::database)?;
+        let mended = match baseline::mend(&mut superuser, self.0.files).await {
+            // It has what we know of, and more.
+            Err(ApplyError::Newer(_)) => None,
+            mended => mended.map_err(ProvisionError::database)?,
+        };
         if let Some(version) = mended {
             project::baseline_version_put(admin, id, version).await?;
         }
