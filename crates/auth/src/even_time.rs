@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// Several times what the work takes.
-const LEAST: Duration = Duration::from_millis(100);
+const LEAST: Duration = Duration::from_millis(200);
 
 /// The result of `work`, no sooner than [`LEAST`] after it began.
 pub(crate) async fn even<T>(work: impl Future<Output = T>) -> T {

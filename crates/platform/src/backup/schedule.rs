@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::error::BackupError;
@@ -9,6 +10,8 @@ use super::{Backups, Cron, Progress, Subject};
 
 /// Longest sleep at once: the system's clock may be set meanwhile.
 const NAP: Duration = Duration::from_secs(30);
+/// By how much backups are begun sooner than the verification of the same minute.
+const HEAD_START: Duration = Duration::from_secs(2);
 
 /// When what is done; none is never.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,9 +32,12 @@ impl Backups {
         also: impl Fn(CancellationToken) -> Also,
         shutdown: CancellationToken,
     ) {
+        // Of the same minute the backups come first, so that they are what is verified. They wait for no verification.
+        let running = Mutex::new(());
         let runs = async {
             let mut since = self.now();
             while self.is_time(schedule.run.as_ref(), &mut since, &shutdown).await {
+                let _running = running.lock().await;
                 self.run_all().await;
                 also(shutdown.clone()).await;
             }
@@ -39,6 +45,8 @@ impl Backups {
         let verifications = async {
             let mut since = self.now();
             while self.is_time(schedule.verify.as_ref(), &mut since, &shutdown).await {
+                tokio::time::sleep(HEAD_START).await;
+                drop(running.lock().await);
                 self.verify_all().await;
             }
         };

@@ -20,7 +20,8 @@ async fn a_verifier_that_would_break_the_poolers_file_is_not_in_it() {
     let keys = "concat('$', repeat('A', 43), '=:', repeat('A', 43), '=')";
     let long = format!("concat('SCRAM-SHA-256$4096:', repeat('AAAA', 600), {keys})");
     let broken_line = format!("concat('SCRAM-SHA-256$', chr(10), '4096:', repeat('A', 24), {keys})");
-    let costly = format!("concat('SCRAM-SHA-256$400000000:', repeat('A', 24), {keys})");
+    // PostgreSQL 15 computes what it is given where it looks whether a password is empty: more of it would take minutes.
+    let costly = format!("concat('SCRAM-SHA-256$8192:', repeat('A', 24), {keys})");
     for (attack, expected) in
         [(long, false), (broken_line, false), (costly, false), ("'my own password'".to_owned(), true)]
     {

@@ -82,12 +82,13 @@ impl World {
         test_support::connect(&self.cluster.url_as(&id.authenticator_role(), &password, id.database())).await
     }
 
-    /// What there is of a project: row with its status, databases, roles, secrets.
+    /// What there is of a project: row with its status, databases, roles, secrets (but keys of its own to sign with, which
+    /// few have).
     pub(crate) async fn traces(&self, id: &ProjectRef) -> (Option<String>, i64, i64, i64) {
         const SQL: &str = "select (select status from platform.projects where id = $1),
             (select count(*) from pg_database where datname = $1),
             (select count(*) from pg_roles where rolname in ($1, $1 || '_authenticator')),
-            (select count(*) from platform.secrets where project_id = $1)";
+            (select count(*) from platform.secrets where project_id = $1 and kind <> 'signing_keys')";
         let row = self.admin.query_one(SQL, &[&id.as_str()]).await.unwrap();
         (row.get(0), row.get(1), row.get(2), row.get(3))
     }
