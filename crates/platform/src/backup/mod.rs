@@ -238,10 +238,10 @@ impl Backups {
         let key = self.key()?;
         let session = self.session().await?;
         let restricts_relations = store::restricts_relations(&session).await?;
+        let header = self.header(&session, subject).await?;
         if let Subject::Project(id) = subject {
             self.check_dumpable(&session, id, restricts_relations).await?;
         }
-        let header = self.header(&session, subject).await?;
         let version = store::server_version(&session).await?;
         drop(session);
         let major = u32::try_from(version / 10_000).unwrap_or_default();
