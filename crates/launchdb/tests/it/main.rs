@@ -16,6 +16,7 @@ mod monitoring;
 mod off_site;
 mod pooler;
 mod prepared_statements;
+mod provider_sign_in;
 mod refusals;
 mod rotations;
 mod s3_store;
