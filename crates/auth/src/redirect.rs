@@ -58,12 +58,21 @@ fn fits(settings: &AuthSettings, candidate: &str, budget: &mut Budget) -> bool {
     // As browsers will read it, without the fragment.
     let read = &url[..url::Position::AfterQuery];
     let authority = url[..url::Position::BeforePath].len();
-    settings
-        .uri_allow_list
-        .split(',')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-        .any(|entry| pattern::matches(entry, read, authority, budget))
+    entries(&settings.uri_allow_list).any(|entry| pattern::matches(entry, read, authority, budget))
+}
+
+/// The entries of the list: what stands between commas, but for those between braces.
+fn entries(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let parts = list.split(move |c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|entry| !entry.is_empty())
 }
 
 /// Same scheme, host and port as the site; any port on this machine, because native applications listen on what is free
@@ -149,6 +158,17 @@ mod tests {
         check("http://localhost:3000/x/y", false);
         check("https://one.example/exact/more", false);
         check("myapp://other", false);
+    }
+
+    #[test]
+    fn alternatives_have_commas_of_their_own() {
+        let settings = settings("https://{a,b}.example.com/**, myapp://{x,y},https://c.example.com");
+        let check = |url: &str, allowed: bool| assert_eq!(is_allowed(&settings, url), allowed, "{url}");
+        check("https://a.example.com/in", true);
+        check("https://b.example.com/in", true);
+        check("myapp://y", true);
+        check("https://c.example.com", true);
+        check("https://d.example.com/in", false);
     }
 
     #[test]
