@@ -3,6 +3,7 @@
 mod pattern;
 
 use base::AuthSettings;
+use base::auth_settings::redirect_patterns;
 use url::form_urlencoded::Serializer;
 use url::{Host, Url};
 
@@ -58,21 +59,7 @@ fn fits(settings: &AuthSettings, candidate: &str, budget: &mut Budget) -> bool {
     // As browsers will read it, without the fragment.
     let read = &url[..url::Position::AfterQuery];
     let authority = url[..url::Position::BeforePath].len();
-    entries(&settings.uri_allow_list).any(|entry| pattern::matches(entry, read, authority, budget))
-}
-
-/// The entries of the list: what stands between commas, but for those between braces.
-fn entries(list: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0_usize;
-    let parts = list.split(move |c| {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        c == ',' && depth == 0
-    });
-    parts.map(str::trim).filter(|entry| !entry.is_empty())
+    redirect_patterns(&settings.uri_allow_list).any(|entry| pattern::matches(entry, read, authority, budget))
 }
 
 /// Same scheme, host and port as the site; any port on this machine, because native applications listen on what is free

@@ -133,6 +133,20 @@ pub struct MailTemplate {
     pub content: Option<String>,
 }
 
+/// The entries of `uri_allow_list`: what stands between commas, but for those between braces (`{a,b}` is one of two texts).
+pub fn redirect_patterns(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_usize;
+    let parts = list.split(move |c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|entry| !entry.is_empty())
+}
+
 impl Default for AuthSettings {
     fn default() -> Self {
         const HOUR: i64 = 3600;

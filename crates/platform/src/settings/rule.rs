@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use base::auth_settings::redirect_patterns;
 use serde_json::{Map, Value, json};
 
 use crate::error::Problem;
@@ -17,7 +18,7 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// An absolute URL with a host; custom schemes too, because mobile applications have them.
     Url,
-    /// URLs, possibly with `*`, separated by commas; a list is accepted too.
+    /// Patterns of URLs, separated by commas (those between braces aside); a list is accepted too.
     UrlList,
     Email,
     /// Subject of a mail, or a message, of at most so many characters: a template that can be used.
@@ -173,8 +174,12 @@ impl Kind {
                 if crate::owners::is_email(&text) { Ok(text.into()) } else { Err(because("must be an e-mail address")) }
             }
             Self::UrlList => {
-                let list = list(value, 500, "URLs")?;
-                let wrong = list.iter().find(|url| !is_url(&url.replace('*', "x")));
+                let value = match value {
+                    Value::String(text) => json!(redirect_patterns(text).collect::<Vec<_>>()),
+                    other => other.clone(),
+                };
+                let list = list(&value, 500, "URLs")?;
+                let wrong = list.iter().find(|url| !is_url(&url.replace(['*', '?', '[', ']', '{', '}', ','], "x")));
                 match wrong {
                     Some(wrong) => Err(because(format!("must hold absolute URLs; {wrong:?} is none"))),
                     None => Ok(list.join(",").into()),

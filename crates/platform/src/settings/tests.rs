@@ -140,6 +140,19 @@ fn a_function_is_named_without_tricks() {
 }
 
 #[test]
+fn the_redirect_list_takes_patterns() {
+    let check = |list: Value, good: bool| {
+        let patch = json!({ "auth": { "uri_allow_list": list } });
+        assert_eq!(plan(&Sections::default(), &object(patch)).is_ok(), good, "{list}");
+    };
+    check(json!("https://{a,b}.example.com/**, myapp://callback"), true);
+    check(json!(["https://*.example.com/[a-z]?", "{http,https}://localhost:3000/*"]), true);
+    check(json!("https://a.example.com, nowhere"), false);
+    check(json!("https://{a,b.example.com"), true);
+    check(json!("https:///path"), false);
+}
+
+#[test]
 fn templates_are_checked_when_they_are_stored() {
     let check = |name: &str, text: &str, problem: Option<&str>| {
         let found = plan(&Sections::default(), &object(json!({ "auth": { name: text } })));
