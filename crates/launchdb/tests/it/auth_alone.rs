@@ -1,63 +1,14 @@
 //! `serve --only auth`: the auth service as a process of its own, beside the one that has everything else.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
-use test_support::{ScratchDir, free_port};
+use test_support::ScratchDir;
 
+use crate::alone::Alone;
 use crate::crash::post;
-use crate::server::{Server, launchdb};
+use crate::server::Server;
 
 const EMAIL: &str = "ann@example.org";
 const PASSWORD: &str = "correct horse battery";
-
-/// The process; it ends with the test.
-struct Alone {
-    child: Child,
-    url: String,
-}
-
-impl Alone {
-    /// Beside a server, with its database and secrets and no data folder.
-    fn start(server: &Server, working_folder: &Path) -> Self {
-        let port = free_port();
-        let text = std::fs::read_to_string(server.data().join("secrets.env")).expect("secrets were made");
-        let secret = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            value.unwrap_or_else(|| panic!("{name} is among the secrets")).to_owned()
-        };
-        let address = |user: &str, password: &str, database: &str| {
-            format!("postgresql://{user}:{password}@127.0.0.1:{}/{database}", server.postgres_port())
-        };
-        let child = launchdb(working_folder)
-            .args(["serve", "--only", "auth", "--port", &port.to_string()])
-            .env("DATABASE_URL", address("platform", &secret("LAUNCHDB_PLATFORM_DB_PASSWORD"), "platform"))
-            .env(
-                "LAUNCHDB_ADMIN_DATABASE_URL",
-                address("supabase_admin", &secret("POSTGRES_SUPERUSER_PASSWORD"), "postgres"),
-            )
-            .env("LAUNCHDB_MASTER_KEY", secret("LAUNCHDB_MASTER_KEY"))
-            .env("PLATFORM_JWT_SECRET", secret("PLATFORM_JWT_SECRET"))
-            // Clients know one address of a project, whatever answers behind it.
-            .env("LAUNCHDB_PUBLIC_URL", server.url())
-            .env("LAUNCHDB_ADMIN_PORT", "0")
-            .env("ACCESS_TOKEN_TTL", "900")
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the binary starts");
-        Self { child, url: format!("http://127.0.0.1:{port}") }
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn users_sign_up_at_the_auth_service_alone_and_use_the_data_api() {
@@ -79,7 +30,7 @@ fn users_sign_up_at_the_auth_service_alone_and_use_the_data_api() {
     let key = connection["anon_key"].as_str().expect("a key").to_owned();
 
     let elsewhere = ScratchDir::new();
-    let mut alone = Alone::start(&server, elsewhere.path());
+    let alone = Alone::start(&server, "auth", elsewhere.path(), &[("ACCESS_TOKEN_TTL", "900")]);
     server.until("the auth service alone is healthy", |_| {
         (ureq::get(format!("{}/health", alone.url)).call().ok()?.status() == 200).then_some(())
     });
@@ -123,16 +74,5 @@ fn users_sign_up_at_the_auth_service_alone_and_use_the_data_api() {
         (server.ask("GET", &foreign, &with, "").status == 401).then_some(())
     });
 
-    // It ends in order.
-    let sent = Command::new("kill").args(["-TERM", &alone.child.id().to_string()]).status();
-    assert!(sent.expect("kill runs").success());
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = alone.child.try_wait().expect("it can be asked") {
-            break status;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "it does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert_eq!(status.code(), Some(0));
+    alone.end();
 }

@@ -1,5 +1,6 @@
 //! The real binary: started, used, killed and started again. Few tests, because each has a PostgreSQL of its own.
 
+mod alone;
 mod auth_alone;
 mod auth_crash;
 mod backups;

@@ -1,60 +1,10 @@
 //! `serve --only storage`: the storage service as a process of its own, beside the one that has everything else.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use test_support::ScratchDir;
 
-use test_support::{ScratchDir, free_port};
-
+use crate::alone::Alone;
 use crate::s3_store::Files;
-use crate::server::{Server, launchdb};
-
-/// The process; it ends with the test.
-struct Alone {
-    child: Child,
-    url: String,
-}
-
-impl Alone {
-    /// Beside a server, with its database, its secrets and its folder of files.
-    fn start(server: &Server, working_folder: &Path) -> Self {
-        let port = free_port();
-        let text = std::fs::read_to_string(server.data().join("secrets.env")).expect("secrets were made");
-        let secret = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            value.unwrap_or_else(|| panic!("{name} is among the secrets")).to_owned()
-        };
-        let address = |user: &str, password: &str, database: &str| {
-            format!("postgresql://{user}:{password}@127.0.0.1:{}/{database}", server.postgres_port())
-        };
-        let child = launchdb(working_folder)
-            .args(["serve", "--only", "storage", "--port", &port.to_string()])
-            .env("DATABASE_URL", address("platform", &secret("LAUNCHDB_PLATFORM_DB_PASSWORD"), "platform"))
-            .env(
-                "LAUNCHDB_ADMIN_DATABASE_URL",
-                address("supabase_admin", &secret("POSTGRES_SUPERUSER_PASSWORD"), "postgres"),
-            )
-            .env("LAUNCHDB_MASTER_KEY", secret("LAUNCHDB_MASTER_KEY"))
-            .env("PLATFORM_JWT_SECRET", secret("PLATFORM_JWT_SECRET"))
-            .env("LAUNCHDB_PUBLIC_URL", server.url())
-            .env("LAUNCHDB_ADMIN_PORT", "0")
-            .env("STORAGE_PATH", server.data().join("storage"))
-            // What an image may cost is the operator's to say.
-            .env("LAUNCHDB_IMAGE_MAX_MEGAPIXELS", "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the binary starts");
-        Self { child, url: format!("http://127.0.0.1:{port}") }
-    }
-}
-
-impl Drop for Alone {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::server::Server;
 
 /// The head of a PNG of this size, which says it before there are pixels.
 fn png(width: u32, height: u32) -> Vec<u8> {
@@ -81,7 +31,10 @@ fn files_are_served_by_the_storage_service_alone() {
     let project = server.cli_json(&["project", "create", "shop"]);
     let id = project["id"].as_str().expect("an id").to_owned();
     let elsewhere = ScratchDir::new();
-    let mut alone = Alone::start(&server, elsewhere.path());
+    let storage = server.data().join("storage").display().to_string();
+    // What an image may cost is the operator's to say.
+    let settings = [("STORAGE_PATH", storage.as_str()), ("LAUNCHDB_IMAGE_MAX_MEGAPIXELS", "1")];
+    let alone = Alone::start(&server, "storage", elsewhere.path(), &settings);
     server.until("the storage service alone is healthy", |_| {
         (ureq::get(format!("{}/health", alone.url)).call().ok()?.status() == 200).then_some(())
     });
@@ -120,16 +73,5 @@ fn files_are_served_by_the_storage_service_alone() {
     assert!(render(&files).contains("too many pixels"), "{}", render(&files));
     assert!(render(&whole).contains("damaged"), "{}", render(&whole));
 
-    // It ends in order.
-    let sent = Command::new("kill").args(["-TERM", &alone.child.id().to_string()]).status();
-    assert!(sent.expect("kill runs").success());
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = alone.child.try_wait().expect("it can be asked") {
-            break status;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "it does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert_eq!(status.code(), Some(0));
+    alone.end();
 }
