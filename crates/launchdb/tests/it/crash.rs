@@ -81,6 +81,8 @@ fn while_killing_within(
     let current: Address = Arc::new(Mutex::new(address(server)));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when a start fails below: the scope waits for the workers.
+        let _ended = Ends(&done);
         let workers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -108,6 +110,15 @@ fn while_killing_within(
         }
         assert!(round >= 3, "only {round} kills: the work was done too soon to prove anything");
     });
+}
+
+/// Says that the work is done, however the test ends.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn create_while_killing(server: &mut Server, home: &ScratchDir) -> Vec<String> {
