@@ -19,6 +19,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 WORKLOADS = ["row", "row-jwt", "list", "embed", "insert"]
 # PostgREST 14.17 on a quiet machine of two cores, pool of 10, 32 connections, requests/s.
 POSTGREST = {"row": 4000, "list": 3000, "embed": 1800, "insert": 2800}
+# What pgbench's pipelined one-row read reached on that machine: how much slower the present one is at this moment.
+POSTGREST_PGBENCH = 67000
 
 
 def jwt(secret, claims):
@@ -222,7 +224,11 @@ def main():
                 if rows and target.name != "postgrest":
                     base_rate = median(beside, 0) if beside else known
                     what = "postgrest in this run" if beside else "PostgREST 14.17 on a quiet machine"
-                    ratios[f"{target.name} {workload} / {what} ({base_rate:.0f}/s)"] = median(rows, 0) / base_rate
+                    ratio = median(rows, 0) / base_rate
+                    ratios[f"{target.name} {workload} / {what} ({base_rate:.0f}/s)"] = ratio
+                    if not beside and "row" in references:
+                        slower = POSTGREST_PGBENCH / statistics.median(references["row"])
+                        ratios[f"{target.name} {workload} / the same at this machine's speed (pgbench {slower:.2f} times slower here)"] = ratio * slower
         for name, ratio in ratios.items():
             print(f"{name}: {ratio:.2f}")
         if args.out:

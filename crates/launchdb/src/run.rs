@@ -13,6 +13,7 @@ mod key_file;
 pub mod logging;
 pub mod metrics;
 mod outward;
+mod patience;
 pub mod pooler;
 mod routers;
 mod server;

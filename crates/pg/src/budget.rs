@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::pool::PoolInner;
+use crate::turns::Neighbours;
 
 /// How often idle connections are looked for.
 const SWEEP: Duration = Duration::from_secs(2);
@@ -27,6 +28,8 @@ pub struct Budget {
     reserve: Arc<Semaphore>,
     total: usize,
     pools: Mutex<Vec<Weak<PoolInner>>>,
+    /// Whose pools had work lately.
+    pub(crate) neighbours: Neighbours,
     /// Those who wait for a connection.
     waiting: AtomicUsize,
     /// Connections to close for them: what is idle at once, else what becomes free.
@@ -82,6 +85,7 @@ impl Budget {
             reserve: Arc::new(Semaphore::new(reserve)),
             total,
             pools: Mutex::default(),
+            neighbours: Neighbours::new(),
             waiting: AtomicUsize::new(0),
             wanted: AtomicUsize::new(0),
         })

@@ -15,6 +15,7 @@ pub mod pool;
 pub mod query;
 mod service_pools;
 pub mod statements;
+mod turns;
 mod uri;
 
 pub use budget::{Budget, PoolUsage};

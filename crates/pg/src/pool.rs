@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::budget::{Budget, PoolUsage};
@@ -18,6 +18,7 @@ use crate::driver::{
 use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
 use crate::query::{Query, Rows};
+use crate::turns::{Crowded, Turns};
 
 use durations::Durations;
 pub(crate) use lease::Lease;
@@ -95,6 +96,7 @@ pub(crate) struct PoolInner {
     connect: Arc<ConnectConfig>,
     config: PoolConfig,
     budget: Arc<Budget>,
+    turns: Turns,
     tasks: TaskTracker,
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -119,6 +121,7 @@ impl Pool {
     /// A pool without connections yet. Its background work runs on `tasks`.
     pub fn new(connect: ConnectConfig, config: PoolConfig, budget: Arc<Budget>, tasks: TaskTracker) -> Self {
         let inner = Arc::new(PoolInner {
+            turns: Turns::new(&connect.host, &connect.database),
             connect: Arc::new(connect),
             slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
             config,
@@ -159,6 +162,7 @@ impl Pool {
     }
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
+        let _turn = self.0.turn().await?;
         let main = exchange.queries.last().map(|query| &query.sql);
         let alone = exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
         let sharable = main.filter(|_| exchange.read_only && !alone && self.0.config.interleaved > 0);
@@ -195,6 +199,8 @@ impl Pool {
     }
 
     async fn attempt_begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
+        // Only for the first exchange: who has a transaction open must be able to end it.
+        let _turn = self.0.turn().await?;
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Flush).await?;
         match self.0.outcome(exchange, reply, self.0.competitors()) {
@@ -403,17 +409,32 @@ impl PoolInner {
         lock(&self.shared).connections.retain(|shared| !self.is_expired(shared.opened));
     }
 
-    async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.config.max_waiting {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return Err(Error::Overloaded);
+    /// What one needs to have work under way while other databases have some too.
+    async fn turn(&self) -> Result<Option<SemaphorePermit<'_>>, Error> {
+        match self.turns.try_take(&self.budget.neighbours) {
+            Ok(turn) => Ok(turn),
+            Err(Crowded) => {
+                let _waiting = self.wait()?;
+                Ok(Box::pin(self.turns.wait()).await)
+            }
         }
-        // Counts down also when the request goes away while it waits.
-        let _waiting = Waiting(&self.waiting);
+    }
+
+    async fn wait_for_slot(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let _waiting = self.wait()?;
         match tokio::time::timeout(self.config.acquire_timeout, self.slots.clone().acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
             Ok(Err(_)) => Err(Error::Lost),
             Err(_) => Err(Error::AcquireTimeout),
+        }
+    }
+
+    /// A place among those who wait, until dropped: also when the request goes away while it waits.
+    fn wait(&self) -> Result<Waiting<'_>, Error> {
+        let waiting = Waiting(&self.waiting);
+        match self.waiting.fetch_add(1, Ordering::Relaxed) >= self.config.max_waiting {
+            true => Err(Error::Overloaded),
+            false => Ok(waiting),
         }
     }
 
@@ -470,7 +491,6 @@ impl PoolInner {
         })
     }
 
-    /// Since when the pool's idlest connection has had nothing to do.
     /// The database, and what is held there.
     pub(crate) fn usage(&self) -> (String, PoolUsage) {
         let usage = PoolUsage {
@@ -482,6 +502,7 @@ impl PoolInner {
         (self.connect.database.clone(), usage)
     }
 
+    /// Since when the pool's idlest connection has had nothing to do.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let oldest = lock(&self.idle).iter().map(|idle| idle.since).min();
         let shared = lock(&self.shared);

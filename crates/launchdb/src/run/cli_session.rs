@@ -8,6 +8,7 @@ use base::Secret;
 use platform::Platform;
 use web::HttpService;
 
+use super::patience::until_available;
 use crate::cli::client::Client;
 use crate::cli::discovery::{ServerFile, read_server_file, server_file};
 use crate::exit::{self, Exit, ResultExt as _};
@@ -24,12 +25,13 @@ impl CliSession {
     /// Makes a token for the first owner and writes it down in the data folder, when there is one. The token of a server
     /// that was killed ends here.
     pub async fn open(platform: &Platform, url: &str, data: Option<&Path>) -> Result<Option<Self>, Exit> {
-        let Some(owner) = platform.first_owner().await.exit(exit::FAILURE)? else { return Ok(None) };
+        let owner = until_available(async || platform.first_owner().await).await.exit(exit::FAILURE)?;
+        let Some(owner) = owner else { return Ok(None) };
         let service = HttpService::from(platform.router());
         if let Some(stale) = data.and_then(|data| read_server_file(data).ok().flatten()) {
             log_out(&service, &stale.token).await;
         }
-        let token = platform.create_cli_session(&owner).await.exit(exit::FAILURE)?;
+        let token = until_available(async || platform.create_cli_session(&owner).await).await.exit(exit::FAILURE)?;
         let session = Self { service, token, url: url.to_owned() };
         if let Some(data) = data {
             let file =

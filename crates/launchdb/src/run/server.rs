@@ -38,6 +38,7 @@ use super::instances::{self, Instances};
 use super::key_file::SecretsKeyFile;
 use super::metrics::{ProcessCollector, SizeCollector};
 use super::outward;
+use super::patience::until_available;
 use super::pooler;
 use super::routers::{admin_router, health_route, internal_router};
 use super::signals::Signals;
@@ -447,7 +448,9 @@ async fn serve(
     let (mut first_owner, mut session) = (None, None);
     if let Some(platform) = services.platform.as_ref().filter(|_| start.answers(Service::PlatformApi)) {
         let settings = &start.config.platform;
-        let made = platform.ensure_first_owner(&settings.owner_email, settings.owner_password.clone());
+        let made = until_available(async || {
+            platform.ensure_first_owner(&settings.owner_email, settings.owner_password.clone()).await
+        });
         first_owner = made.await.exit(exit::FAILURE)?;
         session = CliSession::open(platform, &urls.local, storage.data_path()).await?;
     }
