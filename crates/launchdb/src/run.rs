@@ -14,6 +14,7 @@ pub mod logging;
 pub mod metrics;
 mod outward;
 pub mod pooler;
+mod route;
 mod routers;
 mod server;
 pub mod signals;

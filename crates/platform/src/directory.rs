@@ -229,10 +229,14 @@ impl Directory {
             Some((name.to_owned(), open(kind)?))
         });
         let auth = settings::auth(&settings, auth_secrets.collect(), &self.config.setting_defaults);
+        let (host, port) = match &self.config.service_pooler {
+            Some(pooler) => (pooler.host.clone(), pooler.port),
+            None => (self.config.admin.host.clone(), self.config.admin.port),
+        };
         Some(Project {
             database: DatabaseTarget {
-                host: self.config.admin.host.clone(),
-                port: self.config.admin.port,
+                host,
+                port,
                 database: project_ref.database().to_owned(),
                 user: project_ref.authenticator_role(),
                 password: password.unwrap_or_else(|| Secret::new(String::new())),

@@ -39,6 +39,8 @@ pub(crate) struct Kind {
     pub(crate) statements: usize,
     /// Whether reads of many requests share it.
     pub(crate) shared: bool,
+    /// How long a login that is refused is tried again.
+    pub(crate) login_patience: Duration,
 }
 
 pub(crate) struct Connection {
@@ -79,7 +81,7 @@ impl Connection {
         tasks: &TaskTracker,
         guard: impl std::marker::Send + 'static,
     ) -> Result<Self, Error> {
-        let (stream, cancel_key) = connect::connect(&config).await?;
+        let (stream, cancel_key) = connect::connect_patiently(&config, kind.login_patience).await?;
         let state = State {
             outbox: Outbox::new(kind.statements),
             pending: VecDeque::new(),
