@@ -19,8 +19,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(super) async fn to_projects(config: &Config, only: Option<Service>) -> Result<(Option<Address>, Route), Exit> {
     // Instances of the data API listen for notifications, for which a pooler has no session; the pooler is the other end.
     let needs_sessions = matches!(only, Some(Service::PostgrestManager | Service::Pgbouncer));
-    let (Some((host, port)), Some(platform), false) =
-        (&config.pooler.address, &config.database.url, needs_sessions)
+    let (Some((host, port)), Some(platform), false) = (&config.pooler.address, &config.database.url, needs_sessions)
     else {
         return Ok((None, Route::Direct));
     };

@@ -142,9 +142,10 @@ fn services_reach_databases_through_the_pooler() {
     let own = pooler.of_services("show servers", 7);
     assert!(!sessions.is_empty() && sessions.split(' ').count() <= 7, "{sessions}");
     assert!(sessions.split(' ').all(|port| own.iter().any(|own| own == port)), "{sessions} of {own:?}");
-    assert!(pooler.ask("pgbouncer", "show pools").is_some_and(|text| text.lines().any(|line| {
-        line.starts_with(&format!("{id}|{id}_authenticator|")) && line.ends_with("|transaction")
-    })));
+    assert!(pooler.ask("pgbouncer", "show pools").is_some_and(|text| {
+        text.lines()
+            .any(|line| line.starts_with(&format!("{id}|{id}_authenticator|")) && line.ends_with("|transaction"))
+    }));
 
     // New passwords, which the pooler hears of a moment later.
     server.cli(&["project", "rotate-passwords", "shop"]);
@@ -194,7 +195,12 @@ fn the_data_api_is_whole(server: &mut Server, url: &str, id: &str, key: &str) {
     };
     assert_eq!(post(server, &with("prefer", "tx=rollback"), &row(200)), 201);
     let two = json!([{ "id": 201, "note": "a" }, { "id": 202, "note": "b" }]).to_string();
-    let single = [json_type[0], json_type[1], ("accept", "application/vnd.pgrst.object+json"), ("prefer", "return=representation")];
+    let single = [
+        json_type[0],
+        json_type[1],
+        ("accept", "application/vnd.pgrst.object+json"),
+        ("prefer", "return=representation"),
+    ];
     assert_eq!(post(server, &single, &two), 406);
     assert_eq!(post(server, &json_type, &row(203)), 201);
     assert_eq!(post(server, &json_type, &row(203)), 409);

@@ -166,7 +166,8 @@ impl Pooler {
         let names: BTreeSet<&str> =
             logins.iter().map(|(name, _)| &**name).chain(services.iter().map(|login| &*login.database)).collect();
         let entries: Vec<Entry> = names.into_iter().map(entry).collect();
-        let people = logins.into_iter().chain(others).map(|(name, verifier)| User { name, verifier, is_service: false });
+        let people =
+            logins.into_iter().chain(others).map(|(name, verifier)| User { name, verifier, is_service: false });
         let services =
             services.into_iter().map(|login| User { name: login.role, verifier: login.verifier, is_service: true });
         let users: Vec<User> = people.chain(services).collect();

@@ -37,7 +37,8 @@ pub(super) async fn service_logins(db: &impl GenericClient) -> Result<Vec<Servic
             and role.rolpassword
                 ~ '^SCRAM-SHA-256[$]4096:[A-Za-z0-9+/=]{24}[$][A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}$'
         order by p.id";
-    let login = |row: &tokio_postgres::Row| ServiceLogin { database: row.get(0), role: row.get(1), verifier: row.get(2) };
+    let login =
+        |row: &tokio_postgres::Row| ServiceLogin { database: row.get(0), role: row.get(1), verifier: row.get(2) };
     Ok(db.query(SQL, &[]).await?.iter().map(login).collect())
 }
 
