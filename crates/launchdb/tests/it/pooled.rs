@@ -158,7 +158,7 @@ fn services_reach_databases_through_the_pooler() {
     server.until("it works again", |server| (server.get(&items, &key).0 == 200).then_some(()));
     let log = std::fs::read_to_string(folder.path().join("log/pgbouncer.log")).expect("a log");
     assert!(log.contains("process up"), "{log}");
-    [rest, auth, files, pooler.process].map(Alone::end);
+    [rest, auth, files, pooler.process].into_iter().for_each(Alone::end);
 }
 
 /// What a session would have to remember is brought along by each request.
