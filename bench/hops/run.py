@@ -83,6 +83,9 @@ def main():
         service("pgbouncer")
         direct = service("rest")
         pooled = service("rest", LAUNCHDB_POOLER_ADDRESS=f"127.0.0.1:{pooler}")
+        log = pathlib.Path(server.log.name).read_text()
+        if "LAUNCHDB_POOLER_ADDRESS is no setting" in log:
+            sys.exit("this binary is too old to go through PgBouncer")
         tls = free_port()
         caddy = subprocess.Popen(
             [args.caddy, "run", "--adapter", "caddyfile", "--config", str(ROOT / "infra/caddy/Caddyfile")], cwd=folder,
