@@ -78,6 +78,8 @@ impl Conf {
             TxEnd::RollbackAllowOverride => "rollback-allow-override",
         };
         reloadable.text("db-tx-end", tx_end);
+        // The catalog that settings in the database are in is closed there.
+        reloadable.plain("db-config", false);
         reloadable.plain("db-aggregates-enabled", api.db_aggregates_enabled);
         reloadable.plain("db-plan-enabled", api.db_plan_enabled);
         let jwks = project.signing.verifying_jwks(&project.signing.derive(GATEWAY_KEY));

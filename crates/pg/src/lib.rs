@@ -13,6 +13,7 @@ pub mod listen;
 pub mod migrate;
 pub mod pool;
 pub mod query;
+mod route;
 mod service_pools;
 pub mod statements;
 mod turns;
@@ -28,6 +29,7 @@ pub use exchange::{Exchange, Streams};
 pub use listen::Listener;
 pub use pool::{OpenTransaction, Pool, PoolConfig};
 pub use query::{Query, Row, Rows};
+pub use route::Route;
 pub use service_pools::ServicePools;
 pub use uri::LibpqDefaults;
 

@@ -14,6 +14,7 @@ use crate::budget::{Budget, PoolUsage};
 use crate::claims::SCHEMA_MOVED;
 use crate::driver::{
     ConnectConfig, Connection, Ending, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply, is_farewell,
+    is_pooler_farewell,
 };
 use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
@@ -49,6 +50,8 @@ pub struct PoolConfig {
     pub max_waiting: usize,
     /// Whether the server keeps named prepared statements (not behind a transaction pooler).
     pub prepared_statements: bool,
+    /// How long a login that is refused is tried again, see [`Route`](crate::Route).
+    pub login_patience: Duration,
     /// Age at which a connection is replaced, once it has nothing to do; None lets it live.
     pub max_lifetime: Option<Duration>,
 }
@@ -62,6 +65,7 @@ impl Default for PoolConfig {
             acquire_timeout: Duration::from_secs(10),
             max_waiting: 1_000,
             prepared_statements: true,
+            login_patience: Duration::ZERO,
             max_lifetime: None,
         }
     }
@@ -339,7 +343,8 @@ impl PoolInner {
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, Error> {
         let statements = if self.config.prepared_statements { STATEMENTS_PER_CONNECTION } else { 0 };
-        Connection::open(self.connect.clone(), statements, &self.tasks, permit).await
+        let patience = self.config.login_patience;
+        Connection::open(self.connect.clone(), statements, patience, &self.tasks, permit).await
     }
 
     async fn check_out(self: &Arc<Self>) -> Result<Lease, Error> {
@@ -483,7 +488,7 @@ impl PoolInner {
     fn result(&self, result: Result<Vec<Rows>, UnitError>) -> Result<Vec<Rows>, Error> {
         result.map_err(|error| match error {
             UnitError::Db(cause) if cause.code == SCHEMA_MOVED => Error::SchemaMoved,
-            UnitError::Db(cause) if is_farewell(&cause) => Error::Lost,
+            UnitError::Db(cause) if is_farewell(&cause) || is_pooler_farewell(&cause) => Error::Lost,
             UnitError::Db(cause) => Error::Db(cause),
             UnitError::Lost => Error::Lost,
             UnitError::Requeue => Error::NotStarted,

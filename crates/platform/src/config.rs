@@ -22,7 +22,7 @@ pub struct PlatformConfig {
     /// The platform database and the ordinary role that owns it; may lead through PgBouncer.
     pub database: DatabaseTarget,
     /// The cluster's superuser, straight to PostgreSQL (CREATE DATABASE, roles). Its host and port are also where
-    /// LISTEN and the sessions of `POST .../sql` connect to.
+    /// LISTEN, the sessions of `POST .../sql`, and services without `service_pooler` connect to.
     pub admin: DatabaseTarget,
     /// Seals and opens what is stored in `platform.secrets`.
     pub master_key: Arc<MasterKey>,
@@ -40,6 +40,8 @@ pub struct PlatformConfig {
     pub database_address: Address,
     /// The pooler as outside clients reach it, for `db_uri_pooler`.
     pub pooler_address: Option<Address>,
+    /// The pooler that services reach projects' databases through; None goes straight to PostgreSQL.
+    pub service_pooler: Option<Address>,
     /// Largest values of what owners may set.
     pub ceilings: Ceilings,
     /// What counts where owners set nothing.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
@@ -30,6 +31,9 @@ use crate::watchdog;
 
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// How long a change waits for other processes to have read it, and between two looks.
+const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE_LOOK: Duration = Duration::from_millis(5);
 
 /// Loads projects into a table. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +41,8 @@ pub struct Directory {
     config: Arc<PlatformConfig>,
     pool: Pool,
     projects: Arc<ProjectTable>,
+    /// The session that this process follows by; 0 before there is one.
+    session: Arc<AtomicI32>,
 }
 
 /// Everything that is read of some projects.
@@ -52,7 +58,7 @@ struct Loaded {
 
 impl Directory {
     pub(crate) fn new(config: &PlatformConfig, pool: Pool, projects: Arc<ProjectTable>) -> Self {
-        Self { config: Arc::new(config.clone()), pool, projects }
+        Self { config: Arc::new(config.clone()), pool, projects, session: Arc::default() }
     }
 
     /// For a process without a control plane: loads every project and follows their changes until `shutdown`.
@@ -134,8 +140,38 @@ impl Directory {
         Ok(())
     }
 
-    /// Reads one project again; a deleted one leaves the table.
+    /// What every change of a project ends with: this process and all others have read it, so that what was revoked is
+    /// refused everywhere.
     pub async fn refresh(&self, project_ref: &ProjectRef) -> Result<(), Error> {
+        self.read_again(project_ref).await?;
+        self.settle().await
+    }
+
+    /// Waits until every other process has read what is committed. One that hangs is not waited for: it reads all when it
+    /// can.
+    async fn settle(&self) -> Result<(), Error> {
+        let (db, own) = (self.pool.get().await?, self.session.load(Ordering::Relaxed));
+        if rows::followers_behind(&**db, i64::MAX, own).await? == 0 {
+            return Ok(());
+        }
+        let mark = rows::mark_send(&**db).await?;
+        let settled = async {
+            while rows::followers_behind(&**db, mark, own).await? > 0 {
+                tokio::time::sleep(SETTLE_LOOK).await;
+            }
+            Ok::<_, Error>(())
+        };
+        match tokio::time::timeout(SETTLE, settled).await {
+            Ok(settled) => settled,
+            Err(_) => {
+                tracing::warn!("another process has not read a change of a project yet");
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads one project again; a deleted one leaves the table.
+    async fn read_again(&self, project_ref: &ProjectRef) -> Result<(), Error> {
         let loaded = self.read(Some(project_ref)).await?;
         match self.snapshots(loaded).pop() {
             Some(project) => self.projects.replace(project),
@@ -229,10 +265,14 @@ impl Directory {
             Some((name.to_owned(), open(kind)?))
         });
         let auth = settings::auth(&settings, auth_secrets.collect(), &self.config.setting_defaults);
+        let (host, port) = match &self.config.service_pooler {
+            Some(pooler) => (pooler.host.clone(), pooler.port),
+            None => (self.config.admin.host.clone(), self.config.admin.port),
+        };
         Some(Project {
             database: DatabaseTarget {
-                host: self.config.admin.host.clone(),
-                port: self.config.admin.port,
+                host,
+                port,
                 database: project_ref.database().to_owned(),
                 user: project_ref.authenticator_role(),
                 password: password.unwrap_or_else(|| Secret::new(String::new())),
@@ -284,7 +324,8 @@ impl Directory {
     }
 
     async fn listen(&self, tasks: &TaskTracker, backoff: &mut Duration) -> Result<(), FollowError> {
-        let config = database::client_config(&self.config.direct_database());
+        let mut config = database::client_config(&self.config.direct_database());
+        config.application_name(format!("{}0", rows::FOLLOWER));
         let (client, mut connection) = config.connect(NoTls).await.map_err(FollowError::Connection)?;
         let (sender, mut changes) = tokio::sync::mpsc::unbounded_channel();
         // Ends when the client is dropped at the end of this function.
@@ -298,7 +339,8 @@ impl Directory {
                 }
             }
         });
-        rows::project_listen(&client).await.map_err(FollowError::Connection)?;
+        let session = rows::project_listen(&client).await.map_err(FollowError::Connection)?;
+        self.session.store(session, Ordering::Relaxed);
         self.load().await.map_err(FollowError::Load)?;
         *backoff = SHORTEST_BACKOFF;
         while let Some(payload) = changes.recv().await {
@@ -310,7 +352,11 @@ impl Directory {
             changed.sort_unstable();
             changed.dedup();
             for project_ref in changed.iter().filter_map(|id| ProjectRef::parse(id).ok()) {
-                self.refresh(&project_ref).await.map_err(FollowError::Load)?;
+                self.read_again(&project_ref).await.map_err(FollowError::Load)?;
+            }
+            let marks = changed.iter().filter_map(|text| text.strip_prefix(rows::MARK)?.parse::<i64>().ok());
+            if let Some(mark) = marks.max() {
+                rows::mark_seen(&client, mark).await.map_err(FollowError::Connection)?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod binaries;
+pub mod bounded_log;
 pub mod client_program;
 pub mod data_dir;
 pub mod initdb;

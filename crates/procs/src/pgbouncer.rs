@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 
 use crate::binaries::Search;
+use crate::bounded_log::BoundedLog;
 use crate::private_file;
 use crate::process::{self, Signal};
 use crate::unprivileged::RunAs;
@@ -22,7 +23,7 @@ use crate::unprivileged::RunAs;
 /// Where Debian's package puts the program, which is not on everybody's PATH.
 const SYSTEM_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 /// The first version that keeps prepared statements of clients in transaction mode.
-const PREPARED_STATEMENTS: (u32, u32) = (1, 21);
+pub const PREPARED_STATEMENTS: (u32, u32) = (1, 21);
 /// How long a child may take to end.
 const END: Duration = Duration::from_secs(2);
 /// Name of the user of the console; no role of PostgreSQL.
@@ -55,7 +56,8 @@ impl Program {
     }
 }
 
-fn parse_version(text: &str) -> Option<(u32, u32)> {
+/// Of `--version` and of `SHOW VERSION`.
+pub fn parse_version(text: &str) -> Option<(u32, u32)> {
     let version = text.lines().next()?.strip_prefix("PgBouncer ")?;
     let mut parts = version.split('.').map_while(|part| part.trim().parse::<u32>().ok());
     Some((parts.next()?, parts.next()?))
@@ -77,6 +79,8 @@ pub struct PgbouncerConfig {
     pub console_verifier: String,
     /// Connections of all clients together.
     pub max_clients: u32,
+    /// Folder of its log; none keeps none.
+    pub log_dir: Option<PathBuf>,
     /// The platform's own database, where it is reached through the pooler, too.
     pub platform: Option<PlatformEntry>,
 }
@@ -87,13 +91,10 @@ pub struct PlatformEntry {
     pub database: String,
     pub user: String,
     pub password: Secret<String>,
-    /// Verifier of the same password.
-    pub verifier: String,
     pub pool_size: u32,
     pub reserve_pool: u32,
     /// Password of [`OPERATOR`], for people and health checks on the pooler's own machine.
     pub operator_password: Secret<String>,
-    pub operator_verifier: String,
 }
 
 /// May ask the console and reach the platform's database; no role of PostgreSQL.
@@ -114,6 +115,8 @@ pub struct User {
     pub name: String,
     /// As it stands in `pg_authid`.
     pub verifier: String,
+    /// One of our own services, which can share connections between transactions whatever the version.
+    pub is_service: bool,
 }
 
 impl PgbouncerConfig {
@@ -125,8 +128,8 @@ impl PgbouncerConfig {
         self.dir.join("userlist.txt")
     }
 
-    /// `pgbouncer.ini`. Names of databases are projects' ids, which need no quotes.
-    pub fn render(&self, entries: &[Entry]) -> String {
+    /// `pgbouncer.ini`. Names of databases and services are projects' ids, which need no quotes.
+    pub fn render(&self, entries: &[Entry], users: &[User]) -> String {
         let mut text = String::from("; Written by LaunchDB; changes are lost.\n[databases]\n");
         if let Some(platform) = &self.platform {
             let _ = writeln!(
@@ -153,7 +156,8 @@ impl PgbouncerConfig {
             );
         }
         let stats = match &self.platform {
-            Some(_) => format!("stats_users = {OPERATOR}\n"),
+            // Services ask for the version.
+            Some(platform) => format!("stats_users = {OPERATOR}, {}\n", platform.user),
             None => String::new(),
         };
         let (mode, prepared) = match self.program.keeps_prepared_statements() {
@@ -172,21 +176,26 @@ impl PgbouncerConfig {
             self.userlist().display(),
             self.max_clients,
         );
+        text.push_str("\n[users]\n");
+        for user in users.iter().filter(|user| user.is_service) {
+            let _ = writeln!(text, "{} = pool_mode=transaction", user.name);
+        }
         text
     }
 
     /// `userlist.txt`.
     pub fn render_users(&self, users: &[User]) -> String {
         let mut text = String::new();
-        let console = User { name: CONSOLE_USER.to_owned(), verifier: self.console_verifier.clone() };
+        // The entry of the platform's database names a role, and PgBouncer up to 1.18 keeps the SCRAM keys of whoever logged
+        // in with a verifier as that role's: PostgreSQL would then refuse them. From a password it keeps none.
         let own = self.platform.iter().flat_map(|platform| {
-            [(OPERATOR, &platform.operator_verifier), (platform.user.as_str(), &platform.verifier)]
+            [(OPERATOR, platform.operator_password.expose()), (&*platform.user, platform.password.expose())]
         });
-        let own: Vec<User> =
-            own.map(|(name, verifier)| User { name: name.to_owned(), verifier: verifier.clone() }).collect();
-        for user in [&console].into_iter().chain(&own).chain(users) {
+        let console = [(CONSOLE_USER, &self.console_verifier)];
+        let users = users.iter().map(|user| (&*user.name, &user.verifier));
+        for (name, secret) in console.into_iter().chain(own).chain(users) {
             let quoted = |text: &str| text.replace('"', "\"\"");
-            let _ = writeln!(text, "\"{}\" \"{}\"", quoted(&user.name), quoted(&user.verifier));
+            let _ = writeln!(text, "\"{}\" \"{}\"", quoted(name), quoted(secret));
         }
         text
     }
@@ -205,7 +214,7 @@ impl PgbouncerConfig {
             private_file::update(&self.dir.join("pgpass"), &line, owner)?;
         }
         let changed = private_file::update(&self.userlist(), &self.render_users(users), owner)?;
-        Ok(private_file::update(&self.ini(), &self.render(entries), owner)? || changed)
+        Ok(private_file::update(&self.ini(), &self.render(entries, users), owner)? || changed)
     }
 
     /// Starts the process, after ending one that a killed LaunchDB left.
@@ -219,7 +228,7 @@ impl PgbouncerConfig {
             left.ended_within(END).await;
         }
         let mut command = tokio::process::Command::from(self.run_as.command(&self.program.path));
-        command.arg("-q").arg(&ini).current_dir("/").env_clear().kill_on_drop(true);
+        command.arg(&ini).current_dir("/").env_clear().kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn()
     }
@@ -231,12 +240,15 @@ fn is_ours(arguments: &[&str], ini: &Path) -> bool {
 }
 
 /// Reads what a child says until its end, so that it never waits for us; the last line, for who tells of its end.
-pub async fn listen(child: &mut Child) -> String {
+pub async fn listen(child: &mut Child, log: &mut Option<BoundedLog>) -> String {
     let mut last = String::new();
     if let Some(stderr) = child.stderr.take() {
         let mut lines = BufReader::new(stderr).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             tracing::debug!(line, "pgbouncer");
+            if let Some(log) = log {
+                log.write(&line);
+            }
             last = line;
         }
     }
@@ -266,18 +278,23 @@ mod tests {
             server_port: 5432,
             console_verifier: "SCRAM-SHA-256$4096:a$b:c".to_owned(),
             max_clients: 1000,
+            log_dir: None,
             platform: None,
         };
         let entry = Entry { database: "proj_abc123".to_owned(), pool_size: 5, reserve_pool: 2 };
-        let text = config.render(&[entry]);
+        let text = config.render(&[entry], &[]);
         let wanted = "proj_abc123 = host=127.0.0.1 port=5432 dbname=proj_abc123 pool_size=5 reserve_pool=2\n";
         assert!(text.contains(wanted), "{text}");
         assert!(!text.contains("* ="), "{text}");
         assert!(text.contains("pool_mode = session\n") && !text.contains("max_prepared"), "{text}");
         let newer =
             PgbouncerConfig { program: Program { version: (1, 21), ..config.program.clone() }, ..config.clone() };
-        assert!(newer.render(&[]).contains("pool_mode = transaction\nmax_prepared_statements = 200\n"));
-        let user = User { name: "proj_abc123".to_owned(), verifier: "SCRAM-SHA-256$4096:x$y:z".to_owned() };
+        assert!(newer.render(&[], &[]).contains("pool_mode = transaction\nmax_prepared_statements = 200\n"));
+        let verifier = "SCRAM-SHA-256$4096:x$y:z".to_owned();
+        let user = User { name: "proj_abc123".to_owned(), verifier: verifier.clone(), is_service: false };
+        let service = User { name: "proj_abc123_authenticator".to_owned(), verifier, is_service: true };
+        let text = config.render(&[], &[user.clone(), service]);
+        assert!(text.ends_with("\n[users]\nproj_abc123_authenticator = pool_mode=transaction\n"), "{text}");
         let lines = "\"launchdb_pooler\" \"SCRAM-SHA-256$4096:a$b:c\"\n\"proj_abc123\" \"SCRAM-SHA-256$4096:x$y:z\"\n";
         assert_eq!(config.render_users(std::slice::from_ref(&user)), lines);
 
@@ -285,20 +302,19 @@ mod tests {
             database: "platform".to_owned(),
             user: "platform".to_owned(),
             password: Secret::new("it's".to_owned()),
-            verifier: "SCRAM-SHA-256$4096:p$p:p".to_owned(),
             pool_size: 20,
             reserve_pool: 5,
             operator_password: Secret::new("o".to_owned()),
-            operator_verifier: "SCRAM-SHA-256$4096:o$o:o".to_owned(),
         };
         let with_platform = PgbouncerConfig { platform: Some(platform), ..config };
-        let text = with_platform.render(&[]);
+        let text = with_platform.render(&[], &[]);
         assert!(
             text.contains("dbname=platform user=platform password='it''s' pool_size=20 reserve_pool=5\n"),
             "{text}"
         );
-        assert!(text.contains("stats_users = postgres\n"), "{text}");
+        assert!(text.contains("stats_users = postgres, platform\n"), "{text}");
         let users = with_platform.render_users(&[user]);
         assert!(users.starts_with(lines.lines().next().unwrap()) && users.lines().count() == 4, "{users}");
+        assert!(users.contains("\"postgres\" \"o\"\n\"platform\" \"it's\"\n"), "{users}");
     }
 }

@@ -8,7 +8,7 @@ use base::{Caller, Project, RoleName, WriteGate};
 use bytes::Bytes;
 use http::request::Parts;
 use pg::claims::{Claims, SchemaCheck};
-use pg::{Budget, ConnectConfig, Exchange, Pool, PoolConfig, Streams};
+use pg::{Budget, ConnectConfig, Exchange, Pool, PoolConfig, Route, Streams};
 use tokio_util::task::TaskTracker;
 
 use crate::api_request::ApiRequest;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub tasks: TaskTracker,
     /// How long connecting to a database may take.
     pub connect_timeout: Duration,
+    /// The way to projects' databases.
+    pub route: Route,
     /// Connections of each pool that short reads share, see [`PoolConfig::interleaved`].
     pub interleaved: usize,
     /// The URL below which projects are at `/p/<id>`, without a slash at its end; None where there are no projects.
@@ -79,6 +81,8 @@ pub struct Instance {
     search_paths: Vec<Arc<str>>,
     /// Whether the pool's sessions start with the first of them.
     sessions_have_path: bool,
+    /// Whether they start with the timeout of `authenticated`.
+    sessions_have_timeout: bool,
     sessions: Sessions,
     prepared: PreparedReads,
     large_reads: LargeReads,
@@ -102,17 +106,20 @@ impl Instance {
             database: target.database.clone(),
             user: target.user.clone(),
             password: Some(target.password.clone()),
-            session_settings: vec![
-                ("search_path".to_owned(), session_search_path.to_owned()),
-                ("statement_timeout".to_owned(), settings.statement_timeout_ms.authenticated.to_string()),
-            ],
+            session_settings: match shared.route.keeps_sessions() {
+                true => vec![
+                    ("search_path".to_owned(), session_search_path.to_owned()),
+                    ("statement_timeout".to_owned(), settings.statement_timeout_ms.authenticated.to_string()),
+                ],
+                false => Vec::new(),
+            },
             connect_timeout: shared.connect_timeout,
         };
-        let pool_config = PoolConfig {
+        let pool_config = shared.route.pool(PoolConfig {
             max_connections: usize::try_from(settings.db_pool).unwrap_or(usize::MAX).max(1),
             interleaved: shared.interleaved,
             ..PoolConfig::default()
-        };
+        });
         let same_pool = before.filter(|old| old.connect == connect && old.pool_config == pool_config);
         let pool = match same_pool {
             Some(old) => old.pool.clone(),
@@ -128,7 +135,8 @@ impl Instance {
             cache: same_cache.map(|old| old.cache.clone()).unwrap_or_default(),
             versioned: true,
             search_paths,
-            sessions_have_path: true,
+            sessions_have_path: shared.route.keeps_sessions(),
+            sessions_have_timeout: shared.route.keeps_sessions(),
             sessions: Sessions::default(),
             prepared: PreparedReads::default(),
             large_reads: LargeReads::default(),
@@ -151,6 +159,7 @@ impl Instance {
             cache: Arc::default(),
             versioned: config.project_timeouts.is_some(),
             sessions_have_path: false,
+            sessions_have_timeout: true,
             sessions: Sessions::default(),
             prepared: PreparedReads::default(),
             large_reads: LargeReads::default(),
@@ -184,6 +193,7 @@ impl Instance {
             cache,
             versioned: config.project_timeouts.is_some(),
             sessions_have_path: self.sessions_have_path,
+            sessions_have_timeout: self.sessions_have_timeout,
             sessions: Sessions::default(),
             prepared: PreparedReads::default(),
             large_reads: LargeReads::default(),
@@ -509,7 +519,7 @@ impl Instance {
     fn timeout_of(&self, role: &RoleName) -> Option<u32> {
         let timeouts = self.timeouts?;
         let wanted = timeouts.of(role);
-        (wanted != timeouts.authenticated).then_some(wanted)
+        (!self.sessions_have_timeout || wanted != timeouts.authenticated).then_some(wanted)
     }
 
     /// A cache with another version than `cache`, if the database has one.

@@ -55,6 +55,7 @@ pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
         spare_count: 0,
         database_address: Address { host: admin.host.clone(), port: admin.port },
         pooler_address: None,
+        service_pooler: None,
         ceilings: Ceilings::default(),
         setting_defaults: SettingDefaults::default(),
         clock: Clock::system(),

@@ -362,6 +362,7 @@ fn check_cluster(findings: &mut Findings, config: &Config, data: Option<&Path>) 
             spare_count: 0,
             database_address: Address { host: admin.host.clone(), port: admin.port },
             pooler_address: None,
+            service_pooler: None,
             ceilings: Ceilings::default(),
             setting_defaults: SettingDefaults::default(),
             clock: Clock::system(),

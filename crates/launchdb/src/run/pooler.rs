@@ -87,22 +87,20 @@ pub fn plan(config: &Config, storage: &Storage, only: Option<Service>) -> Result
         server_port,
         console_verifier: platform::pooler::verifier(&console_password),
         max_clients: MAX_CLIENTS,
+        log_dir: config.pooler.log_dir.clone(),
         platform: config.database.url.as_ref().filter(|_| is_service).map(platform_entry),
     };
     Ok(Some(Plan { config, console_password }))
 }
 
 fn platform_entry(target: &DatabaseTarget) -> PlatformEntry {
-    let operator_password = Secret::new(random::password());
     PlatformEntry {
         database: target.database.clone(),
         user: target.user.clone(),
-        verifier: platform::pooler::verifier(&target.password),
         password: target.password.clone(),
         pool_size: PLATFORM_POOL,
         reserve_pool: PLATFORM_RESERVE,
-        operator_verifier: platform::pooler::verifier(&operator_password),
-        operator_password,
+        operator_password: Secret::new(random::password()),
     }
 }
 

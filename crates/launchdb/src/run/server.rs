@@ -40,6 +40,7 @@ use super::metrics::{ProcessCollector, SizeCollector};
 use super::outward;
 use super::patience::until_available;
 use super::pooler;
+use super::route;
 use super::routers::{admin_router, health_route, internal_router};
 use super::signals::Signals;
 use super::starter;
@@ -185,6 +186,8 @@ async fn run_services(
     if let (None, Some(plan)) = (&platform_config.pooler_address, &pooler) {
         platform_config.pooler_address = Some(plan.address());
     }
+    let (service_pooler, route) = route::to_projects(config, start.only).await?;
+    platform_config.service_pooler = service_pooler;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (platform, directory) = if start.only.is_some_and(Service::serves_projects_only) {
@@ -205,12 +208,13 @@ async fn run_services(
         budget: budget.clone(),
         tasks: tasks.clone(),
         connect_timeout: Duration::from_secs(5),
+        route,
         interleaved: 2,
         public_url: Some(urls.public.clone()),
         write_gate: write_gate.clone(),
     });
     let pool = PoolConfig { max_connections: SERVICE_CONNECTIONS, most_held: SERVICE_RESULT, ..PoolConfig::default() };
-    let pools = ServicePools::new(budget.clone(), tasks.clone(), pool);
+    let pools = ServicePools::new(budget.clone(), tasks.clone(), route.pool(pool));
     let outbound = outward::client(config)?;
     let mailer = outward::mailer(
         config,

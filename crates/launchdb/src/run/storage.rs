@@ -143,6 +143,7 @@ impl Storage {
             spare_count: config.platform.spares,
             database_address: address(&config.database.public_address).unwrap_or(own_address),
             pooler_address: address(&config.database.pooler_address),
+            service_pooler: None,
             ceilings: Ceilings {
                 max_body_bytes: config.limits.project_body_bytes,
                 db_pool: config.limits.project_db_pool,

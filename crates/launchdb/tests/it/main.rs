@@ -15,6 +15,7 @@ mod instances;
 mod migrations;
 mod monitoring;
 mod off_site;
+mod pooled;
 mod pooler;
 mod prepared_statements;
 mod provider_sign_in;

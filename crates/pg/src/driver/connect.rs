@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::Secret;
 use bytes::BytesMut;
@@ -42,6 +42,32 @@ pub(super) async fn connect(config: &ConnectConfig) -> Result<(Stream, CancelKey
         Ok(result) => result,
         Err(_) => Err(broken(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))),
     }
+}
+
+/// Between two tries of a login that is refused.
+const LOGIN_RETRY: Duration = Duration::from_millis(100);
+
+/// As [`connect`]; a login that is refused is tried again for so long, because a pooler may not know yet what PostgreSQL has
+/// just been given.
+pub(super) async fn connect_patiently(
+    config: &ConnectConfig,
+    patience: Duration,
+) -> Result<(Stream, CancelKey), Error> {
+    let started = Instant::now();
+    loop {
+        match connect(config).await {
+            Err(Error::Refused(cause)) if may_be_early(&cause) && started.elapsed() < patience => {
+                tokio::time::sleep(LOGIN_RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether a refusal may mean that a pooler does not know the database, the role or the password. Older versions of
+/// PgBouncer say protocol_violation to everything.
+fn may_be_early(cause: &DbError) -> bool {
+    matches!(cause.code.as_str(), "08P01" | "28000" | "28P01" | "3D000")
 }
 
 fn broken(cause: io::Error) -> Error {

@@ -64,14 +64,16 @@ impl Shared {
 
 impl Connection {
     /// Connects; the socket's task runs on `tasks` until the connection closes and holds `guard` as long. `statements` is how
-    /// many prepared ones are kept; 0 behind a pooler that cannot keep any.
+    /// many prepared ones are kept; 0 behind a pooler that cannot keep any. A login that is refused is tried again for
+    /// `login_patience`.
     pub(crate) async fn open(
         config: Arc<ConnectConfig>,
         statements: usize,
+        login_patience: Duration,
         tasks: &TaskTracker,
         guard: impl std::marker::Send + 'static,
     ) -> Result<Self, Error> {
-        let (stream, cancel_key) = connect::connect(&config).await?;
+        let (stream, cancel_key) = connect::connect_patiently(&config, login_patience).await?;
         let state = State {
             outbox: Outbox::new(statements),
             pending: VecDeque::new(),

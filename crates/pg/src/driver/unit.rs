@@ -380,6 +380,12 @@ pub(crate) fn is_farewell(error: &DbError) -> bool {
     error.severity == "FATAL" && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03")
 }
 
+/// Whether a pooler gave up the connection: it found no session in time, or lost the one that was at work. What was under way may
+/// have been done.
+pub(crate) fn is_pooler_farewell(error: &DbError) -> bool {
+    error.severity == "FATAL" && error.code == "08P01"
+}
+
 /// Whether the server refused a named statement because of its age, not because of the request: it was dropped, its
 /// result type changed, or its plan refers to an object that is gone.
 fn is_stale_statement(error: &DbError) -> bool {

@@ -6,19 +6,21 @@ mod store;
 mod tests;
 mod wishes;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use base::Secret;
 use postgres_protocol::password::scram_sha_256;
 use procs::backoff::Backoff;
+use procs::bounded_log::BoundedLog;
 use procs::pgbouncer::{self, Entry, PgbouncerConfig, User};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use console::PoolNumbers;
+pub use console::{CONSOLE, PoolNumbers, keeps_prepared_statements};
 pub use wishes::Wishes;
 
 use self::console::Console;
@@ -74,6 +76,7 @@ impl Pooler {
         let tasks = TaskTracker::new();
         let mut backoff = Backoff::default();
         let mut sessions = Sessions::default();
+        let mut log = self.open_log();
         while !shutdown.is_cancelled() {
             let started = Instant::now();
             // Its files have to be there before it is.
@@ -82,7 +85,7 @@ impl Pooler {
             }
             sessions.is_behind = false;
             let why = match self.0.config.start().await {
-                Ok(child) => shutdown.run_until_cancelled(self.watch(child, &mut sessions, &tasks)).await,
+                Ok(child) => shutdown.run_until_cancelled(self.watch(child, &mut log, &mut sessions, &tasks)).await,
                 Err(error) => Some(error.to_string()),
             };
             sessions.console = None;
@@ -96,8 +99,26 @@ impl Pooler {
         tasks.wait().await;
     }
 
+    /// Its log, where one is kept; a folder that cannot be written to is no reason not to run.
+    fn open_log(&self) -> Option<BoundedLog> {
+        let folder = self.0.config.log_dir.as_deref()?;
+        match BoundedLog::open(folder, "pgbouncer.log") {
+            Ok(log) => Some(log),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), cause = %error, "the pooler's log cannot be written");
+                None
+            }
+        }
+    }
+
     /// Until the child's end, which it tells.
-    async fn watch(&self, mut child: tokio::process::Child, sessions: &mut Sessions, tasks: &TaskTracker) -> String {
+    async fn watch(
+        &self,
+        mut child: tokio::process::Child,
+        log: &mut Option<BoundedLog>,
+        sessions: &mut Sessions,
+        tasks: &TaskTracker,
+    ) -> String {
         let working = async {
             let mut ticks = interval(INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,7 +134,7 @@ impl Pooler {
             }
         };
         tokio::select! {
-            said = pgbouncer::listen(&mut child) => match child.wait().await {
+            said = pgbouncer::listen(&mut child, log) => match child.wait().await {
                 Ok(status) => format!("{status}: {said}"),
                 Err(error) => error.to_string(),
             },
@@ -133,14 +154,24 @@ impl Pooler {
             [] => Vec::new(),
             names => store::named_logins(&platform, names).await?,
         };
-        sessions.platform = Some(platform);
         let entry = |name: &str| {
             let (pool_size, reserve_pool) = wishes.pools.get(name).copied().unwrap_or((POOL_SIZE, RESERVE_POOL));
             Entry { database: name.to_owned(), pool_size, reserve_pool }
         };
-        let entries: Vec<Entry> = logins.iter().map(|(name, _)| entry(name)).collect();
-        let users =
-            logins.into_iter().chain(others).map(|(name, verifier)| User { name, verifier }).collect::<Vec<_>>();
+        // Ours are for services elsewhere; beside an embedded cluster they need no pooler.
+        let services = match self.0.config.platform {
+            Some(_) => store::service_logins(&platform).await?,
+            None => Vec::new(),
+        };
+        let names: BTreeSet<&str> =
+            logins.iter().map(|(name, _)| &**name).chain(services.iter().map(|login| &*login.database)).collect();
+        let entries: Vec<Entry> = names.into_iter().map(entry).collect();
+        let people =
+            logins.into_iter().chain(others).map(|(name, verifier)| User { name, verifier, is_service: false });
+        let services =
+            services.into_iter().map(|login| User { name: login.role, verifier: login.verifier, is_service: true });
+        let users: Vec<User> = people.chain(services).collect();
+        sessions.platform = Some(platform);
         let config = self.0.config.clone();
         let written = tokio::task::spawn_blocking(move || config.write(&entries, &users)).await;
         sessions.is_behind |= written.map_err(std::io::Error::other)??;

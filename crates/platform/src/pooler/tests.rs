@@ -1,6 +1,6 @@
 //! Whom the pooler knows.
 
-use super::store::pooled_logins;
+use super::store::{pooled_logins, service_logins};
 use crate::provision::tests::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,6 +17,11 @@ async fn a_verifier_that_would_break_the_poolers_file_is_not_in_it() {
     };
     let both = async || known().await.len() == 2;
     assert!(both().await);
+    let services = service_logins(&world.admin).await.unwrap();
+    for project in [&me, &other] {
+        let login = services.iter().find(|login| login.database == project.as_str()).unwrap();
+        assert_eq!(login.role, project.authenticator_role());
+    }
     let keys = "concat('$', repeat('A', 43), '=:', repeat('A', 43), '=')";
     let long = format!("concat('SCRAM-SHA-256$4096:', repeat('AAAA', 600), {keys})");
     let broken_line = format!("concat('SCRAM-SHA-256$', chr(10), '4096:', repeat('A', 24), {keys})");

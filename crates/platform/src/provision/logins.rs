@@ -15,6 +15,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use postgres_protocol::password::scram_sha_256;
 use ring::{digest, hmac, pbkdf2};
+use tokio_postgres::GenericClient;
 
 use super::cluster::Cluster;
 use super::store::login::{self, LoginRole};
@@ -157,6 +158,18 @@ impl Provisioner {
 
 fn is_ours(cluster: &Cluster, role: &LoginRole, id: &ProjectRef) -> bool {
     cluster.is_ours(Some(&role.comment), id.as_str())
+}
+
+/// A verifier for a role's password: the one that it has, if it fits. PgBouncer logs in with what it made of the one that it
+/// knows, and another one of the same password would shut it out.
+pub(super) async fn verifier_for(
+    db: &impl GenericClient,
+    role: &str,
+    password: &Secret<String>,
+) -> Result<String, tokio_postgres::Error> {
+    let present = login::verifier_get(db, role).await?;
+    let present = present.filter(|verifier| verifies(verifier, password.expose()));
+    Ok(present.unwrap_or_else(|| scram_sha_256(password.expose().as_bytes())))
 }
 
 /// Whether a verifier `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>` (PostgreSQL docs, "pg_authid";

@@ -7,13 +7,13 @@ use std::time::Duration;
 use base::project::DatabaseTarget;
 use base::sealed::SealContext;
 use base::{OwnerId, ProjectRef, ProjectStatus, Secret};
-use postgres_protocol::password::scram_sha_256;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, Transaction};
 
 use super::build::STATE_PROJECT;
 use super::cluster::{self, Cluster};
 use super::extensions::OFFERED;
+use super::logins;
 use super::store::project::{self, step};
 use super::store::restored::{self as store_restored, InternalTrigger};
 use super::store::role::Login;
@@ -179,7 +179,7 @@ impl Provisioner {
                 return Err(ProvisionError::IdTaken);
             }
             let comment = cluster.marker(id.as_str(), "role").text();
-            let verifier = scram_sha_256(password.expose().as_bytes());
+            let verifier = logins::verifier_for(&tx, &name, password).await?;
             store::role::role_put_in_tx(&tx, id, login, limit, &verifier, &comment, found.is_some()).await?;
         }
         tx.commit().await?;

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use base::project::DatabaseTarget;
 use base::{ProjectRef, ProjectStatus};
-use postgres_protocol::password::scram_sha_256;
 use tokio_postgres::GenericClient;
 
+use super::logins;
 use super::store;
 use super::store::project;
 use super::turns::PATIENCE;
@@ -109,7 +109,7 @@ impl Provisioner {
                 .map_err(ProvisionError::database)?
                 .ok_or_else(|| ProvisionError::database("the project has no database password"))?;
             // The owner may have given its role another password; ours is the one that is shown and kept.
-            let verifier = scram_sha_256(password.expose().as_bytes());
+            let verifier = logins::verifier_for(&admin.client, id.owner_role(), &password).await?;
             store::role::role_password_put(&admin.client, id.owner_role(), &verifier).await?;
             let target =
                 DatabaseTarget { user: id.owner_role().to_owned(), password, ..self.admin_target(id.database()) };

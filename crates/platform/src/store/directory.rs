@@ -68,7 +68,34 @@ pub(crate) async fn domain_rows(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Subscribes to the changes of projects; see the trigger `project_changed`.
-pub(crate) async fn project_listen(db: &impl GenericClient) -> Result<(), Error> {
-    db.batch_execute("listen launchdb_project").await
+/// Who follows projects names the session so; behind it stands the last mark that was seen.
+pub(crate) const FOLLOWER: &str = "launchdb directory ";
+/// What a mark's payload begins with, in place of a project's id.
+pub(crate) const MARK: &str = "mark ";
+
+/// Subscribes to the changes of projects; see the trigger `project_changed`. The session's process id.
+pub(crate) async fn project_listen(db: &impl GenericClient) -> Result<i32, Error> {
+    db.batch_execute("listen launchdb_project").await?;
+    Ok(db.query_one("select pg_catalog.pg_backend_pid()", &[]).await?.get(0))
+}
+
+/// Sends a mark behind all changes that are committed; its number is larger than those of marks before them.
+pub(crate) async fn mark_send(db: &impl GenericClient) -> Result<i64, Error> {
+    const SQL: &str = "with mark as materialized (select pg_catalog.pg_current_xact_id()::text::int8 as number)
+        select number, pg_catalog.pg_notify('launchdb_project', $1 || number) from mark";
+    Ok(db.query_one(SQL, &[&MARK]).await?.get(0))
+}
+
+/// Tells that everything up to a mark was read, by a session that follows.
+pub(crate) async fn mark_seen(db: &impl GenericClient, mark: i64) -> Result<(), Error> {
+    const SQL: &str = "select pg_catalog.set_config('application_name', $1 || $2::int8, false)";
+    db.query_one(SQL, &[&FOLLOWER, &mark]).await.map(drop)
+}
+
+/// How many sessions beside `own` follow and have not told of a mark yet.
+pub(crate) async fn followers_behind(db: &impl GenericClient, mark: i64, own: i32) -> Result<i64, Error> {
+    const SQL: &str = "select count(*) from pg_catalog.pg_stat_activity
+        where datname = current_database() and usename = current_user and pid <> $2
+            and application_name ~ ('^' || $3 || '[0-9]{1,18}$') and split_part(application_name, ' ', 3)::int8 < $1";
+    Ok(db.query_one(SQL, &[&mark, &own, &FOLLOWER]).await?.get(0))
 }

@@ -81,6 +81,7 @@ pub(crate) fn config(cluster: &TestCluster) -> PlatformConfig {
         spare_count: 0,
         database_address: Address { host: "127.0.0.1".into(), port: cluster.port() },
         pooler_address: None,
+        service_pooler: None,
         ceilings: crate::Ceilings::default(),
         setting_defaults: crate::SettingDefaults::default(),
         clock: Clock::system(),

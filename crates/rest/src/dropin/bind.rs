@@ -167,13 +167,24 @@ impl Address {
     pub(super) async fn is_reachable(&self) -> bool {
         let reached = tokio::time::timeout(REACH, async {
             match self {
-                Self::Tcp(address) => TcpStream::connect(address).await.map(drop),
+                Self::Tcp(address) => reach(*address).await,
                 Self::Unix(path) => UnixStream::connect(path).await.map(drop),
                 Self::Unknown => Err(io::ErrorKind::AddrNotAvailable.into()),
             }
         });
         matches!(reached.await, Ok(Ok(())))
     }
+}
+
+/// IPv6's unspecified address takes connections of both kinds, and a machine may have no IPv6 to reach it by.
+async fn reach(address: SocketAddr) -> io::Result<()> {
+    let reached = match TcpStream::connect(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).await
+        }
+        reached => reached,
+    };
+    reached.map(drop)
 }
 
 #[cfg(test)]

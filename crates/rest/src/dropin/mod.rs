@@ -118,6 +118,7 @@ impl Server {
             budget: Budget::unshared(connections),
             tasks: TaskTracker::new(),
             connect_timeout: connect.connect_timeout,
+            route: pg::Route::Direct,
             interleaved: (connections - 1).min(2),
             public_url: None,
             write_gate: WriteGate::new(),

@@ -56,6 +56,7 @@ fn pool_config(drop_in: &DropIn, shared: &Shared) -> PoolConfig {
         // PostgREST lets every request wait.
         max_waiting: usize::MAX,
         prepared_statements: drop_in.db_prepared_statements,
+        login_patience: Duration::ZERO,
         max_lifetime: Some(Duration::from_secs(u64::from(drop_in.db_pool_max_lifetime))),
     }
 }

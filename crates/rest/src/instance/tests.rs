@@ -62,6 +62,7 @@ async fn instance(database: &TestDatabase, config: Config) -> Instance {
         budget: Budget::new(4),
         tasks: TaskTracker::new(),
         connect_timeout: Duration::from_secs(10),
+        route: pg::Route::Direct,
         interleaved: 0,
         public_url: None,
         write_gate: WriteGate::new(),

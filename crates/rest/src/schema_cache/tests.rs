@@ -26,6 +26,7 @@ async fn load(database: &TestDatabase) -> Arc<SchemaCache> {
         budget: Budget::new(4),
         tasks: TaskTracker::new(),
         connect_timeout: Duration::from_secs(10),
+        route: pg::Route::Direct,
         interleaved: 0,
         public_url: None,
         write_gate: base::WriteGate::new(),
