@@ -54,6 +54,10 @@ fn cargo(root: &Path, arguments: &[&str]) -> anyhow::Result<()> {
     // The cargo that started us, so that a toolchain chosen on its command line stays.
     let mut command_line = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command_line.args(arguments);
+    if std::env::var_os("CI").is_some() {
+        // Everything is built once there, and nobody debugs it: panics still say where they are.
+        command_line.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_DEBUG", "none");
+    }
     command(root, command_line)
 }
 

@@ -19,6 +19,7 @@ pub mod sealed;
 pub mod secret;
 pub mod settings;
 pub mod signing;
+pub mod slow_query;
 pub mod write_gate;
 
 pub use auth_settings::AuthSettings;

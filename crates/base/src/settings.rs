@@ -50,6 +50,10 @@ pub struct DataApiSettings {
     pub jwt_roles: Vec<String>,
     /// Send every `request.*` setting even when nothing in the database seems to read it.
     pub send_all_request_settings: bool,
+    /// Show each request's id as `application_name` while its statements run. Reads of one caller then share no exchange.
+    pub trace_requests: bool,
+    /// Requests whose statements take as long, in milliseconds, are listed for the owner; 0 lists none.
+    pub slow_query_ms: u32,
     pub instance: DataApiInstance,
 }
 
@@ -94,6 +98,8 @@ impl Default for DataApiSettings {
             statement_timeout_ms: StatementTimeouts::default(),
             jwt_roles: Vec::new(),
             send_all_request_settings: false,
+            trace_requests: false,
+            slow_query_ms: 500,
             instance: DataApiInstance::default(),
         }
     }

@@ -142,7 +142,7 @@ pub struct DevArgs {
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// TLS on the public port, with the PEM files LAUNCHDB_TLS_CERT and LAUNCHDB_TLS_KEY
+    /// TLS on the public port, with LAUNCHDB_TLS_CERT and LAUNCHDB_TLS_KEY, or else with certificates that come by themselves
     #[arg(long)]
     pub tls: bool,
     /// Start this service alone
@@ -221,6 +221,8 @@ pub enum ProjectCommand {
     Restore(OneProject),
     /// Give the database roles new passwords and print how to connect; what is connected stays connected
     RotatePasswords(OneProject),
+    /// List requests of the data API whose statements took long (setting data_api.slow_query_ms), newest first
+    Slow(OneProject),
     /// Run SQL as the project's owner
     Sql {
         #[command(flatten)]

@@ -15,6 +15,7 @@ pub mod secrets;
 mod service;
 pub mod source;
 pub mod strength;
+mod tls;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -35,6 +36,7 @@ use self::reader::Reader;
 pub use self::secrets::GivenSecrets;
 pub use self::service::Service;
 pub use self::source::Source;
+pub use self::tls::{AcmeConfig, TlsConfig, TlsFiles};
 use crate::secrets_file;
 
 /// One thing that is wrong with the configuration, and how to mend it.
@@ -108,14 +110,6 @@ pub struct ListenConfig {
     pub tls: Option<TlsConfig>,
 }
 
-/// The files of the server's own TLS, both PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// The certificate, and behind it those up to the root.
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
-
 /// Where PostgreSQL is.
 #[derive(Clone, Debug)]
 pub struct DatabaseConfig {
@@ -149,6 +143,8 @@ pub struct PlatformConfig {
     pub owner_password: Option<Secret<String>>,
     /// How many complete projects are kept ready.
     pub spares: usize,
+    /// Names of projects that get their first certificate in seven days; 0 is no limit.
+    pub new_certificates_per_week: u32,
     /// How long a deleted project can be restored.
     pub retention: Duration,
     /// Free bytes of the embedded cluster's disk below which projects become read-only; 0 switches the guard off.
@@ -234,6 +230,10 @@ impl Config {
             .clone()
             .or_else(|| reader.text("LAUNCHDB_DATA").map(PathBuf::from))
             .or_else(|| database.url.is_none().then(|| default_data_folder(invocation)));
+        if data.is_none() && matches!(listen.tls, Some(TlsConfig::Acme(_))) {
+            let mend = "set LAUNCHDB_DATA=/var/lib/launchdb";
+            reader.problem("LAUNCHDB_DATA", "is missing, where the certificates are kept", mend);
+        }
         let must_exist = database.url.is_some();
         let stored = data.as_deref().filter(|_| must_exist).map(|data| secrets_file::read(&secrets_file::path(data)));
         let stored = match stored {
@@ -330,12 +330,6 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
             }
         },
     };
-    if let Some(mail) = reader.text("ACME_EMAIL")
-        && !mail.contains('@')
-    {
-        reader.problem("ACME_EMAIL", "is no e-mail address", "set ACME_EMAIL=you@example.org");
-    }
-
     let status = reader.text("LAUNCHDB_STATUS_PORT");
     let status_port = match status.as_deref() {
         Some("off") => None,
@@ -358,7 +352,7 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
             );
         }
     }
-    let tls = tls(reader, invocation.tls);
+    let tls = TlsConfig::read(reader, invocation.tls, &public_url);
     ListenConfig {
         public: SocketAddr::new(bind, port),
         status_port,
@@ -374,19 +368,6 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
         ),
         tls,
     }
-}
-
-/// Both files or none; with `--tls` both.
-fn tls(reader: &mut Reader<'_>, asked: bool) -> Option<TlsConfig> {
-    const NAMES: [&str; 2] = ["LAUNCHDB_TLS_CERT", "LAUNCHDB_TLS_KEY"];
-    let [certificate, key] = NAMES.map(|name| reader.text(name).map(PathBuf::from));
-    let missing = [&certificate, &key].map(Option::is_none);
-    for (name, is_missing) in NAMES.into_iter().zip(missing) {
-        if is_missing && (asked || missing != [true, true]) {
-            reader.problem(name, "is missing, which TLS needs", "set it to a PEM file, or let Caddy do TLS");
-        }
-    }
-    Some(TlsConfig { certificate: certificate?, key: key? })
 }
 
 fn database(reader: &mut Reader<'_>) -> DatabaseConfig {
@@ -437,6 +418,12 @@ fn platform(reader: &mut Reader<'_>) -> PlatformConfig {
             .unwrap_or_else(|| "owner@localhost".to_owned()),
         owner_password: owner_password.map(Secret::new),
         spares: reader.parsed("LAUNCHDB_SPARES", 3, "a number up to 100", |n| *n <= 100),
+        new_certificates_per_week: reader.parsed(
+            "LAUNCHDB_NEW_CERTIFICATES_PER_WEEK",
+            40,
+            "a number of names; 0 is no limit",
+            |n| *n <= 1_000_000,
+        ),
         retention: Duration::from_secs(days * 24 * 60 * 60),
         disk_reserve: 1024 * 1024 * disk_reserve,
         private_targets_allowed: reader.parsed("LAUNCHDB_ALLOW_PRIVATE_TARGETS", false, "true or false", |_| true),

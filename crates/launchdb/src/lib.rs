@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+pub mod acme;
 pub mod cli;
 pub mod config;
 pub mod exit;

@@ -36,6 +36,8 @@ pub struct PlatformConfig {
     pub retention: Duration,
     /// How many complete projects are made ahead.
     pub spare_count: usize,
+    /// Names of projects that get their first certificate in seven days; 0 is no limit.
+    pub new_certificates_per_week: u32,
     /// PostgreSQL as outside clients reach it, for `db_uri`.
     pub database_address: Address,
     /// The pooler as outside clients reach it, for `db_uri_pooler`.

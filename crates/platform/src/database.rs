@@ -25,6 +25,8 @@ pub const MIGRATIONS: &[Migration<'static>] = &[
     Migration { name: "0001_platform", sql: include_str!("migrations/0001_platform.sql") },
     Migration { name: "0002_domains_and_audit", sql: include_str!("migrations/0002_domains_and_audit.sql") },
     Migration { name: "0003_s3_access_keys", sql: include_str!("migrations/0003_s3_access_keys.sql") },
+    Migration { name: "0004_certificate_names", sql: include_str!("migrations/0004_certificate_names.sql") },
+    Migration { name: "0005_slow_queries", sql: include_str!("migrations/0005_slow_queries.sql") },
 ];
 
 const LEDGER: Ledger<'static> = Ledger { schema: "launchdb", table: "platform_migrations", refuse_unknown: true };

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use base::api_key::ApiKeyKind;
 use base::project::{ApiKey, DatabaseTarget, S3AccessKey, S3Keys};
+use base::slow_query::SlowQuery;
 use base::{Project, ProjectRef, ProjectStatus, ProjectTable, Secret, WriteGate};
-use deadpool_postgres::Pool;
+use deadpool_postgres::{Object, Pool};
 use futures_util::StreamExt;
 use tokio_postgres::{AsyncMessage, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use web::health::HealthPart;
 
+use crate::certificates::KnownNames;
 use crate::config::PlatformConfig;
 use crate::database;
 use crate::error::Error;
@@ -43,6 +45,7 @@ pub struct Directory {
     projects: Arc<ProjectTable>,
     /// The session that this process follows by; 0 before there is one.
     session: Arc<AtomicI32>,
+    known_names: Arc<KnownNames>,
 }
 
 /// Everything that is read of some projects.
@@ -58,7 +61,8 @@ struct Loaded {
 
 impl Directory {
     pub(crate) fn new(config: &PlatformConfig, pool: Pool, projects: Arc<ProjectTable>) -> Self {
-        Self { config: Arc::new(config.clone()), pool, projects, session: Arc::default() }
+        let config = Arc::new(config.clone());
+        Self { config, pool, projects, session: Arc::default(), known_names: Arc::default() }
     }
 
     /// For a process without a control plane: loads every project and follows their changes until `shutdown`.
@@ -131,6 +135,29 @@ impl Directory {
             return Ok(());
         }
         Ok(store::api_key::api_key_used(&**self.pool.get().await?, uses).await?)
+    }
+
+    /// Writes slow requests of projects' data APIs down, for their owners.
+    pub async fn record_slow_queries(&self, queries: &[SlowQuery]) -> Result<(), Error> {
+        if queries.is_empty() {
+            return Ok(());
+        }
+        let mut db = self.pool.get().await?;
+        let tx = db.transaction().await?;
+        store::slow_query::slow_queries_insert(&*tx, queries).await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(crate) fn config(&self) -> &PlatformConfig {
+        &self.config
+    }
+
+    pub(crate) fn known_names(&self) -> &KnownNames {
+        &self.known_names
+    }
+
+    pub(crate) async fn db(&self) -> Result<Object, Error> {
+        Ok(self.pool.get().await?)
     }
 
     /// Puts what the platform database has in place of the whole table.

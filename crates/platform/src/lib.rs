@@ -35,6 +35,7 @@ mod s3_keys;
 pub mod secrets;
 mod settings;
 mod signing_keys;
+mod slow_queries;
 mod sql;
 mod store;
 #[cfg(test)]

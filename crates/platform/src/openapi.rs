@@ -215,6 +215,12 @@ fn schemas() -> Value {
             ("schema", "string?"), ("comment", "string?"),
         ]),
         "Extensions": object(&[("extensions", "#Extension[]")]),
+        "SlowQuery": object(&[
+            ("id", "integer"), ("at", "string"), ("duration_ms", "integer"), ("statement", "string"), ("role", "string"),
+            ("method", "string"), ("path", "string"), ("request_id", "string"), ("rows", "integer?"),
+            ("error_code", "string?"),
+        ]),
+        "SlowQueries": object(&[("threshold_ms", "integer?"), ("slow_queries", "#SlowQuery[]")]),
         "Usage": object(&[("database", "object")]),
     })
 }

@@ -14,7 +14,7 @@ use crate::platform::Platform;
 use crate::rotation::routes as rotation;
 use crate::{
     api_keys, audit, certificates, connection, domains, extensions, owner_password, owners, projects, s3_keys,
-    settings, signing_keys, sql, usage, user_migrations,
+    settings, signing_keys, slow_queries, sql, usage, user_migrations,
 };
 
 /// Who may call a route.
@@ -59,6 +59,14 @@ impl Route {
 
     fn post(path: &'static str, id: &'static str, summary: &'static str, handler: MethodRouter<Platform>) -> Self {
         Self::new(Method::POST, path, id, summary, handler)
+    }
+
+    fn patch(path: &'static str, id: &'static str, summary: &'static str, handler: MethodRouter<Platform>) -> Self {
+        Self::new(Method::PATCH, path, id, summary, handler)
+    }
+
+    fn delete(path: &'static str, id: &'static str, summary: &'static str, handler: MethodRouter<Platform>) -> Self {
+        Self::new(Method::DELETE, path, id, summary, handler)
     }
 
     fn open(self) -> Self {
@@ -121,8 +129,7 @@ fn owner_routes() -> Vec<Route> {
         Route::post("/api/owners/logout", "logout_owner", "End the token.", post(owners::logout_owner))
             .answers(204, ""),
         Route::get("/api/owners/me", "get_me", "The owner of the token.", get(owners::get_me)).answers(200, "Owner"),
-        Route::new(
-            Method::PATCH,
+        Route::patch(
             "/api/owners/me",
             "update_me",
             "Change the password; the owner's other sessions end.",
@@ -173,8 +180,7 @@ fn owner_routes() -> Vec<Route> {
             post(rotation::rotate_internal_key),
         )
         .answers(201, "Any"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             "/api/rotations/internal-key",
             "end_previous_internal_key",
             "Accept only the newest internal key (administrators).",
@@ -253,11 +259,10 @@ fn project_routes() -> Vec<Route> {
         )
         .answers(200, "Projects"),
         Route::get(ID, "get_project", "One project.", get(projects::get_project)).answers(200, "Project"),
-        Route::new(Method::PATCH, ID, "update_project", "Rename a project.", patch(projects::update_project))
+        Route::patch(ID, "update_project", "Rename a project.", patch(projects::update_project))
             .body(NAME)
             .answers(200, "Project"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             ID,
             "delete_project",
             "Delete a project; it can be restored until purge_after.",
@@ -316,8 +321,7 @@ fn project_part_routes() -> Vec<Route> {
                 },
             )
             .answers(201, "NewKey"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             "/api/projects/{id}/keys/{key_id}",
             "revoke_key",
             "Revoke a key; the next request with it is refused.",
@@ -332,8 +336,7 @@ fn project_part_routes() -> Vec<Route> {
         )
         .body(const { &[field("end_old_tokens", "boolean", "End every token and legacy key of before at once.")] })
         .answers(200, "LegacyKeys"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             "/api/projects/{id}/keys/previous-jwt-secrets",
             "end_previous_jwt_secrets",
             "End every token and legacy key that an earlier JWT secret signed.",
@@ -357,8 +360,7 @@ fn project_part_routes() -> Vec<Route> {
         )
         .body(const { &[required("name", "string", "Unique among the project's access keys.")] })
         .answers(201, "NewS3Key"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             "/api/projects/{id}/s3-keys/{key_id}",
             "delete_s3_key",
             "Delete an access key; the next request with it is refused.",
@@ -386,8 +388,7 @@ fn project_part_routes() -> Vec<Route> {
             post(signing_keys::rotate_signing_keys),
         )
         .answers(200, "SigningKeys"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             "/api/projects/{id}/signing-keys/{kid}",
             "revoke_signing_key",
             "Revoke a key pair; tokens that it signed end at once.",
@@ -404,8 +405,7 @@ fn project_part_routes() -> Vec<Route> {
         )
         .body(const { &[required("domain", "string", "A host name such as api.example.org; no wildcard.")] })
         .answers(201, "Domain"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             "/api/projects/{id}/domains/{domain}",
             "delete_domain",
             "Give a domain up.",
@@ -427,8 +427,7 @@ fn project_part_routes() -> Vec<Route> {
         )
         .body(const { &[required("name", "string", "One that the list shows with install: api.")] })
         .answers(201, "Extension"),
-        Route::new(
-            Method::DELETE,
+        Route::delete(
             "/api/projects/{id}/extensions/{extension}",
             "remove_extension",
             "Remove an extension that nothing uses.",
@@ -437,8 +436,7 @@ fn project_part_routes() -> Vec<Route> {
         .answers(204, ""),
         Route::get(SETTINGS, "get_settings", "All settings; secrets are masked.", get(settings::get_settings))
             .answers(200, "Settings"),
-        Route::new(
-            Method::PATCH,
+        Route::patch(
             SETTINGS,
             "update_settings",
             "Change settings; null puts a default back.",
@@ -487,6 +485,14 @@ fn project_part_routes() -> Vec<Route> {
             get(usage::get_usage),
         )
         .answers(200, "Usage"),
+        Route::get(
+            "/api/projects/{id}/slow-queries",
+            "list_slow_queries",
+            "Requests of the data API whose statements took long (data_api.slow_query_ms), newest first.",
+            get(slow_queries::list_slow_queries),
+        )
+        .query(const { &[field("limit", "integer", "How many: 1 to 200, 50 by default.")] })
+        .answers(200, "SlowQueries"),
         Route::get(
             MIGRATIONS,
             "list_migrations",

@@ -119,7 +119,7 @@ impl PostgresConf {
         // can hold it too: the databases of projects are silent up to FATAL (`platform::provision`).
         set("log_destination", "stderr");
         set("logging_collector", "off");
-        set("log_line_prefix", "%m [%p] %q%u@%d ");
+        set("log_line_prefix", "%m [%p] %q%u@%d %a ");
         set("log_min_messages", "warning");
         set("log_min_error_statement", "panic");
         set("log_min_duration_statement", "-1");
@@ -225,7 +225,7 @@ mod tests {
             autovacuum_max_workers = '2'
             log_destination = 'stderr'
             logging_collector = 'off'
-            log_line_prefix = '%m [%p] %q%u@%d '
+            log_line_prefix = '%m [%p] %q%u@%d %a '
             log_min_messages = 'warning'
             log_min_error_statement = 'panic'
             log_min_duration_statement = '-1'

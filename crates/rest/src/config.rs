@@ -48,6 +48,8 @@ pub struct Config {
     pub db_hoisted_tx_settings: Vec<String>,
     /// Every `request.*` setting is made, also those that nothing in the database seems to read.
     pub send_all_request_settings: bool,
+    /// `application_name` is the request's id while its statements run.
+    pub trace_requests: bool,
     pub openapi_mode: OpenApiMode,
     pub openapi_security_active: bool,
     /// Where the API is reached, when that is elsewhere than where it listens.
@@ -143,6 +145,7 @@ impl Default for Config {
             .map(str::to_owned)
             .into(),
             send_all_request_settings: false,
+            trace_requests: false,
             openapi_mode: OpenApiMode::default(),
             openapi_security_active: false,
             openapi_server_proxy_uri: None,
@@ -175,6 +178,7 @@ impl From<&DataApiSettings> for Config {
             db_aggregates_enabled: settings.db_aggregates_enabled,
             db_plan_enabled: settings.db_plan_enabled,
             send_all_request_settings: settings.send_all_request_settings,
+            trace_requests: settings.trace_requests,
             ..Self::default()
         }
     }

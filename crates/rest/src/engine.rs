@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response as HttpResponse;
+use base::slow_query::SlowQuery;
 use base::{Caller, Project, ProjectRef, ProjectTable, RoleName};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -19,16 +20,18 @@ use crate::error::{self, Error};
 use crate::grant_hint;
 use crate::instance::{Instance, Shared};
 use crate::response::{self, Response, ServerTiming};
+use crate::slow_queries::SlowQueries;
 
 /// Serves every project whose snapshot comes with the request. A project that nobody asks for costs nothing.
 pub struct Engine {
     shared: Shared,
     instances: RwLock<HashMap<ProjectRef, Arc<Instance>>>,
+    slow_queries: Arc<SlowQueries>,
 }
 
 impl Engine {
     pub fn new(shared: Shared) -> Arc<Self> {
-        Arc::new(Self { shared, instances: RwLock::default() })
+        Arc::new(Self { shared, instances: RwLock::default(), slow_queries: Arc::default() })
     }
 
     /// One handler for everything: relations and functions are found in the schema cache, not in a route table.
@@ -56,7 +59,7 @@ impl Engine {
         {
             return present.clone();
         }
-        let instance = Arc::new(Instance::of_project(project, before.as_deref(), &self.shared));
+        let instance = Arc::new(Instance::of_project(project, before.as_deref(), &self.shared, &self.slow_queries));
         if let Some(before) = instances.insert(project.project_ref.clone(), instance.clone()) {
             before.retire(Some(&instance));
         }
@@ -72,8 +75,19 @@ impl Engine {
         self.read().values().filter(|instance| instance.loaded_schema_cache().is_some()).count()
     }
 
+    /// Requests whose statements took longer than their projects want them to, since this was last asked; oldest first.
+    pub fn take_slow_queries(&self) -> Vec<SlowQuery> {
+        self.slow_queries.take()
+    }
+
+    /// How many there were since the start.
+    pub fn slow_query_totals(&self) -> Vec<(ProjectRef, u64)> {
+        self.slow_queries.totals()
+    }
+
     /// Gives up what belongs to projects that are no longer there or no longer active.
     pub fn forget_inactive(&self, projects: &ProjectTable) {
+        self.slow_queries.forget_inactive(projects);
         let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
         instances.retain(|project_ref, instance| {
             let active = projects.get(project_ref).is_some_and(|p| p.status == base::ProjectStatus::Active);

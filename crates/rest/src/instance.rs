@@ -24,6 +24,7 @@ use crate::query_log::QueryLog;
 use crate::response::{self, Body, Response, ServerTiming, Stage};
 use crate::schema_cache::{SchemaCache, SettingReaders, timezones_from, timezones_query};
 use crate::session::{SessionParams, Sessions};
+use crate::slow_queries::{SlowQueries, SlowQueryLog};
 
 /// How often a request is planned: with a cache that may be old, with one whose loading began before the request came,
 /// and with one that was read after it; each of the first two twice. Errors between them leave some room.
@@ -89,12 +90,19 @@ pub struct Instance {
     timeouts: Option<StatementTimeouts>,
     write_gate: WriteGate,
     tasks: TaskTracker,
+    /// None where nobody wants to know.
+    slow_queries: Option<SlowQueryLog>,
     revision: i64,
 }
 
 impl Instance {
     /// The instance of a project's snapshot; takes over what it can of the one before.
-    pub(crate) fn of_project(project: &Project, before: Option<&Self>, shared: &Shared) -> Self {
+    pub(crate) fn of_project(
+        project: &Project,
+        before: Option<&Self>,
+        shared: &Shared,
+        slow_queries: &Arc<SlowQueries>,
+    ) -> Self {
         let settings = &project.data_api;
         let config = Config::of_project(&project.project_ref, settings, shared.public_url.as_deref());
         let search_paths = search_paths(&config);
@@ -143,6 +151,7 @@ impl Instance {
             timeouts: Some(settings.statement_timeout_ms),
             write_gate: shared.write_gate.clone(),
             tasks: shared.tasks.clone(),
+            slow_queries: SlowQueryLog::new(&project.project_ref, settings.slow_query_ms, slow_queries),
             revision: project.revision,
             config,
         }
@@ -167,6 +176,7 @@ impl Instance {
             config,
             write_gate: shared.write_gate.clone(),
             tasks: shared.tasks.clone(),
+            slow_queries: None,
             revision: 0,
         }
     }
@@ -201,6 +211,7 @@ impl Instance {
             config,
             write_gate: self.write_gate.clone(),
             tasks: self.tasks.clone(),
+            slow_queries: self.slow_queries.clone(),
             revision: self.revision,
         }
     }
@@ -426,15 +437,23 @@ impl Instance {
                 }
                 let (readers, parts, sessions) = (self.readers(on), on.parts, &self.sessions);
                 let tx = MainTx { pool: &self.pool, config: &self.config, readers, parts, sessions, session };
-                match timeout.map(|timeouts| timeouts.of(&on.caller.role)) {
+                let watched = self.slow_queries.as_ref().map(|log| (log, query.main_text(), Instant::now()));
+                let result = match timeout.map(|timeouts| timeouts.of(&on.caller.role)) {
                     // 0 is no limit.
                     Some(limit) if limit > 0 => {
                         let run =
                             tokio::time::timeout(Duration::from_millis(limit.into()), tx.run(plan, request, query));
-                        Box::pin(run).await.map_err(|_| Error::statement_timeout())??
+                        Box::pin(run).await.unwrap_or_else(|_| Err(Error::statement_timeout()))
                     }
-                    _ => tx.run(plan, request, query).await?,
+                    _ => tx.run(plan, request, query).await,
+                };
+                if let Some((log, statement, since)) = watched
+                    && let took = since.elapsed()
+                    && took >= log.threshold
+                {
+                    log.note(took, &statement, on.caller, parts, &result);
                 }
+                result?
             }
         };
         timing.end(Stage::Transaction);

@@ -31,6 +31,7 @@ pub mod range_query;
 mod response;
 pub mod schema_cache;
 mod session;
+mod slow_queries;
 mod text_array;
 
 pub use engine::Engine;

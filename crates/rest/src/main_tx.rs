@@ -6,6 +6,7 @@ use base::settings::TxEnd;
 use bytes::Bytes;
 use http::request::Parts;
 use pg::{Exchange, Pool, Query, Row, Rows, Streams};
+use web::RequestId;
 
 use crate::api_request::preferences::{PreferCount, PreferTransaction};
 use crate::api_request::types::Mutation;
@@ -31,6 +32,16 @@ pub(crate) enum DbResult {
     Explain(Bytes),
     /// What the role may use of a schema.
     OpenApi(Accessible),
+}
+
+impl DbResult {
+    /// Rows of the answer, where they were counted.
+    pub(crate) fn rows(&self) -> Option<i64> {
+        match self {
+            Self::Rows(set) if !matches!(set.body, Body::Long(_)) => Some(set.page_total),
+            _ => None,
+        }
+    }
 }
 
 /// The one row that the main statement gives, see [`column`].
@@ -229,6 +240,8 @@ impl MainTx<'_> {
         let headers = readers.headers.then(|| json_object(&api_request::headers(&self.parts.headers)));
         let cookies = readers.cookies.then(|| json_object(&api_request::cookies(&self.parts.headers)));
         let mut settings: Vec<(&str, &str)> = Vec::new();
+        let trace = self.config.trace_requests.then(|| self.parts.extensions.get::<RequestId>()).flatten();
+        settings.extend(trace.map(|id| ("application_name", application_name(id.as_str()))));
         if readers.method {
             settings.push(("request.method", self.parts.method.as_str()));
         }
@@ -241,6 +254,13 @@ impl MainTx<'_> {
         let params = SessionParams { read_only: query.read_only, ..self.session.clone() };
         if settings.is_empty() { self.sessions.get(&params) } else { params.write(&settings) }
     }
+}
+
+/// A request's id as PostgreSQL keeps it of a session: its first 63 bytes (`NAMEDATALEN`).
+fn application_name(request_id: &str) -> &str {
+    const LONGEST: usize = 63;
+    // Ids are ASCII.
+    request_id.get(..LONGEST).unwrap_or(request_id)
 }
 
 /// The explicit BEGIN of a transaction that has a level, or whose end is decided by its result: PostgreSQL would log a

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
 
@@ -143,6 +144,9 @@ impl TestCluster {
     }
 }
 
+/// How long a test waits for its database to be dropped, once that was asked for.
+const DROPPING: Duration = Duration::from_millis(300);
+
 /// A database of one test, dropped with this value whoever is still connected.
 #[derive(Debug)]
 pub struct TestDatabase {
@@ -192,13 +196,15 @@ impl Drop for TestDatabase {
         let url = self.cluster.superuser_url();
         let sql = format!("drop database if exists {} with (force)", quoted(&self.name));
         // The test's own runtime cannot be blocked on from here, so the drop gets a thread and a runtime of its own.
-        let dropping = std::thread::spawn(move || {
+        let (sender, sent) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             if let Ok(runtime) = runtime {
                 runtime.block_on(async move {
                     // A failure leaves a database behind until the end of the run, when the whole cluster goes.
                     if let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await {
                         let task = tokio::spawn(connection);
+                        let _ = sender.send(());
                         let _ = client.batch_execute(&sql).await;
                         drop(client);
                         let _ = task.await;
@@ -206,7 +212,11 @@ impl Drop for TestDatabase {
                 });
             }
         });
-        let _ = dropping.join();
+        // Dropping waits for every login of the cluster to get through, and one of this test's own cannot while its runtime is
+        // held up here: PostgreSQL would end it after 10 s, and all tests would have waited. The statement ends without us.
+        if sent.recv().is_ok() {
+            let _ = sent.recv_timeout(DROPPING);
+        }
     }
 }
 

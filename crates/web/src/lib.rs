@@ -33,7 +33,7 @@ pub use json::Json;
 pub use limits::{BodyError, read_body};
 pub use rejection::Rejection;
 pub use request_id::RequestId;
-pub use serve::{Handler, ServeConfig, Work, serve};
+pub use serve::{Handler, Hello, ServeConfig, Tls, Work, serve};
 pub use service::{HttpService, ServiceKind};
 
 /// The request's URI as the client wrote it, kept as an extension where the gateway rewrote the URI for a service

@@ -3,6 +3,7 @@
 //! The guard works without a timer per request, see `watch`: the accept loop looks all connections through once a second.
 
 mod refusal;
+mod tls;
 mod watch;
 
 use std::convert::Infallible;
@@ -25,11 +26,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+pub use self::tls::{Hello, Tls};
 pub use self::watch::Work;
 use self::watch::{Connections, Listed, Patience, TICK, WatchedStream, request_body};
 use crate::Peer;
@@ -74,8 +75,8 @@ pub struct ServeConfig {
     pub rate_window: Duration,
     /// How long requests in work may take to end after the shutdown began.
     pub drain_deadline: Duration,
-    /// Connections are TLS with these certificates; none serves plain HTTP.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Connections are TLS with its certificates; none serves plain HTTP.
+    pub tls: Option<Arc<dyn Tls>>,
 }
 
 impl Default for ServeConfig {
@@ -95,8 +96,6 @@ impl Default for ServeConfig {
     }
 }
 
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Refused connections that are told so at the same time; any more are just closed.
 const MAX_REFUSALS: usize = 64;
 /// Bytes of an answer that the kernel keeps beyond what is on its way. It shows us how fast a client takes its answer, and
@@ -177,14 +176,13 @@ pub async fn serve<H: Handler>(
                 tasks.spawn(serve_connection(http.clone(), stream, peer, handler.clone(), listed));
             }
             Some(tls) => {
-                let (tls, http, handler) = (TlsAcceptor::from(tls.clone()), http.clone(), handler.clone());
+                let (tls, http, handler) = (tls.clone(), http.clone(), handler.clone());
                 let closing = shutdown.clone();
                 tasks.spawn(async move {
-                    let shaken = closing.run_until_cancelled(timeout(HANDSHAKE, tls.accept(stream))).await;
-                    match shaken {
-                        Some(Ok(Ok(stream))) => serve_connection(http, stream, peer, handler, listed).await,
-                        Some(Ok(Err(error))) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-                        Some(Err(_)) | None => {}
+                    match closing.run_until_cancelled(tls::accept(&*tls, stream)).await {
+                        Some(Ok(stream)) => serve_connection(http, stream, peer, handler, listed).await,
+                        Some(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+                        None => {}
                     }
                 });
             }

@@ -53,6 +53,7 @@ pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
         sign_up_allowed: false,
         retention: config.platform.retention,
         spare_count: 0,
+        new_certificates_per_week: 0,
         database_address: Address { host: admin.host.clone(), port: admin.port },
         pooler_address: None,
         service_pooler: None,

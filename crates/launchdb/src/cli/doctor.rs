@@ -360,6 +360,7 @@ fn check_cluster(findings: &mut Findings, config: &Config, data: Option<&Path>) 
             sign_up_allowed: false,
             retention: Duration::ZERO,
             spare_count: 0,
+            new_certificates_per_week: 0,
             database_address: Address { host: admin.host.clone(), port: admin.port },
             pooler_address: None,
             service_pooler: None,

@@ -31,6 +31,7 @@ pub fn run(source: &Source, command: ProjectCommand) -> Result<(), Exit> {
             show_answer(&project.reach, &answer, object_pairs)
         }
         ProjectCommand::Restore(project) => act(source, &project, "POST", "/restore", "restored"),
+        ProjectCommand::Slow(project) => show(source, &project, "/slow-queries?limit=200", slow_queries),
         ProjectCommand::Sql { project, query, file, read_only } => {
             let sql = match (query, file) {
                 (Some(query), _) => query,
@@ -61,6 +62,15 @@ fn show_answer(reach: &ReachArgs, answer: &Answer, human: impl FnOnce(&Value) ->
 
 fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// What can be read of each at a glance; `--json` has it whole.
+fn slow_queries(answer: &Value) -> String {
+    const COLUMNS: [&str; 6] = ["at", "duration_ms", "rows", "role", "request_id", "statement"];
+    const WIDTH: usize = 100;
+    let queries = answer["slow_queries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let cells = |query: &Value| COLUMNS.map(|name| cell(&query[name]).chars().take(WIDTH).collect()).to_vec();
+    table(&COLUMNS, queries.iter().map(cells))
 }
 
 /// The path of a project given by id or name.

@@ -53,6 +53,53 @@ fn lives_of_tokens_are_defaults_of_projects() {
 }
 
 #[test]
+fn tls_is_of_files_or_comes_by_itself() {
+    let load = |tls: bool, pairs: &[(&str, &str)]| {
+        let invocation = Invocation { serve: true, tls, ..Invocation::default() };
+        Config::load(&Source::from_pairs(pairs.iter().copied()), &invocation).map(|config| config.listen.tls)
+    };
+    let acme = |directory: &str, contact: Option<&str>| {
+        Some(TlsConfig::Acme(AcmeConfig {
+            name: "db.example.org".to_owned(),
+            directory: directory.to_owned(),
+            contact: contact.map(str::to_owned),
+            roots: None,
+        }))
+    };
+    const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+    let domain = ("DOMAIN", "db.Example.org");
+    assert_eq!(load(false, &[domain]), Ok(None));
+    assert_eq!(load(true, &[domain]), Ok(acme(LETS_ENCRYPT, None)));
+    let mail = ("ACME_EMAIL", "you@example.org");
+    let directory = |directory| ("LAUNCHDB_ACME_DIRECTORY", directory);
+    assert_eq!(load(true, &[domain, mail, directory("production")]), Ok(acme(LETS_ENCRYPT, Some("you@example.org"))));
+    let staging = "https://acme-staging-v02.api.letsencrypt.org/directory";
+    assert_eq!(load(true, &[domain, directory("staging")]), Ok(acme(staging, None)));
+    let own = "https://ca.example.org:8443/acme/directory";
+    assert_eq!(load(true, &[("LAUNCHDB_PUBLIC_URL", "https://db.example.org"), directory(own)]), Ok(acme(own, None)));
+    let files = TlsFiles { certificate: "/a.pem".into(), key: "/b.pem".into() };
+    let of_files = [domain, ("LAUNCHDB_TLS_CERT", "/a.pem"), ("LAUNCHDB_TLS_KEY", "/b.pem")];
+    for asked in [true, false] {
+        assert_eq!(load(asked, &of_files), Ok(Some(TlsConfig::Files(files.clone()))));
+    }
+    let problems = |tls, pairs: &[(&str, &str)]| -> Vec<String> {
+        load(tls, pairs).unwrap_err().0.into_iter().map(|problem| problem.name).collect()
+    };
+    assert_eq!(problems(false, &of_files[..2]), ["LAUNCHDB_TLS_KEY"]);
+    assert_eq!(problems(true, &of_files[1..2]), ["LAUNCHDB_TLS_KEY"]);
+    assert_eq!(problems(true, &of_files[2..]), ["LAUNCHDB_TLS_CERT"]);
+    assert_eq!(problems(true, &[]), ["DOMAIN"]);
+    assert_eq!(problems(true, &[("DOMAIN", "localhost")]), ["DOMAIN"]);
+    for url in ["https://192.0.2.1", "http://db.example.org", "https://[2001:db8::1]:8443"] {
+        assert_eq!(problems(true, &[("LAUNCHDB_PUBLIC_URL", url)]), ["DOMAIN"], "{url}");
+    }
+    for wrong in ["http://ca.example.org/", "nonsense", "ftp://ca.example.org"] {
+        assert_eq!(problems(true, &[domain, directory(wrong)]), ["LAUNCHDB_ACME_DIRECTORY"], "{wrong}");
+    }
+    assert_eq!(problems(false, &[domain, ("ACME_EMAIL", "nobody")]), ["ACME_EMAIL"]);
+}
+
+#[test]
 fn the_command_line_wins_over_the_source() {
     let source = Source::from_pairs([("LAUNCHDB_PORT", "9001"), ("PORT", "9002"), ("LAUNCHDB_DATA", "/a")]);
     let config = Config::load(&source, &Invocation::default()).unwrap();

@@ -41,6 +41,9 @@ pub(super) async fn until_signal(
                 {
                     tracing::warn!(%error, "the last use of API keys could not be recorded");
                 }
+                if let Err(error) = services.directory.record_slow_queries(&services.engine.take_slow_queries()).await {
+                    tracing::warn!(%error, "slow queries could not be written down");
+                }
                 if let Some(cluster) = &storage.cluster {
                     let databases = u32::try_from(services.projects.len()).unwrap_or(u32::MAX);
                     if let Err(error) = cluster.set_databases(databases).await {

@@ -12,6 +12,7 @@ use platform::watchdog::DatabaseSizes;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use rest::Engine;
 
@@ -29,6 +30,11 @@ pub struct ProcessCollector {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDisk {
     disk: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfProject {
+    project: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,12 +78,23 @@ impl Collector for ProcessCollector {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
+        self.encode_slow_queries(&mut encoder)?;
         self.encode_pools(&mut encoder)?;
         self.encode_disks(&mut encoder)
     }
 }
 
 impl ProcessCollector {
+    fn encode_slow_queries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Requests of a project's data API whose statements took longer than it wants";
+        let mut family = encoder.encode_descriptor("launchdb_slow_queries", help, None, MetricType::Counter)?;
+        for (project, total) in self.engine.slow_query_totals() {
+            let labels = OfProject { project: project.as_str().to_owned() };
+            ConstCounter::new(total).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     fn encode_pools(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let usage = self.budget.usage();
         let whole = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);

@@ -46,7 +46,7 @@ use super::signals::Signals;
 use super::starter;
 use super::status_page::{self, StatusView};
 use super::storage::Storage;
-use super::tls::Certificate;
+use super::tls;
 use super::welcome::Welcome;
 use crate::config::{Config, Service};
 use crate::exit::{self, Exit, ResultExt as _};
@@ -430,7 +430,7 @@ async fn serve(
     services: &Services,
     listeners: Listeners,
     urls: &Urls,
-    (registry, http_metrics, write_gate): (Registry, HttpMetrics, &WriteGate),
+    (mut registry, http_metrics, write_gate): (Registry, HttpMetrics, &WriteGate),
     signals: &mut Signals,
     (loops, loops_end): (&mut JoinSet<()>, &CancellationToken),
 ) -> Result<(), Exit> {
@@ -460,11 +460,8 @@ async fn serve(
     }
     let public = tokio_listener(listeners.public)?;
     let mut public_settings = settings.clone();
-    if let Some(files) = &start.config.listen.tls {
-        let certificate = Certificate::open(files)?;
-        public_settings.tls = Some(certificate.server_config()?);
-        loops.spawn(certificate.follow(loops_end.clone()));
-    }
+    public_settings.tls =
+        tls::open(&start.config, storage.data_path(), &services.directory, &mut registry, (loops, loops_end))?;
     let internal = internal_router(start, storage, services)?;
     if start.only.is_some_and(Service::is_internal) {
         // The second is what `launchdb status` asks.

@@ -141,6 +141,7 @@ impl Storage {
             sign_up_allowed: config.platform.signup_enabled,
             retention: config.platform.retention,
             spare_count: config.platform.spares,
+            new_certificates_per_week: config.platform.new_certificates_per_week,
             database_address: address(&config.database.public_address).unwrap_or(own_address),
             pooler_address: address(&config.database.pooler_address),
             service_pooler: None,

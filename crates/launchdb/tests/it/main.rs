@@ -1,5 +1,6 @@
 //! The real binary: started, used, killed and started again. Few tests, because each has a PostgreSQL of its own.
 
+mod acme;
 mod alone;
 mod auth_alone;
 mod auth_crash;
@@ -15,6 +16,7 @@ mod instances;
 mod migrations;
 mod monitoring;
 mod off_site;
+mod own_network;
 mod pooled;
 mod pooler;
 mod prepared_statements;
@@ -24,6 +26,7 @@ mod rotations;
 mod s3_store;
 mod schema_changes;
 mod server;
+mod slow_queries;
 mod storage_alone;
 mod tls;
 

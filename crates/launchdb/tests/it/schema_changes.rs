@@ -71,6 +71,8 @@ fn the_next_request_sees_every_schema_change() {
                     let (status, body) = server.get(&format!("{url}/load?select=id&limit=5"), key);
                     assert_eq!(status, 200, "{body}");
                     loads.fetch_add(1, Ordering::Relaxed);
+                    // A load that leaves some of two processors to what is looked at.
+                    std::thread::sleep(Duration::from_millis(2));
                 }
             });
         }

@@ -57,18 +57,22 @@ impl Server {
 
     /// As [`Server::start`] with settings.
     pub(crate) fn start_with(home: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
-        Self::start_as(home, &[&["--port", "0"], args].concat(), settings)
+        Self::start_as(home, &[&["dev", "--port", "0"], args].concat(), settings)
     }
 
     /// As [`Server::start_with`], on the port that the settings name.
     pub(crate) fn start_at(home: &Path, settings: &[(&str, &str)]) -> Self {
-        Self::start_as(home, &[], settings)
+        Self::start_as(home, &["dev"], settings)
+    }
+
+    /// A server for others on port 443 of loopback, whose certificates come by themselves.
+    pub(crate) fn serve_tls(home: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_as(home, &["serve", "--tls", "--port", "443", "--data", ".launchdb"], settings)
     }
 
     fn start_as(home: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
         let started = Instant::now();
         let mut child = launchdb(home)
-            .arg("dev")
             .args(args)
             .env("LAUNCHDB_STATUS_PORT", "0")
             .env("LAUNCHDB_ADMIN_PORT", "0")
@@ -172,8 +176,21 @@ impl Server {
         self.stdout.lock().expect("no reader panicked").clone()
     }
 
+    /// What it told of itself: its log.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().expect("no reader panicked").clone()
+    }
+
+    /// What its metrics are now.
+    pub(crate) fn admin_metrics(&self) -> String {
+        let page = self.stdout();
+        let url = page.split_whitespace().find(|word| word.ends_with("/metrics")).expect("the welcome names it");
+        let mut answer = ureq::get(url).call().expect("metrics");
+        answer.body_mut().read_to_string().expect("a text")
+    }
+
     fn output(&self) -> String {
-        format!("stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr.lock().expect("no reader panicked"))
+        format!("stdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr())
     }
 
     /// Runs a command of the command line against this server; it has to succeed.

@@ -9,6 +9,8 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::objects::Objects;
+
 /// The format of the header that this program writes; it reads no newer one.
 pub(super) const FORMAT: u32 = 1;
 
@@ -104,6 +106,9 @@ pub(super) struct KeptDomain {
 pub(super) struct End {
     pub(super) statements: u64,
     pub(super) tables: Vec<TableTally>,
+    /// Counted as the dump goes by, and written nowhere: files of every version have them.
+    #[serde(skip)]
+    pub(super) objects: Objects,
 }
 
 /// The data of one table.
@@ -128,6 +133,7 @@ impl Tally {
         match piece {
             Piece::Statement { text, copies, .. } => {
                 self.end.statements += 1;
+                self.end.objects.count(text);
                 self.open = copies.then(|| (copied_columns(text).to_owned(), 0, Context::new(&SHA256)));
             }
             Piece::CopyData { bytes, rows } => {
@@ -176,6 +182,6 @@ mod tests {
         scanner.finish(&mut count).unwrap();
         let sha256 = base::digest::sha256_hex(b"1\t2\n3\t4\n");
         let tables = vec![TableTally { columns: "public.t (a, b)".to_owned(), rows: 2, sha256 }];
-        assert_eq!(tally.finish(), End { statements: 2, tables });
+        assert_eq!(tally.finish(), End { statements: 2, tables, objects: Objects::default() });
     }
 }

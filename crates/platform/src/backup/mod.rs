@@ -16,6 +16,7 @@ mod folder;
 mod hand_over;
 mod load;
 mod manifest;
+mod objects;
 mod openpgp;
 mod read;
 mod restore;

@@ -113,7 +113,9 @@ pub(super) fn whole(
         Some(Ok(end)) => end,
         Some(Err(_)) | None => return Err(damaged("it has no end")),
     };
-    if tally.finish() == end { Ok(end) } else { Err(damaged("its end does not fit what is in it")) }
+    let counted = tally.finish();
+    let end = End { objects: counted.objects, ..end };
+    if counted == end { Ok(end) } else { Err(damaged("its end does not fit what is in it")) }
 }
 
 /// Why reading stops before the end.

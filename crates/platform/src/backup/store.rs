@@ -5,6 +5,7 @@ use base::{OwnerId, ProjectRef};
 use tokio_postgres::{Error, GenericClient};
 
 use super::manifest::{KeptDomain, KeptKey};
+use super::objects::Objects;
 
 /// Empties what a baseline put into a database, as its owner: the dump brings it all.
 pub(super) const CLEAR: &str = include_str!("clear.sql");
@@ -16,6 +17,22 @@ pub(super) const LOGIN_ROLE: &str = "set role none";
 /// `role` as a dump writes it, quoted.
 pub(super) fn set_role(role: &str) -> String {
     format!("set role {role}")
+}
+
+/// How many there are in a project's database of what its dump makes, see [`Objects`]. Clones of triggers on partitions come
+/// with those of the partitioned table, functions of extensions and of range types with these.
+pub(super) async fn objects(db: &impl GenericClient) -> Result<Objects, Error> {
+    const SQL: &str = "select (select count(*) from pg_catalog.pg_policy),
+        (select count(*) from pg_catalog.pg_class where relrowsecurity),
+        (select count(*) from pg_catalog.pg_trigger t
+            join pg_catalog.pg_proc p on p.oid = t.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+            where not t.tgisinternal and t.tgparentid = 0 and n.nspname <> '_launchdb'),
+        (select count(*) from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+            where n.nspname not in ('_launchdb', 'pg_catalog', 'information_schema') and n.nspname !~ '^pg_temp_'
+                and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_proc'::regclass
+                    and d.objid = p.oid and d.deptype in ('e', 'i')))";
+    let row = db.query_one(SQL, &[]).await?;
+    Ok(Objects { policies: row.get(0), guarded_tables: row.get(1), triggers: row.get(2), functions: row.get(3) })
 }
 
 /// What is read of a project's row.

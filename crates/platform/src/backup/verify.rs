@@ -74,8 +74,12 @@ impl Backups {
     }
 }
 
-/// Reads every table as it was loaded, in the form of the dump, and compares.
+/// Counts what guards the data, reads every table as it was loaded, in the form of the dump, and compares.
 async fn compare(client: &Client, end: &End) -> Result<(), BackupError> {
+    let found = store::objects(client).await?;
+    if found != end.objects {
+        return Err(BackupError::Differs(format!("there are {found}; the backup has {}", end.objects)));
+    }
     store::copy_settings(client).await?;
     for expected in &end.tables {
         let found = match tally(client, &expected.columns).await {

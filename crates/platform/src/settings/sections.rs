@@ -29,6 +29,8 @@ pub(crate) fn data_api() -> Vec<Rule> {
         ("statement_timeout_ms", Kind::Object(with_defaults(timeouts, &defaults.statement_timeout_ms))),
         ("jwt_roles", Kind::Roles),
         ("send_all_request_settings", Kind::Bool),
+        ("trace_requests", Kind::Bool),
+        ("slow_query_ms", Kind::Int(0, 3600 * 1000)),
         ("instance", Kind::Choice(&["shared", "dedicated"])),
     ];
     let rules = with_defaults(rules, &defaults);

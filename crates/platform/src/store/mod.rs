@@ -7,6 +7,7 @@
 pub(crate) mod api_key;
 pub(crate) mod audit;
 pub(crate) mod bootstrap;
+pub(crate) mod certificate_name;
 pub(crate) mod directory;
 pub(crate) mod domain;
 pub(crate) mod extension;
@@ -15,6 +16,7 @@ pub(crate) mod project;
 pub(crate) mod s3_key;
 pub(crate) mod secret;
 pub(crate) mod settings;
+pub(crate) mod slow_query;
 pub(crate) mod usage;
 
 use tokio_postgres::error::SqlState;

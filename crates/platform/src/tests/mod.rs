@@ -15,6 +15,7 @@ mod routes;
 mod s3_keys;
 mod settings;
 mod signing_keys;
+mod slow_queries;
 mod sql;
 
 use std::net::IpAddr;
@@ -79,6 +80,7 @@ pub(crate) fn config(cluster: &TestCluster) -> PlatformConfig {
         sign_up_allowed: false,
         retention: Duration::from_secs(7 * 24 * 3600),
         spare_count: 0,
+        new_certificates_per_week: 40,
         database_address: Address { host: "127.0.0.1".into(), port: cluster.port() },
         pooler_address: None,
         service_pooler: None,

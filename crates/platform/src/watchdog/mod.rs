@@ -16,6 +16,7 @@
 //! PostgreSQL cannot be told (nor a role be locked out); the watchdog ends who writes all the same, and tries again.
 
 mod config;
+mod half_open;
 mod low_disk;
 mod memory;
 mod offence;
@@ -36,6 +37,7 @@ use crate::database;
 use crate::provision::{ProvisionError, Provisioner};
 
 pub use config::WatchdogConfig;
+use half_open::HalfOpenLogins;
 pub(crate) use low_disk::health_part;
 pub use low_disk::{DiskConfig, DiskGuard, DiskSpace, DiskState, SpaceSource};
 pub use memory::MemoryConfig;
@@ -74,6 +76,7 @@ pub struct Watchdog {
     unread: HashMap<(i32, i64), Instant>,
     sizes: DatabaseSizes,
     over_quota: Vec<String>,
+    half_open: HalfOpenLogins,
     measured: Option<Instant>,
     swept: Instant,
 }
@@ -100,6 +103,7 @@ impl Watchdog {
             unread: HashMap::new(),
             sizes: DatabaseSizes::default(),
             over_quota: Vec::new(),
+            half_open: HalfOpenLogins::default(),
             measured: None,
             swept: Instant::now(),
         }
@@ -213,6 +217,11 @@ impl Watchdog {
         self.note(client, "give roles their usual limit back", restored)?;
         let measured = self.measure_databases(client).await;
         self.note(client, "measure the databases", measured)?;
+        // Nobody knows yet whose they are.
+        if self.config.only.is_none() {
+            let ended = self.half_open.end(client).await.map_err(ProvisionError::from);
+            self.note(client, "end a login that is not through", ended)?;
+        }
         self.docket.begin();
         let usual = self.config.temporary_bytes;
         let situation = store::Situation {

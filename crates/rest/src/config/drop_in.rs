@@ -228,6 +228,7 @@ fn config(reader: &mut Reader) -> Config {
             .text(&["db-hoisted-tx-settings"])
             .map_or(default.db_hoisted_tx_settings, |text| comma_separated(&text)),
         send_all_request_settings: false,
+        trace_requests: false,
         openapi_mode: openapi_mode.unwrap_or_default(),
         openapi_security_active: reader.flag(&["openapi-security-active"], false),
         openapi_server_proxy_uri: proxy_uri,

@@ -1,5 +1,7 @@
 //! The statements of one request.
 
+use std::sync::Arc;
+
 use pg::Streams;
 
 use super::open_api;
@@ -52,6 +54,14 @@ pub struct MainQuery {
     pub streams: Streams,
     /// `main` gives a row with nothing but the body, or none.
     pub one_row: bool,
+}
+
+impl MainQuery {
+    /// The text that tells what the request does.
+    pub(crate) fn main_text(&self) -> Arc<str> {
+        let open_api = self.open_api.as_ref().map(|queries| &queries.accessible_tables);
+        self.main.as_ref().or(open_api).map(|query| query.sql.clone()).unwrap_or_default()
+    }
 }
 
 /// What the OpenAPI document needs to know of the role's privileges.

@@ -28,7 +28,7 @@ pub(super) fn check(findings: &mut Findings, config: &Config, data: Option<&Path
         findings.warning(
             "tls",
             format!("keys and passwords cross the network in the clear: the public URL is {}", listen.public_url),
-            "put Caddy in front (infra/caddy), or set LAUNCHDB_TLS_CERT and LAUNCHDB_TLS_KEY",
+            "put Caddy in front (infra/caddy), or start with --tls, which gets certificates",
         );
     }
 }

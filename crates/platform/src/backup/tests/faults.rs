@@ -238,3 +238,15 @@ async fn a_pg_dump_that_says_nothing_does_not_hold_up_the_shutdown() {
         tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(running, stopping) }).await.expect("an end");
     assert!(matches!(result, Err(BackupError::Cancelled)), "{result:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_did_not_come_back_is_noticed() {
+    let (world, store) = (World::start().await, Store::new());
+    let backups = store.of(&world);
+    let (id, file) = small(&world, &backups).await;
+    let sql = "CREATE POLICY \"p\" ON \"public\".\"kept\" USING (true);\nDROP POLICY \"p\" ON \"public\".\"kept\";";
+    let altered = altered(&store, &file, sql);
+    let error = backups.verify(&altered, &Progress::default()).await.unwrap_err();
+    assert!(matches!(&error, BackupError::Differs(what) if what.contains("policies")), "{error:?}");
+    assert_untouched(&world, &id).await;
+}

@@ -76,6 +76,17 @@ pub(super) async fn processes(db: &Client, config: &WatchdogConfig) -> Result<Ve
     Ok(rows.iter().filter_map(|row| Some((offence(row)?, row.get("process")))).collect())
 }
 
+/// Processes of logins that are not through, while somebody waits for them.
+pub(super) async fn half_open_logins(db: &Client) -> Result<Vec<i32>, Error> {
+    let rows = db.query(include_str!("../half_open.sql"), &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Ends a login, unless it has got through.
+pub(super) async fn login_end(db: &Client, pid: i32) -> Result<(), Error> {
+    db.execute(include_str!("../login_end.sql"), &[&pid]).await.map(drop)
+}
+
 /// How full the notification queue is, from 0 to 1.
 pub(super) async fn notification_queue(db: &Client) -> Result<f64, Error> {
     db.query_one(include_str!("../notification_queue.sql"), &[]).await.map(|row| row.get(0))

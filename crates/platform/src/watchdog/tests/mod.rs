@@ -1,6 +1,7 @@
 //! The watchdog against a real PostgreSQL. What touches the whole cluster gets a cluster of its own.
 
 mod crowd;
+mod half_open;
 mod limits;
 mod low_disk;
 mod memory;
