@@ -13,7 +13,8 @@ use md5::digest::common::hazmat::{SerializableState as _, SerializedState};
 use rustix::fs::{Mode, OFlags};
 use tokio::task::JoinHandle;
 
-use super::layout::STAGING;
+use super::disk_usage::bytes_below;
+use super::layout::{PARTS, RESTORED, RESUMABLE, STAGING};
 use super::{BackendError, blocking};
 
 /// Bytes that are written at once.
@@ -72,6 +73,52 @@ impl Staging {
         blocking(move || {
             let names = std::fs::read_dir(&root)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
             Ok(names.filter_map(|name| ProjectRef::parse(&name).ok()).collect())
+        })
+        .await
+    }
+
+    /// Notes that a project's database, or those of all, are being put back to an earlier day: what is in the folders now and
+    /// no row means stays for a while, see [`crate::reconcile`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_restore(&self, project: Option<&ProjectRef>) -> io::Result<()> {
+        let folder = project.map_or_else(|| self.root.to_path_buf(), |id| self.root.join(id.as_str()));
+        // Who has no files has none to keep.
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let path = folder.join(RESTORED);
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+        // So that its time is now.
+        file.write_all(b"restored\n")?;
+        file.sync_all()?;
+        File::open(folder)?.sync_all()
+    }
+
+    /// When that was, in Unix seconds.
+    pub(crate) fn restored_at(&self, project: &ProjectRef) -> Option<i64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let at = |folder: &Path| std::fs::symlink_metadata(folder.join(RESTORED)).ok().map(|found| found.mtime());
+        at(&self.root).max(at(&self.root.join(project.as_str())))
+    }
+
+    /// Bytes of a project's uploads that wait for more: resumable ones and parts.
+    pub(crate) async fn bytes(&self, project: &ProjectRef) -> Result<u64, BackendError> {
+        let folders = [RESUMABLE, PARTS].map(|name| self.root.join(project.as_str()).join(name));
+        blocking(move || {
+            let mut bytes = 0_u64;
+            for folder in folders {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                match rustix::fs::open(&folder, flags, Mode::empty()) {
+                    // What describes an upload is none of its content.
+                    Ok(folder) => bytes = bytes.saturating_add(bytes_below(&folder, &|name| name.contains('.'))?),
+                    Err(rustix::io::Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(bytes)
         })
         .await
     }
