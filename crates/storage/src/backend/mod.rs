@@ -7,6 +7,7 @@
 mod disk_usage;
 pub(crate) mod file_body;
 pub mod fs;
+mod lane;
 pub mod layout;
 mod mirror;
 pub mod s3;

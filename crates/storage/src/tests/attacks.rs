@@ -199,6 +199,7 @@ async fn what_is_counted_is_what_is_there() {
     let late = super::tus::patch(&world, user, &path, "0", "0123456789").await;
     assert_eq!(late.outcome(), "409 The resource already exists");
     check("a resumable upload that was refused").await;
+    super::tus::tus(&world, user, &format!("DELETE {path}"), &[], "").await;
     let path = super::tus::begin(&world, user, "u", "10").await;
     super::tus::patch(&world, user, &path, "0", "01234").await;
     super::tus::tus(&world, user, &format!("DELETE {path}"), &[], "").await;
