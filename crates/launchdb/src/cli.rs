@@ -9,6 +9,7 @@ pub mod domains;
 pub mod extensions;
 pub mod files_backup;
 pub mod init;
+mod interruptible;
 pub mod login;
 pub mod migrate;
 pub mod output;

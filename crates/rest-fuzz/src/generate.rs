@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::random::Random;
 use crate::schema::{EMBEDDINGS, FUNCTIONS, RELATIONS};
 use crate::text::{Texts, quoted};
+use seeded::Random;
 
 /// A request as it comes over the wire.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,6 @@
 
 pub mod generate;
 pub mod property;
-pub mod random;
 pub mod repeated;
 pub mod schema;
 pub mod sql_text;

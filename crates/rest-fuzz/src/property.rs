@@ -10,9 +10,9 @@ use rest::query::{MainQuery, main_query};
 use rest::schema_cache::SchemaCache;
 
 use crate::generate::{Input, Pair};
-use crate::random::Random;
 use crate::schema;
 use crate::sql_text::{SqlText, Vocabulary};
+use seeded::Random;
 
 /// How far a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! Texts that a client chooses: values and names full of what has a meaning in SQL, each with a mark by which it is
 //! found again.
 
-use crate::random::Random;
+use seeded::Random;
 
 /// What every value begins with. No SQL of ours, and nothing in the schema, contains it.
 pub(crate) const VALUE_MARK: &str = "zqv";

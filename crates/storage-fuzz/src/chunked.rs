@@ -6,8 +6,8 @@ use bytes::Bytes;
 use storage::fuzz::{self, Decoded};
 
 use crate::Reached;
-use crate::random::Random;
 use crate::sigv4::{self, SECRET};
+use seeded::Random;
 
 const SIGNED: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 

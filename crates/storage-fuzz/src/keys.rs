@@ -8,7 +8,7 @@ use storage::fuzz::{self, Named, Refusal};
 use storage::{BucketId, ObjectKey, Version, backend::Location};
 
 use crate::Reached;
-use crate::random::{Random, encode};
+use seeded::{Random, encode};
 
 const PROJECT: &str = "proj_fuzz";
 const LONGEST_NAME: usize = 201;

@@ -8,7 +8,6 @@
 
 pub mod chunked;
 pub mod keys;
-pub mod random;
 pub mod ranges;
 pub mod sigv4;
 pub mod tus;

@@ -4,7 +4,7 @@ use storage::fuzz::{self, RangeAsked};
 
 use crate::Reached;
 use crate::keys::refused;
-use crate::random::Random;
+use seeded::Random;
 
 const PIECES: [&str; 20] = [
     "bytes",

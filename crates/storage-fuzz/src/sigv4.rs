@@ -10,7 +10,7 @@ use storage::fuzz::{Refusal, S3Claim, SignedRequest};
 
 use crate::Reached;
 use crate::keys::refused;
-use crate::random::{Random, encode, is_unreserved};
+use seeded::{Random, encode, is_unreserved};
 
 pub(crate) const SECRET: &str = "a secret of an access key";
 const ACCESS_KEY: &str = "0123456789abcdef0123456789abcdef";

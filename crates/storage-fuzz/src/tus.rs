@@ -6,7 +6,7 @@ use storage::fuzz;
 
 use crate::Reached;
 use crate::keys::{below_its_bucket, refused};
-use crate::random::Random;
+use seeded::Random;
 
 const NAMES: [&str; 8] =
     ["bucketName", "objectName", "contentType", "cacheControl", "metadata", "filename", "x", "bucketname"];

@@ -119,13 +119,13 @@ async fn try_move(cx: &Cx, from: &ObjectPath, to: &ObjectPath) -> Result<String,
     let moving = cx.shared.config.tasks.spawn(async move {
         is_there(&asked.0)?;
         let _pending = shared.pending.enter(&place.version);
-        if let Err(error) = shared.config.backend.copy(&source, &place).await {
+        if let Err(error) = shared.backend.copy(&source, &place).await {
             remove_quietly(&shared, &place).await;
             return Err(Error::from(error));
         }
         let written = database.write(&session, vec![update]).await;
         settle(&shared, &place, written, is_there).await?;
-        shared.sweep(&project, &database);
+        shared.sweep(&project.project_ref, &database);
         Ok(())
     });
     match moving.await {

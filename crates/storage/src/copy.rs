@@ -95,7 +95,7 @@ async fn try_copy(cx: &Cx, found: Readable, to: &ObjectPath, params: &CopyParams
         return Err(Error::TooLarge { limit });
     }
     cx.shared.disk.check(0)?;
-    cx.shared.quotas.check(&cx.project, &cx.database, found.content.size).await?;
+    let share = cx.shared.promise(&cx.project, &cx.database, found.content.size).await?;
     let metadata = new_metadata(found.object.metadata.unwrap_or_default(), params, cx);
     let mime_type = metadata.get("mimetype").and_then(Value::as_str).unwrap_or_default();
     mime::check_storable(mime_type)?;
@@ -120,7 +120,7 @@ async fn try_copy(cx: &Cx, found: Readable, to: &ObjectPath, params: &CopyParams
     };
     let statement = object::object_write(&new, &overwrite);
     let (shared, project, database) = (cx.shared.clone(), cx.project.clone(), cx.database.clone());
-    let (session, source, size) = (cx.session(params.operation), found.location, found.content.size);
+    let (session, source) = (cx.session(params.operation), found.location);
     let version = place.version.as_str().to_owned();
     // Who may not would have the store copy for nothing.
     let asked = database.begin(&session, vec![statement.clone()]).await?;
@@ -129,16 +129,16 @@ async fn try_copy(cx: &Cx, found: Readable, to: &ObjectPath, params: &CopyParams
     // Goes on when the client hangs up, so that no file is left without a row.
     let copying = cx.shared.config.tasks.spawn(async move {
         let _pending = shared.pending.enter(&place.version);
-        if let Err(error) = shared.config.backend.copy(&source, &place).await {
+        if let Err(error) = shared.backend.copy(&source, &place).await {
             remove_quietly(&shared, &place).await;
             return Err(Error::from(error));
         }
+        drop(share);
         let written = database.write(&session, vec![statement]).await;
         let rows = settle(&shared, &place, written, |rows| check_replaced(&overwrite, rows)).await?;
         let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
-        shared.quotas.add(&project.project_ref, size);
         if overwrite != Overwrite::Nothing {
-            shared.sweep(&project, &database);
+            shared.sweep(&project.project_ref, &database);
         }
         Ok(id)
     });

@@ -45,8 +45,7 @@ impl DiskGuard {
         self.gate.check().map_err(|_| Error::DiskFull)?;
         let Some(free) = self.free(STALE) else { return Ok(()) };
         let wanted = self.reserve.saturating_add(bytes).saturating_add(self.promised.load(Ordering::Relaxed));
-        let few = free.inodes.is_some_and(|inodes| inodes < INODE_RESERVE);
-        if free.bytes < wanted || few { Err(Error::DiskFull) } else { Ok(()) }
+        if lacks(free, wanted) { Err(Error::DiskFull) } else { Ok(()) }
     }
 
     /// Admits an upload that will write so many bytes: nobody else is promised the same.
@@ -82,5 +81,56 @@ impl DiskGuard {
         let free = self.staging.free().ok()?;
         *known = Some((now, free));
         Some(free)
+    }
+}
+
+/// Whether a disk has less than is wanted, or no more files can be made on it.
+fn lacks(free: Free, wanted: u64) -> bool {
+    free.bytes < wanted || free.inodes.is_some_and(|inodes| inodes < INODE_RESERVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    fn guard(reserve: impl FnOnce(u64) -> u64) -> (DiskGuard, test_support::ScratchDir) {
+        let root = test_support::ScratchDir::new();
+        let staging = Staging::new(root.path());
+        let free = staging.free().unwrap().bytes;
+        (DiskGuard::new(staging, reserve(free), WriteGate::new()), root)
+    }
+
+    /// Uploads that are admitted at the same moment see each other, though none has written anything.
+    #[test]
+    fn what_is_promised_to_one_is_promised_to_no_other() {
+        let (disk, _root) = guard(|free| free / 2);
+        let third = disk.free(STALE).unwrap().bytes / 3;
+        let first = disk.promise(third).unwrap();
+        assert!(disk.promise(third).is_err(), "two thirds are more than the half that is not reserved");
+        let promises: Vec<Promise> = (0..10_000).map_while(|_| disk.promise(8 * MIB).ok()).collect();
+        assert!(promises.len() as u64 * 8 * MIB <= third, "{}", promises.len());
+        drop((first, promises));
+        assert!(disk.promise(third).is_ok(), "given back");
+    }
+
+    /// An upload of unknown length asks for as much again each time it has written something, before it writes on.
+    #[test]
+    fn an_upload_without_a_length_is_promised_no_more_than_there_is() {
+        let (disk, _root) = guard(|free| free / 2);
+        let mut promise = disk.promise(8 * MIB).unwrap();
+        let quarter = disk.free(STALE).unwrap().bytes / 4;
+        assert!(disk.wrote(&mut promise, 8 * MIB, quarter).is_ok());
+        assert!(disk.wrote(&mut promise, 0, 2 * quarter).is_err());
+    }
+
+    /// Folders and files are made of more than bytes.
+    #[test]
+    fn inodes_are_left_for_others() {
+        let disk = |inodes| Free { bytes: 10 * MIB, inodes };
+        assert!(!lacks(disk(None), MIB) && !lacks(disk(Some(INODE_RESERVE)), MIB));
+        assert!(lacks(disk(Some(INODE_RESERVE - 1)), MIB));
+        assert!(lacks(disk(None), 11 * MIB));
     }
 }

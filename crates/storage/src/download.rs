@@ -130,7 +130,7 @@ pub(crate) async fn readable(cx: &Cx, at: &ObjectPath, object: Object) -> Result
         Some(content) => content,
         // Rows of other origin may not know.
         None => {
-            let size = cx.shared.config.backend.size(&location).await?;
+            let size = cx.shared.backend.size(&location).await?;
             let known = serde_json::Map::from_iter([("size".to_owned(), size.into())]);
             Content::read(Some(&known), location.version.as_str()).ok_or(Error::NoSuchKey)?
         }
@@ -163,7 +163,7 @@ pub(crate) async fn respond(cx: &Cx, found: &Readable, expires: Option<i64>) -> 
     };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     if cx.parts.method != Method::HEAD && !range.is_empty() {
-        let body = match cx.shared.config.backend.open(&found.location, range).await {
+        let body = match cx.shared.backend.open(&found.location, range).await {
             Err(BackendError::Missing) => return Err(Error::FileMissing),
             body => body?,
         };

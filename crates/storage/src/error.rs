@@ -65,6 +65,9 @@ pub enum Error {
     Busy(&'static str),
     #[error("too many uploads at once")]
     TooManyUploads,
+    /// Too many, or too large ones, of one owner are not finished.
+    #[error("too much is not finished")]
+    TooMuchUnfinished,
     #[error("the disk is nearly full")]
     DiskFull,
     /// Policies refuse, or there are none; holds the public text.
@@ -168,6 +171,9 @@ impl Error {
             Self::InvalidImage(what) => entry(422, "InvalidImage", *what),
             Self::Busy(what) => entry(503, "SlowDown", *what),
             Self::TooManyUploads => entry(429, "SlowDown", "Too many uploads are in progress, try again later"),
+            Self::TooMuchUnfinished => {
+                entry(429, "SlowDown", "Too many resumable uploads are not finished: finish or end some of them first")
+            }
             Self::DiskFull => entry(503, "SlowDown", "The server's disk is nearly full: uploads are refused"),
             Self::AccessDenied(message) => entry(403, "Unauthorized", message.clone()),
             Self::AlreadyExists => entry(409, "Duplicate", "The resource already exists"),

@@ -40,6 +40,7 @@ mod store;
 mod sweep;
 mod tus;
 mod upload;
+mod usage;
 mod verify;
 
 use std::sync::Arc;
@@ -64,7 +65,8 @@ use crate::render::Renderer;
 use crate::request::Cx;
 use crate::route::Route;
 use crate::sweep::Sweeper;
-use crate::tus::UploadLocks;
+use crate::tus::{OpenUploads, UploadLocks};
+use crate::usage::{Counter, Metered};
 use crate::verify::Comparisons;
 
 #[cfg(test)]
@@ -113,10 +115,14 @@ pub struct Storage {
 pub(crate) struct Shared {
     pub(crate) config: StorageConfig,
     pub(crate) disk: DiskGuard,
-    pub(crate) quotas: Quotas,
+    /// The configured one, which counts what comes and goes.
+    pub(crate) backend: SharedBackend,
+    pub(crate) quotas: Arc<Quotas>,
+    pub(crate) counter: Counter,
     pub(crate) uploads: UploadSlots,
     pub(crate) sweeper: Sweeper,
     pub(crate) resumable: UploadLocks,
+    pub(crate) open_uploads: OpenUploads,
     pub(crate) renderer: Renderer,
     pub(crate) memory: Memory,
     pub(crate) pending: Pending,
@@ -125,12 +131,16 @@ pub(crate) struct Shared {
 
 impl Storage {
     pub fn new(config: StorageConfig) -> Self {
+        let quotas = Arc::new(Quotas::new(config.project_bytes));
         let shared = Shared {
             disk: DiskGuard::new(config.staging.clone(), config.disk_reserve, config.write_gate.clone()),
-            quotas: Quotas::new(config.project_bytes),
+            backend: Arc::new(Metered { inner: config.backend.clone(), quotas: quotas.clone() }),
+            quotas,
+            counter: Counter::default(),
             uploads: UploadSlots::new(config.max_uploads, config.max_uploads_per_project),
             sweeper: Sweeper::default(),
             resumable: UploadLocks::default(),
+            open_uploads: OpenUploads::default(),
             renderer: Renderer::new(config.render),
             memory: Memory::default(),
             pending: Pending::default(),

@@ -3,9 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::error::Error as StdError;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use base::{ProjectRef, ProjectStatus, ProjectTable};
+use base::{Project, ProjectRef, ProjectStatus, ProjectTable};
+use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::Storage;
@@ -18,19 +20,25 @@ pub struct Rounds {
     /// From the start to the first round.
     pub first: Duration,
     pub between: Duration,
+    /// Longest comparison of one project.
+    pub longest: Duration,
 }
 
 impl Default for Rounds {
     /// The first one waits until a start is over.
     fn default() -> Self {
-        Self { first: Duration::from_secs(60), between: Duration::from_secs(6 * 3600) }
+        Self {
+            first: Duration::from_secs(60),
+            between: Duration::from_secs(6 * 3600),
+            longest: Duration::from_secs(15 * 60),
+        }
     }
 }
 
+/// Projects that are compared at once, so that one that takes long holds up no other.
+const AT_ONCE: usize = 2;
 /// Between two projects of a round, so that it takes nothing from anybody.
 const BREATH: Duration = Duration::from_millis(200);
-/// Longest comparison of one project.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// Files without a row are removed once they are older, in seconds.
 const GRACE: i64 = 3600;
 
@@ -39,14 +47,14 @@ impl Storage {
     /// files of those go, and of no others.
     pub async fn maintain<F, E>(
         self,
-        projects: std::sync::Arc<ProjectTable>,
+        projects: Arc<ProjectTable>,
         purged: impl Fn(Vec<ProjectRef>) -> F + Send,
         shutdown: CancellationToken,
     ) where
         F: Future<Output = Result<Vec<ProjectRef>, E>> + Send,
         E: StdError + 'static,
     {
-        let Rounds { first, between } = self.shared.config.rounds;
+        let Rounds { first, between, .. } = self.shared.config.rounds;
         let mut wait = first;
         while shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
             wait = between;
@@ -62,7 +70,7 @@ impl Storage {
         F: Future<Output = Result<Vec<ProjectRef>, E>> + Send,
         E: StdError + 'static,
     {
-        let backend = &self.shared.config.backend;
+        let backend = &self.shared.backend;
         // Uploads under way are on the disk, wherever contents are.
         let staging = &self.shared.config.staging;
         let both = async { Ok::<_, BackendError>((backend.projects().await?, staging.projects().await?)) };
@@ -93,34 +101,37 @@ impl Storage {
                 }
             }
         }
-        for id in kept.iter().filter(|id| !gone.contains(*id)) {
-            let Some(project) = projects.get(id).filter(|project| project.status == ProjectStatus::Active) else {
-                continue;
-            };
-            let scope = Scope { checksums: false, repair: true, grace: GRACE, uploads_grace: GRACE };
-            let compared = tokio::time::timeout(LONGEST, self.reconcile(&project, scope)).await;
-            // Its owner can have its tables answer for ever; others must not wait for it.
-            let Ok(compared) = compared else {
-                tracing::warn!(project.r#ref = %id, "comparing rows and files took too long and was ended");
-                continue;
-            };
-            match compared {
-                Ok(report) if report.is_clean() && report.orphans == 0 => {}
-                Ok(report) => {
-                    let faults = report.faults.len() as u64 + report.more_faults;
-                    tracing::warn!(
-                        project.r#ref = %id, files = report.files, orphans = report.orphans, repaired = report.repaired,
-                        faults, "rows and files did not agree"
-                    );
-                    for fault in report.faults.iter().take(10) {
-                        tracing::error!(project.r#ref = %id, object = fault.object, "{}", fault.what);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(project.r#ref = %id, cause = %web::error::chain(&error), "rows and files were not compared");
+        let there = kept.iter().filter(|id| !gone.contains(*id));
+        let mut active: Vec<Arc<Project>> = there.filter_map(|id| projects.get(id)).collect();
+        active.retain(|project| project.status == ProjectStatus::Active);
+        stream::iter(active).for_each_concurrent(AT_ONCE, |project| self.compare(project)).await;
+    }
+
+    /// Compares rows and files of one project, mends what can be, and tells the log of the rest.
+    async fn compare(&self, project: Arc<Project>) {
+        let id = &project.project_ref;
+        let scope = Scope { checksums: false, repair: true, grace: GRACE, uploads_grace: GRACE };
+        let compared = tokio::time::timeout(self.shared.config.rounds.longest, self.reconcile(&project, scope)).await;
+        match compared {
+            Ok(Ok(report)) if report.is_clean() && report.orphans == 0 => {}
+            Ok(Ok(report)) => {
+                let faults = report.faults.len() as u64 + report.more_faults;
+                tracing::warn!(
+                    project.r#ref = %id, files = report.files, orphans = report.orphans, repaired = report.repaired,
+                    faults, "rows and files did not agree"
+                );
+                for fault in report.faults.iter().take(10) {
+                    tracing::error!(project.r#ref = %id, object = fault.object, "{}", fault.what);
                 }
             }
-            tokio::time::sleep(BREATH).await;
+            Ok(Err(error)) => {
+                tracing::warn!(project.r#ref = %id, cause = %web::error::chain(&error), "rows and files were not compared");
+            }
+            // Its owner can have its tables answer for ever; others must not wait for it.
+            Err(_) => {
+                tracing::warn!(project.r#ref = %id, "comparing rows and files took too long and was ended");
+            }
         }
+        tokio::time::sleep(BREATH).await;
     }
 }

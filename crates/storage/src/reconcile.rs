@@ -4,6 +4,9 @@
 //! removed once it is old enough that no transaction can still mean it. A row without a file is damage: nothing but
 //! outside force makes one, and it is reported. One kind is mended: where SQL renamed a row, its file is found by the
 //! version and gets its new place.
+//!
+//! When a project's database was put back to an earlier day, what was uploaded since has no row. It stays for a week, in case
+//! that was a mistake.
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,6 +28,10 @@ use crate::tus;
 const PAGE: u64 = 500;
 /// Entries of a report that are named.
 const MOST_NAMED: usize = 1_000;
+/// Faults after which a comparison ends: rows are the project owner's, and there can be any number of them.
+const MOST_FAULTS: u64 = 100_000;
+/// Seconds for which files without a row stay that were there when the database was put back.
+const KEPT: i64 = 7 * 24 * 3600;
 
 /// How thorough a comparison is.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +65,8 @@ pub struct Report {
     pub orphans: u64,
     /// Of those, how many were removed or given back to their row.
     pub repaired: u64,
+    /// Files that no row means any more since the database was put back; they go a week after that.
+    pub kept: u64,
     /// Uploads that were never finished and have been removed.
     pub expired_uploads: u64,
     /// Damage: rows whose content is missing or another one. Named up to some number.
@@ -69,6 +78,10 @@ impl Report {
     /// Whether every object has its content.
     pub fn is_clean(&self) -> bool {
         self.faults.is_empty() && self.orphans == self.repaired
+    }
+
+    fn count_faults(&self) -> u64 {
+        self.faults.len() as u64 + self.more_faults
     }
 
     fn fault(&mut self, location: &str, what: &'static str) {
@@ -88,8 +101,7 @@ impl Storage {
         let now = self.shared.config.clock.unix_seconds();
         if scope.repair {
             self.shared.sweep_all(&project.project_ref, &database).await?;
-            let root = self.shared.config.staging.root();
-            report.expired_uploads = tus::remove_expired(root, &project.project_ref, now).await? as u64;
+            report.expired_uploads = tus::remove_expired(&self.shared, &project.project_ref, now).await? as u64;
             self.remove_stale_uploads(project, now - scope.uploads_grace).await?;
             let project_ref = &project.project_ref;
             let before = now - scope.uploads_grace;
@@ -97,9 +109,15 @@ impl Storage {
         }
         let mut orphans = self.find_orphans(project, &database, now - scope.grace, &mut report).await?;
         self.check_rows(project, &database, scope, &mut orphans, &mut report).await?;
-        if scope.repair {
-            for orphan in orphans.into_values() {
-                self.shared.config.backend.remove(&orphan.location).await?;
+        let (staging, id) = (self.shared.config.staging.clone(), project.project_ref.clone());
+        let restored = blocking(move || Ok(staging.restored_at(&id))).await?;
+        let restored = restored.filter(|at| now - at < KEPT);
+        for orphan in orphans.into_values() {
+            if restored.is_some_and(|at| orphan.modified <= at) {
+                report.kept += 1;
+                report.orphans -= 1;
+            } else if scope.repair {
+                self.shared.backend.remove(&orphan.location).await?;
                 report.repaired += 1;
             }
         }
@@ -134,7 +152,7 @@ impl Storage {
         let mut orphans = HashMap::new();
         let mut from = None;
         loop {
-            let page = self.shared.config.backend.list(&project.project_ref, from).await?;
+            let page = self.shared.backend.list(&project.project_ref, from).await?;
             report.files += page.found.len() as u64;
             // What has its place and no row yet will have one. Asked before the rows are.
             let pending = self.shared.pending.now();
@@ -192,6 +210,10 @@ impl Storage {
                 report.objects += 1;
                 self.check_row(project, recorded, scope, orphans, report).await?;
             }
+            if report.count_faults() >= MOST_FAULTS {
+                report.fault("", "there are so many faults that the comparison ended here");
+                return Ok(());
+            }
             if (page.len() as u64) < PAGE {
                 return Ok(());
             }
@@ -217,7 +239,7 @@ impl Storage {
             return Ok(());
         };
         let location = Location { project: project.project_ref.clone(), bucket, key, version };
-        let backend = &self.shared.config.backend;
+        let backend = &self.shared.backend;
         let size = match backend.size(&location).await {
             Ok(size) => size,
             Err(BackendError::Missing) => {
@@ -257,7 +279,7 @@ impl Storage {
         }
         let mut md5 = md5::Md5::new();
         if size > 0 {
-            let mut body = self.shared.config.backend.open(location, 0..size).await?;
+            let mut body = self.shared.backend.open(location, 0..size).await?;
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else { return Ok(false) };
                 if let Ok(data) = frame.into_data() {

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use serde::Deserialize;
 
+use crate::download::find_as_caller;
 use crate::error::Error;
 use crate::key::BucketId;
 use crate::request::{Cx, json_bytes, message, read_json};
@@ -11,16 +12,17 @@ use crate::route::ObjectPath;
 use crate::store::changed;
 use crate::store::object;
 
+const OPERATION: &str = "storage.object.delete";
 /// Names in one request.
 const MOST_NAMES: usize = 1_000;
 
 pub(crate) async fn delete_object(cx: &Cx, at: &ObjectPath) -> Result<Response, Error> {
     let delete = object::object_delete(&at.bucket, &at.key);
-    let rows = cx.database.write(&cx.session("storage.object.delete"), vec![delete]).await?;
+    let rows = cx.database.write(&cx.session(OPERATION), vec![delete]).await?;
     if rows.first().map_or(0, changed) == 0 {
-        let rows = cx.database.look_up(object::object_exists(&at.bucket, &at.key)).await?;
-        let exists = rows.rows.first().and_then(|row| row.bool(0)).unwrap_or_default();
-        return Err(if exists { Error::denied() } else { Error::NoSuchKey });
+        // Who may not see it is not told that it is there.
+        let seen = find_as_caller(cx, &at.bucket, &at.key, OPERATION).await?;
+        return Err(if seen.is_some() { Error::denied() } else { Error::NoSuchKey });
     }
     removed(cx);
     message("Successfully deleted")
@@ -51,8 +53,8 @@ pub(crate) async fn delete_objects(cx: &Cx, bucket: &BucketId, body: Body) -> Re
 }
 
 pub(crate) fn removed(cx: &Cx) {
-    cx.shared.quotas.forget(&cx.project.project_ref);
-    cx.shared.sweep(&cx.project, &cx.database);
+    cx.shared.quotas.rows_went(&cx.project.project_ref);
+    cx.shared.sweep(&cx.project.project_ref, &cx.database);
 }
 
 /// There is no cache in front of this server that could be purged: it is done.

@@ -2,9 +2,11 @@
 //! project runs at a time; who asks meanwhile gets another round.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use base::{Project, ProjectRef};
+use base::ProjectRef;
+use tokio::sync::watch;
 
 use crate::Shared;
 use crate::backend::Location;
@@ -17,23 +19,31 @@ use crate::store::removal::{self, Removal};
 /// Removals of one round.
 const BATCH: u64 = 500;
 
-/// Which projects are being swept, and whether another round was asked for.
+/// Which projects are being swept.
 #[derive(Default)]
 pub(crate) struct Sweeper {
-    running: Mutex<HashMap<ProjectRef, bool>>,
+    running: Mutex<HashMap<ProjectRef, Running>>,
+}
+
+#[derive(Default)]
+struct Running {
+    /// Another round was asked for.
+    again: bool,
+    /// Gone at the end.
+    end: watch::Sender<()>,
 }
 
 impl Sweeper {
     /// Whether the caller is to sweep; otherwise somebody who does will go round again.
     fn begin(&self, project: &ProjectRef) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.lock();
         match running.get_mut(project) {
-            Some(again) => {
-                *again = true;
+            Some(sweep) => {
+                sweep.again = true;
                 false
             }
             None => {
-                running.insert(project.clone(), false);
+                running.insert(project.clone(), Running::default());
                 true
             }
         }
@@ -41,10 +51,10 @@ impl Sweeper {
 
     /// Whether to go round again.
     fn again(&self, project: &ProjectRef) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.lock();
         match running.get_mut(project) {
-            Some(again) if *again => {
-                *again = false;
+            Some(sweep) if sweep.again => {
+                sweep.again = false;
                 true
             }
             _ => {
@@ -53,15 +63,24 @@ impl Sweeper {
             }
         }
     }
+
+    /// Fails at the end of the sweep that is running.
+    fn end(&self, project: &ProjectRef) -> Option<watch::Receiver<()>> {
+        self.lock().get(project).map(|sweep| sweep.end.subscribe())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ProjectRef, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shared {
     /// Removes in the background what the last transaction left.
-    pub(crate) fn sweep(self: &Arc<Self>, project: &Arc<Project>, database: &Database) {
-        if !self.sweeper.begin(&project.project_ref) {
+    pub(crate) fn sweep(self: &Arc<Self>, project: &ProjectRef, database: &Database) {
+        if !self.sweeper.begin(project) {
             return;
         }
-        let (shared, project, database) = (self.clone(), project.project_ref.clone(), database.clone());
+        let (shared, project, database) = (self.clone(), project.clone(), database.clone());
         self.config.tasks.spawn(async move {
             loop {
                 if let Err(error) = shared.sweep_all(&project, &database).await {
@@ -77,6 +96,15 @@ impl Shared {
         });
     }
 
+    /// Waits until what was listed up to now has been removed, but no longer than `patience`.
+    pub(crate) async fn swept(self: &Arc<Self>, project: &ProjectRef, database: &Database, patience: Duration) {
+        self.sweep(project, database);
+        if let Some(mut end) = self.sweeper.end(project) {
+            // Nothing is ever sent.
+            let _ = tokio::time::timeout(patience, end.changed()).await;
+        }
+    }
+
     /// Works the list off; gives how many files went.
     pub(crate) async fn sweep_all(&self, project: &ProjectRef, database: &Database) -> Result<usize, Error> {
         let mut swept = 0;
@@ -89,7 +117,7 @@ impl Shared {
             let mut done = Vec::with_capacity(removals.len());
             for removal in &removals {
                 if let Some(location) = location(project, removal) {
-                    self.config.backend.remove(&location).await?;
+                    self.backend.remove(&location).await?;
                     swept += 1;
                 }
                 done.push(removal.id);

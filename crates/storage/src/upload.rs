@@ -81,7 +81,7 @@ pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload)
     if sniffs {
         mime::check_allowed(&upload.info.mime_type, &allowed)?;
     }
-    let share = check_room(cx, upload.length, upload.body_length, limit).await?;
+    let mut share = check_room(cx, upload.length, upload.body_length, limit).await?;
     let small = upload.length.is_some_and(|length| length <= SMALL);
     if !small || !cx.is_service_role() {
         let permit = Permit {
@@ -94,7 +94,7 @@ pub(crate) async fn receive_upload(cx: &Cx, target: Target, upload: &mut Upload)
         };
         permit.ask(&cx.database, &target.session).await?;
     }
-    let (mut staged, promise) = stage(cx, upload, limit).await?;
+    let (mut staged, promise) = stage(cx, upload, limit, &mut share).await?;
     if sniffs {
         mime::check_content(&upload.info.mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
     }
@@ -119,11 +119,17 @@ pub(crate) async fn check_room(cx: &Cx, length: Option<u64>, body: Option<u64>, 
         return Err(Error::TooLarge { limit });
     }
     cx.shared.disk.check(body.unwrap_or_default().min(limit))?;
-    cx.shared.quotas.promise(&cx.project, &cx.database, length.unwrap_or_default()).await
+    cx.shared.promise(&cx.project, &cx.database, length.unwrap_or_default()).await
 }
 
-/// Receives a content of at most `limit` bytes, and the room on the disk that it was promised.
-pub(crate) async fn stage(cx: &Cx, upload: &mut Upload, limit: u64) -> Result<(StagedFile, Promise), Error> {
+/// Receives a content of at most `limit` bytes, and the room on the disk that it was promised. The project's `share` grows
+/// with a content whose length nobody said.
+pub(crate) async fn stage(
+    cx: &Cx,
+    upload: &mut Upload,
+    limit: u64,
+    share: &mut Share,
+) -> Result<(StagedFile, Promise), Error> {
     let disk = &cx.shared.disk;
     let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref);
     let mut promise = disk.promise(upload.length.unwrap_or(LOOK_AT_DISK).min(limit))?;
@@ -138,6 +144,9 @@ pub(crate) async fn stage(cx: &Cx, upload: &mut Upload, limit: u64) -> Result<(S
             // Of an upload without a length as much again may come.
             let more = if upload.length.is_some() { 0 } else { size - looked };
             disk.wrote(&mut promise, size - looked, more)?;
+            if more > 0 {
+                share.absorb(cx.shared.promise(&cx.project, &cx.database, more).await?);
+            }
             looked = size;
         }
     }
@@ -234,14 +243,16 @@ impl Finish {
         let digest = staged.digest().await?;
         // The length may not have been known before.
         if self.places.share.take().is_some() {
-            self.places.share = Some(self.shared.quotas.promise(&self.project, &self.database, digest.size).await?);
+            self.places.share = Some(self.shared.promise(&self.project, &self.database, digest.size).await?);
         }
         let location = self.location();
         let _pending = self.shared.pending.enter(&location.version);
-        if let Err(error) = self.shared.config.backend.put(staged, &location).await {
+        if let Err(error) = self.shared.backend.put(staged, &location).await {
             remove_quietly(&self.shared, &location).await;
             return Err(error.into());
         }
+        // It counts by its file from here on.
+        self.places.share = None;
         self.record(&digest, &location).await
     }
 
@@ -280,9 +291,8 @@ impl Finish {
         let rows = settle(&self.shared, location, written, |rows| check_replaced(overwrite, rows)).await?;
         // Overwriting keeps the id.
         let id = rows.first().and_then(|rows| rows.rows.first()?.text(0).map(str::to_owned)).unwrap_or(id);
-        self.shared.quotas.add(&self.project.project_ref, digest.size);
         if *overwrite != Overwrite::Nothing {
-            self.shared.sweep(&self.project, &self.database);
+            self.shared.sweep(&self.project.project_ref, &self.database);
         }
         Ok(Stored { id, etag })
     }
@@ -306,7 +316,7 @@ pub(crate) async fn settle(
 
 /// Takes away a content that no row means; what fails is left for the reconciler.
 pub(crate) async fn remove_quietly(shared: &Arc<Shared>, location: &Location) {
-    if let Err(error) = shared.config.backend.remove(location).await {
+    if let Err(error) = shared.backend.remove(location).await {
         tracing::warn!(project.r#ref = %location.project, cause = %web::error::chain(&error), "a file stays without a row");
     }
 }

@@ -80,6 +80,7 @@ pub(crate) async fn verify(cx: &Cx, body: Body) -> Result<Response, Error> {
         "bytes_read": report.bytes_read,
         "orphans": report.orphans,
         "repaired": report.repaired,
+        "kept": report.kept,
         "expired_uploads": report.expired_uploads,
         "faults": faults,
         "more_faults": report.more_faults,

@@ -98,6 +98,8 @@ impl Default for ServeConfig {
 
 /// Refused connections that are told so at the same time; any more are just closed.
 const MAX_REFUSALS: usize = 64;
+/// Bytes that one connection reads at once, and that wait to be written to it, beyond the last piece of an answer.
+const MOST_BUFFERED: usize = 128 * 1024;
 /// Bytes of an answer that the kernel keeps beyond what is on its way. It shows us how fast a client takes its answer, and
 /// bounds the kernel's memory.
 #[cfg(target_os = "linux")]
@@ -115,6 +117,7 @@ pub async fn serve<H: Handler>(
     let mut http = http1::Builder::new();
     // hyper's own head timeout would make and drop a timer for every request; `Connections::sweep` takes its place.
     http.header_read_timeout(None).max_header_size(config.max_head_bytes).keep_alive(true);
+    http.max_buf_size(MOST_BUFFERED.max(2 * config.max_head_bytes));
     // Connections inherit it.
     #[cfg(target_os = "linux")]
     if let Err(error) = socket2::SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_BYTES) {

@@ -2,20 +2,21 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use base::ProjectRef;
 use clap::{Args, Subcommand};
 use platform::Timestamp;
 use platform::backup::{BackupError, BackupFile, Backups, RestoreTarget, Subject};
-use serde_json::{Value, json};
+use serde_json::json;
+use storage::backend::Staging;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::direct;
-use super::output::{print, table};
+use super::output::{print, print_list};
 use super::progress::{Bar, size};
+use super::{direct, interruptible};
 use crate::config::Source;
 use crate::exit::{self, Exit, ResultExt as _};
-use crate::run::signals::Signals;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -177,6 +178,10 @@ pub fn restore(source: &Source, args: RestoreArgs) -> Result<(), Exit> {
         return restore_platform(source, &args);
     }
     let into = args.into.as_deref().map(project_ref).transpose()?;
+    // What was uploaded since the backup stays for a while; its rows go.
+    let replaced = if into.is_none() { Some(project_ref(&args.project)?) } else { None };
+    let note = || replaced.as_ref().map_or(Ok(()), |id| note_restore(source, &args.data, Some(id)));
+    note()?;
     let target = RestoreTarget { project: args.project, into, keep_keys: args.keep_keys };
     with_backups(source, &args.data, async |backups| {
         let bar = Bar::begin(args.file.display().to_string());
@@ -186,6 +191,8 @@ pub fn restore(source: &Source, args: RestoreArgs) -> Result<(), Exit> {
             "{} is as it was at {taken_at}: {} tables, {} rows",
             restored.project, restored.tables, restored.rows
         ));
+        // Once more for what came meanwhile.
+        note()?;
         print(restored.project.as_str())
     })
 }
@@ -256,24 +263,10 @@ fn with_cancel(
     work: impl AsyncFnOnce(Backups, CancellationToken) -> Result<(), Exit>,
 ) -> Result<(), Exit> {
     let direct = direct::find(source, data.data.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.exit(exit::FAILURE)?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let backups = Backups::standalone(direct.platform, direct.backup, tasks.clone(), shutdown.clone());
-        let mut work = std::pin::pin!(work(backups.map_err(refused)?, shutdown.clone()));
-        let result = tokio::select! {
-            result = &mut work => result,
-            _ = signals.next() => {
-                shutdown.cancel();
-                // Takes back what it had begun; a second signal does not wait for that.
-                tokio::select! {
-                    result = &mut work => result,
-                    _ = signals.next() => Err(Exit::message(exit::FAILURE, "ended at once")),
-                }
-            }
-        };
+    interruptible::run(async |cancel| {
+        let tasks = TaskTracker::new();
+        let backups = Backups::standalone(direct.platform, direct.backup, tasks.clone(), cancel.clone());
+        let result = work(backups.map_err(refused)?, cancel).await;
         tasks.close();
         result
     })
@@ -341,22 +334,27 @@ async fn verify(backups: Backups, files: Vec<PathBuf>) -> Result<(), Exit> {
 
 fn list(source: &Source, as_json: bool, data: &DataArgs) -> Result<(), Exit> {
     let files = super::direct::backup_folder(source, data.data.as_deref())?.list().exit(exit::FAILURE)?;
-    if as_json {
-        let view = |file: &BackupFile| -> Value {
-            json!({
-                "file": file.path,
-                "database": file.name.database,
-                "taken_at": Timestamp::from_unix_seconds(file.name.taken_at),
-                "bytes": file.bytes,
-                "verified_at": file.verified_at.map(Timestamp::from_unix_seconds),
-            })
-        };
-        return print(&json!({ "backups": files.iter().map(view).collect::<Vec<_>>() }).to_string());
-    }
+    let at = |seconds: i64| Timestamp::from_unix_seconds(seconds).to_string();
+    let view = |file: &BackupFile| {
+        json!({
+            "file": file.path,
+            "database": file.name.database,
+            "taken_at": at(file.name.taken_at),
+            "bytes": file.bytes,
+            "verified_at": file.verified_at.map(at),
+        })
+    };
     let cells = |file: &BackupFile| {
-        let at = |seconds: i64| Timestamp::from_unix_seconds(seconds).to_string();
         let verified = file.verified_at.map_or_else(|| "no".to_owned(), at);
         vec![file.path.display().to_string(), at(file.name.taken_at), size(file.bytes as f64), verified]
     };
-    print(&table(&["file", "taken", "size", "verified"], files.iter().map(cells)))
+    print_list(as_json, "backups", &files, view, &["file", "taken", "size", "verified"], cells)
+}
+
+/// Notes in the folder of files that a project goes back to an earlier day, or all of them.
+pub(super) fn note_restore(source: &Source, data: &DataArgs, project: Option<&ProjectRef>) -> Result<(), Exit> {
+    let (config, folder) = direct::config(source, data.data.as_deref())?;
+    let files = crate::run::files::folder(&config, folder.as_deref());
+    let noted = Staging::new(&files).note_restore(project);
+    noted.with_context(|| format!("{} cannot be written, nothing was restored", files.display())).exit(exit::CONFIG)
 }

@@ -1,6 +1,6 @@
 //! Commands that work on PostgreSQL themselves, beside the server or without it: what they have to know of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +25,16 @@ pub struct Direct {
     pub settings: crate::config::BackupSettings,
 }
 
-/// Finds out from the settings and the data folder, as the server does.
-pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
+/// The server's settings, and its data folder.
+pub fn config(source: &Source, data: Option<&Path>) -> Result<(Config, Option<PathBuf>), Exit> {
     let data = discovery::find_data_folder(source, data)?;
     let invocation = Invocation { data: data.clone(), ..Invocation::default() };
-    let config = Config::load(source, &invocation).exit(exit::CONFIG)?;
+    Ok((Config::load(source, &invocation).exit(exit::CONFIG)?, data))
+}
+
+/// Finds out from the settings and the data folder, as the server does.
+pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
+    let (config, data) = config(source, data)?;
     let secrets = secrets(&config, data.as_deref())?;
     let (database, admin) = match &config.database.url {
         Some(database) => {

@@ -10,15 +10,14 @@ use storage::backend::{SharedBackend, Staging};
 use tokio_util::sync::CancellationToken;
 
 use super::backup::{DataArgs, project_ref};
-use super::output::{print, table};
+use super::output::{print, print_list};
 use super::progress::{Bar, size};
-use super::{direct, discovery};
-use crate::config::{Config, Invocation, Source};
+use super::{direct, interruptible};
+use crate::config::{Config, Source};
 use crate::exit::{self, Exit, ResultExt as _};
 use crate::files_backup::{FilesBackup, FilesError, FilesRun, ListName, RestoreFiles, RestoredFiles};
 use crate::run::backups::{MoreBackups, is_backup};
 use crate::run::files;
-use crate::run::signals::Signals;
 
 #[derive(Debug, Subcommand)]
 pub enum FilesCommand {
@@ -94,27 +93,28 @@ pub fn run(source: &Source, command: FilesCommand) -> Result<(), Exit> {
 
 /// Copies the folder of backups to the bucket, or what is missing in the folder from it.
 pub fn copy_off_site(source: &Source, data: &DataArgs, push: bool) -> Result<(), Exit> {
-    let folder = discovery::find_data_folder(source, data.data.as_deref())?;
-    let invocation = Invocation { data: folder.clone(), ..Invocation::default() };
-    let config = Config::load(source, &invocation).exit(exit::CONFIG)?;
+    let (config, folder) = direct::config(source, data.data.as_deref())?;
     let store = files::backup_store(&config)?;
     let store = store.ok_or_else(|| Exit::message(exit::CONFIG, "BACKUP_S3_BUCKET is not set"))?;
     let backups = config.backup.folder(folder.as_deref());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let copied = runtime.exit(exit::FAILURE)?.block_on(async {
-        match push {
-            true => store.push_folder(&backups, is_backup).await,
-            false => store.pull_folder(&backups, is_backup).await,
-        }
-    });
-    let copied = copied.exit(exit::FAILURE)?;
-    print(&format!(
-        "{} files are on both sides; {} with {} were copied, {} removed",
-        copied.files,
-        copied.copied,
-        size(copied.copied_bytes as f64),
-        copied.removed
-    ))
+    interruptible::run(async |cancel| {
+        let copying = async {
+            match push {
+                true => store.push_folder(&backups, is_backup).await,
+                false => store.pull_folder(&backups, is_backup).await,
+            }
+        };
+        // What was copied is there the next time.
+        let copied = cancel.run_until_cancelled(copying).await;
+        let copied = copied.ok_or_else(|| Exit::message(exit::FAILURE, "given up"))?.exit(exit::FAILURE)?;
+        print(&format!(
+            "{} files are on both sides; {} with {} were copied, {} removed",
+            copied.files,
+            copied.copied,
+            size(copied.copied_bytes as f64),
+            copied.removed
+        ))
+    })
 }
 
 /// The backups of files for a schedule in a process of its own.
@@ -145,9 +145,7 @@ fn list_name(path: &Path) -> Result<ListName, Exit> {
 
 /// The backups of files as the settings say; asks nobody.
 fn open(source: &Source, data: &DataArgs) -> Result<(FilesBackup, Config, Option<PathBuf>), Exit> {
-    let folder = discovery::find_data_folder(source, data.data.as_deref())?;
-    let invocation = Invocation { data: folder.clone(), ..Invocation::default() };
-    let config = Config::load(source, &invocation).exit(exit::CONFIG)?;
+    let (config, folder) = direct::config(source, data.data.as_deref())?;
     let key = direct::secrets(&config, folder.as_deref())?.get("BACKUP_ENCRYPTION_KEY").cloned();
     let key = key.ok_or_else(|| Exit::new(exit::CONFIG, platform::backup::BackupError::NoKey))?;
     let backup = FilesBackup::new(&config.backup.folder(folder.as_deref()), key, config.platform.disk_reserve);
@@ -156,21 +154,9 @@ fn open(source: &Source, data: &DataArgs) -> Result<(FilesBackup, Config, Option
 
 fn with_work(source: &Source, data: &DataArgs, work: impl AsyncFnOnce(Work) -> Result<(), Exit>) -> Result<(), Exit> {
     let (backup, config, folder) = open(source, data)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.exit(exit::FAILURE)?.block_on(async {
+    interruptible::run(async |cancel| {
         let (backend, staging) = files::backend(&config, folder.as_deref())?;
-        let (mut signals, cancel) = (Signals::new()?, CancellationToken::new());
-        let mut working = std::pin::pin!(work(Work { backup, backend, staging, cancel: cancel.clone() }));
-        tokio::select! {
-            result = &mut working => result,
-            _ = signals.next() => {
-                cancel.cancel();
-                tokio::select! {
-                    result = &mut working => result,
-                    _ = signals.next() => Err(Exit::message(exit::FAILURE, "ended at once")),
-                }
-            }
-        }
+        work(Work { backup, backend, staging, cancel }).await
     })
 }
 
@@ -289,11 +275,7 @@ fn list(source: &Source, as_json: bool, data: &DataArgs) -> Result<(), Exit> {
     for project in backup.projects().map_err(refused)? {
         lists.extend(backup.lists(&project).map_err(refused)?);
     }
-    let at = |list: &ListName| Timestamp::from_unix_seconds(list.0.taken_at);
-    if as_json {
-        let view =
-            |list: &ListName| json!({ "file": list.to_string(), "project": list.0.database, "taken_at": at(list) });
-        return print(&json!({ "backups": lists.iter().map(view).collect::<Vec<_>>() }).to_string());
-    }
-    print(&table(&["file", "taken"], lists.iter().map(|list| vec![list.to_string(), at(list).to_string()])))
+    let at = |list: &ListName| Timestamp::from_unix_seconds(list.0.taken_at).to_string();
+    let view = |list: &ListName| json!({ "file": list.to_string(), "project": list.0.database, "taken_at": at(list) });
+    print_list(as_json, "backups", &lists, view, &["file", "taken"], |list| vec![list.to_string(), at(list)])
 }

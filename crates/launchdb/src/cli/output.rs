@@ -31,6 +31,21 @@ pub fn table(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> 
     trim_lines(&table.to_string())
 }
 
+/// A list: for programs as `{NAME: [...]}`, what `view` makes of each; for people as a table of `cells`.
+pub fn print_list<T>(
+    as_json: bool,
+    name: &str,
+    items: &[T],
+    view: impl Fn(&T) -> Value,
+    headings: &[&str],
+    cells: impl Fn(&T) -> Vec<String>,
+) -> Result<(), Exit> {
+    match as_json {
+        true => print(&serde_json::json!({ name: items.iter().map(view).collect::<Vec<_>>() }).to_string()),
+        false => print(&table(headings, items.iter().map(cells))),
+    }
+}
+
 /// Names and values below one another.
 pub fn pairs<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let mut table = Table::new();

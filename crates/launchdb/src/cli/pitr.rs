@@ -204,6 +204,8 @@ fn restore(source: &Source, at: &str, data: &DataArgs) -> Result<(), Exit> {
     let version = std::fs::read_to_string(files.join("PG_VERSION")).exit(exit::DATA_REFUSED)?;
     let major = version.trim().parse().exit(exit::DATA_REFUSED)?;
     let postgres = Binaries::find_major(&folder.search, major).exit(exit::POSTGRES)?.program("postgres");
+    // What was uploaded since stays for a while; its rows go.
+    super::backup::note_restore(source, data, None)?;
     let bar = Bar::begin(format!("the whole cluster to {at}"));
     let replaced = pgbackrest.restore(&postgres, &at, PATIENCE).map_err(refused)?;
     bar.end("done");

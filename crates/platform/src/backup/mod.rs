@@ -106,6 +106,8 @@ struct Inner {
     provisioner: Provisioner,
     shutdown: CancellationToken,
     limits: Limits,
+    /// Opens files with the configured key; keeps what it derived from that, which takes a while.
+    opener: Option<Arc<FileOpener>>,
     /// One backup at a time in one process: two would only fight over the disk.
     at_work: Arc<Mutex<()>>,
     /// One verification at a time, beside the backups: how long it takes is up to the owner of what is verified.
@@ -140,7 +142,8 @@ impl Backups {
         limits: Limits,
     ) -> Self {
         let (at_work, verifying) = (Arc::default(), Mutex::default());
-        Self(Arc::new(Inner { config, provisioner, shutdown, limits, at_work, verifying }))
+        let opener = config.key.clone().map(|key| Arc::new(FileOpener::new(key)));
+        Self(Arc::new(Inner { config, provisioner, shutdown, limits, opener, at_work, verifying }))
     }
 
     /// For a process of its own beside the server.
@@ -164,6 +167,10 @@ impl Backups {
 
     fn key(&self) -> Result<Secret<String>, BackupError> {
         self.0.config.key.clone().ok_or(BackupError::NoKey)
+    }
+
+    fn opener(&self) -> Result<Arc<FileOpener>, BackupError> {
+        self.0.opener.clone().ok_or(BackupError::NoKey)
     }
 
     fn now(&self) -> i64 {

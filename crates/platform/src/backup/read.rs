@@ -5,14 +5,13 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base::Secret;
 use bytes::Bytes;
 use pg::statements::{Piece, ScanError, StatementScanner};
 
 use super::error::BackupError;
+use super::file_seal::FileOpener;
 use super::hand_over::Giver;
 use super::manifest::{self, End, FORMAT, Header, LONGEST_STATEMENT, Tally};
-use super::openpgp::Decryptor;
 
 const CHUNK: usize = 256 * 1024;
 
@@ -36,9 +35,9 @@ impl Loadable {
 }
 
 /// The header of a backup.
-pub(super) fn header(file: &Path, key: &Secret<String>) -> Result<Header, BackupError> {
+pub(super) fn header(file: &Path, opener: &FileOpener) -> Result<Header, BackupError> {
     let mut found = None;
-    let result = scan(file, key, &mut |piece| match piece {
+    let result = scan(file, opener, &mut |piece| match piece {
         Piece::Note(text) => match text.strip_prefix(manifest::HEADER) {
             Some(json) => {
                 found = Some(json.to_owned());
@@ -72,13 +71,13 @@ pub(super) fn header(file: &Path, key: &Secret<String>) -> Result<Header, Backup
 /// data are handed to it, as fast as it takes them; `progress` counts bytes.
 pub(super) fn whole(
     file: &Path,
-    key: &Secret<String>,
+    opener: &FileOpener,
     loader: Option<Giver>,
     progress: &AtomicU64,
 ) -> Result<End, BackupError> {
     let (mut tally, mut end) = (Tally::default(), None);
     let damaged = |what: &str| BackupError::Damaged { file: file.to_owned(), what: what.to_owned() };
-    scan(file, key, &mut |piece| {
+    scan(file, opener, &mut |piece| {
         tally.count(&piece);
         let loadable = match piece {
             Piece::Note(text) => {
@@ -135,12 +134,12 @@ impl std::fmt::Display for Stop {
 
 fn scan(
     path: &Path,
-    key: &Secret<String>,
+    opener: &FileOpener,
     sink: &mut impl FnMut(Piece<'_>) -> Result<(), Stop>,
 ) -> Result<(), BackupError> {
     let unreadable = |source| BackupError::Unreadable { file: path.to_owned(), source };
     let file = BufReader::with_capacity(CHUNK, File::open(path).map_err(unreadable)?);
-    let mut plain = Decryptor::new(file, key).map_err(|error| BackupError::opening(path, error))?;
+    let mut plain = opener.open(file).map_err(|error| BackupError::opening(path, error))?;
     let mut scanner = StatementScanner::with_longest(LONGEST_STATEMENT);
     let stopped = |error: ScanError<Stop>| match error {
         ScanError::Sink(Stop::Enough) => Ok(()),

@@ -146,8 +146,8 @@ impl Backups {
     }
 
     pub(super) async fn read_header(&self, file: &Path) -> Result<Header, BackupError> {
-        let (file, key) = (file.to_owned(), self.key()?);
-        joined(tokio::task::spawn_blocking(move || read::header(&file, &key)).await)
+        let (file, opener) = (file.to_owned(), self.opener()?);
+        joined(tokio::task::spawn_blocking(move || read::header(&file, &opener)).await)
     }
 
     pub(super) fn check_baseline(&self, file: &Path, part: &ProjectPart) -> Result<(), BackupError> {
@@ -221,8 +221,8 @@ impl Backups {
         progress: &Progress,
     ) -> Result<End, BackupError> {
         let (giver, taker) = hand_over();
-        let (file, key, progress) = (file.to_owned(), self.key()?, Arc::clone(progress));
-        let reading = tokio::task::spawn_blocking(move || read::whole(&file, &key, Some(giver), &progress));
+        let (file, opener, progress) = (file.to_owned(), self.opener()?, Arc::clone(progress));
+        let reading = tokio::task::spawn_blocking(move || read::whole(&file, &opener, Some(giver), &progress));
         let loaded = load::load(client, taker, roles, extensions).await;
         let read = joined(reading.await);
         // A loader that failed stops the reading, so its reason comes first.

@@ -63,8 +63,8 @@ impl Backups {
                 end
             }
             None => {
-                let (file, key, progress) = (file.to_owned(), self.key()?, Arc::clone(progress));
-                joined(tokio::task::spawn_blocking(move || read::whole(&file, &key, None, &progress)).await)?
+                let (file, opener, progress) = (file.to_owned(), self.opener()?, Arc::clone(progress));
+                joined(tokio::task::spawn_blocking(move || read::whole(&file, &opener, None, &progress)).await)?
             }
         };
         let folder = self.folder();

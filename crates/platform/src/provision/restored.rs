@@ -219,7 +219,8 @@ impl Provisioner {
             password: scratch.owner_password.clone(),
             ..self.admin_target(&scratch.database)
         };
-        let client = self.connect(&target, "-c client_min_messages=warning").await?;
+        // Hundreds of statements, none of which has to outlive a crash before the last: that one waits for the disk.
+        let client = self.connect(&target, "-c client_min_messages=warning -c synchronous_commit=off").await?;
         scratch.session = Some(store_restored::session_pid(&client).await?);
         Ok(client)
     }

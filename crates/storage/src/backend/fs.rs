@@ -7,14 +7,15 @@
 //! Nothing below the root is followed through a symbolic link: paths are opened beneath the root's descriptor
 //! (`openat2`), or folder by folder where the system does not know that call.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use base::ProjectRef;
@@ -22,8 +23,9 @@ use futures_util::future::BoxFuture;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::disk_usage::bytes_below;
 use super::file_body::FileBody;
-use super::layout::{Location, PARTS, RESUMABLE, STAGING, key_of_folders, version_of_file};
+use super::layout::{Location, is_way_in, key_of_folders, version_of_file};
 use super::{Backend, BackendError, Found, Page, StagedFile, blocking};
 use crate::key::BucketId;
 
@@ -46,6 +48,36 @@ struct Inner {
     root_fd: OwnedFd,
     /// The system has `openat2`.
     resolves: AtomicBool,
+    /// Folders that got a new one in them and are not synced yet, and how many wait for that.
+    unsynced: Mutex<HashMap<String, usize>>,
+}
+
+/// Folders that somebody is about to sync; who finds what is new in them does so too, before it counts on it.
+struct Unsynced<'a> {
+    all: &'a Mutex<HashMap<String, usize>>,
+    /// From the upper one down.
+    own: Vec<String>,
+}
+
+impl Unsynced<'_> {
+    fn enter(&mut self, path: String) {
+        *self.all.lock().unwrap_or_else(PoisonError::into_inner).entry(path.clone()).or_default() += 1;
+        self.own.push(path);
+    }
+}
+
+impl Drop for Unsynced<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in &self.own {
+            if let Some(waiting) = all.get_mut(path) {
+                *waiting -= 1;
+                if *waiting == 0 {
+                    all.remove(path);
+                }
+            }
+        }
+    }
 }
 
 impl FsBackend {
@@ -55,7 +87,8 @@ impl FsBackend {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let root = root.canonicalize()?;
         let root_fd = rustix::fs::open(&root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { inner: Arc::new(Inner { root, root_fd, resolves: AtomicBool::new(true) }) })
+        let (resolves, unsynced) = (AtomicBool::new(true), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { root, root_fd, resolves, unsynced }) })
     }
 
     /// The folder that the projects' folders are in.
@@ -106,60 +139,53 @@ impl Inner {
         Ok(folder)
     }
 
-    /// The folder with this path, made where it is missing, and the folders that got a new one in them.
-    fn make_folders(&self, names: &[String]) -> Result<(OwnedFd, Vec<OwnedFd>), Errno> {
+    /// The folder with this path, made where it is missing; those that get a new one in them are noted before it is there.
+    fn make_folders(&self, names: &[String], unsynced: &mut Unsynced<'_>) -> Result<OwnedFd, Errno> {
         if let Ok(folder) = self.open(&names.join("/"), FOLDER, false) {
-            return Ok((folder, Vec::new()));
+            return Ok(folder);
         }
-        let mut changed = Vec::new();
         let mut folder = rustix::fs::openat(&self.root_fd, ".", FOLDER, Mode::empty())?;
-        for name in names {
+        for (at, name) in names.iter().enumerate() {
             let below = match rustix::fs::openat(&folder, name.as_str(), FOLDER, Mode::empty()) {
                 Err(Errno::NOENT) => {
+                    unsynced.enter(names[..at].join("/"));
                     match rustix::fs::mkdirat(&folder, name.as_str(), Mode::RWXU) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(error) => return Err(error),
                     }
-                    let below = rustix::fs::openat(&folder, name.as_str(), FOLDER, Mode::empty())?;
-                    changed.push(folder);
-                    below
+                    rustix::fs::openat(&folder, name.as_str(), FOLDER, Mode::empty())?
                 }
-                other => {
-                    let below = other?;
-                    drop(folder);
-                    below
-                }
+                other => other?,
             };
             folder = below;
         }
-        Ok((folder, changed))
+        Ok(folder)
     }
 
-    /// Lets `place` put a file into the folder of a location, and makes that outlive a crash, with the data of `unsynced`.
+    /// Lets `place` put a file into the folder of a location, and makes that outlive a crash, with what `data` has.
     fn place(
         &self,
         to: &Location,
-        unsynced: Option<&File>,
+        data: Option<&File>,
         place: impl Fn(&OwnedFd, &str) -> Result<(), Errno>,
     ) -> Result<(), BackendError> {
         let (folders, name) = (to.folders(), to.file_name());
+        let mut unsynced = Unsynced { all: &self.unsynced, own: Vec::new() };
         let mut tries = 0;
         loop {
             tries += 1;
-            let placed = self.make_folders(&folders).and_then(|(folder, changed)| {
+            let placed = self.make_folders(&folders, &mut unsynced).and_then(|folder| {
                 place(&folder, &name)?;
-                Ok((folder, changed))
+                Ok(folder)
             });
             match placed {
-                Ok((folder, changed)) => {
-                    if let Some(file) = unsynced {
+                Ok(folder) => {
+                    if let Some(file) = data {
                         file.sync_data()?;
                     }
                     rustix::fs::fsync(&folder)?;
-                    for above in changed.iter().rev() {
-                        rustix::fs::fsync(above)?;
-                    }
-                    return Ok(());
+                    drop(folder);
+                    return self.sync_above(&folders);
                 }
                 // Somebody removed the folder because it was empty.
                 Err(Errno::NOENT) if tries < MOST_TRIES => {}
@@ -168,16 +194,39 @@ impl Inner {
         }
     }
 
-    fn remove(&self, at: &Location) -> Result<(), BackendError> {
+    /// Syncs those folders above a new one that somebody, perhaps another, has noted. None is held open beside another: a
+    /// name may have many.
+    fn sync_above(&self, folders: &[String]) -> Result<(), BackendError> {
+        for depth in (0..folders.len()).rev() {
+            let path = folders[..depth].join("/");
+            if !self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&path) {
+                continue;
+            }
+            match depth {
+                0 => rustix::fs::fsync(&self.root_fd)?,
+                _ => rustix::fs::fsync(self.open(&path, FOLDER, false)?)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, at: &Location) -> Result<u64, BackendError> {
+        let mut bytes = 0;
         match self.open(&at.folders().join("/"), FOLDER, false) {
-            Ok(folder) => match rustix::fs::unlinkat(&folder, at.file_name(), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            },
+            Ok(folder) => {
+                let stat = rustix::fs::statat(&folder, at.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+                match rustix::fs::unlinkat(&folder, at.file_name(), AtFlags::empty()) {
+                    // Of two who remove it, one tells.
+                    Ok(()) => bytes = stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or_default()),
+                    Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(error) => return Err(error.into()),
         }
-        self.remove_empty(at.folders())
+        self.remove_empty(at.folders())?;
+        Ok(bytes)
     }
 
     /// Removes folders from the last one up as long as they are empty, but not the project's.
@@ -231,7 +280,7 @@ impl Walk<'_> {
         }
         names.sort_unstable();
         for name in names {
-            if path.is_empty() && matches!(name.as_str(), STAGING | RESUMABLE | PARTS) {
+            if path.is_empty() && is_way_in(&name) {
                 continue;
             }
             if let Some(after) = self.after.as_ref().and_then(|after| after.get(path.len()))
@@ -337,7 +386,7 @@ impl Backend for FsBackend {
         }))
     }
 
-    fn copy<'a>(&'a self, from: &'a Location, to: &'a Location) -> BoxFuture<'a, Result<(), BackendError>> {
+    fn copy<'a>(&'a self, from: &'a Location, to: &'a Location) -> BoxFuture<'a, Result<u64, BackendError>> {
         let (from, to) = (from.clone(), to.clone());
         Box::pin(self.with(move |inner| {
             let source = inner.open(&from.folders().join("/"), FOLDER, false)?;
@@ -353,12 +402,13 @@ impl Backend for FsBackend {
                 }
             };
             // Not to be mistaken for a missing folder of the destination.
-            rustix::fs::statat(&source, from.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
-            inner.place(&to, None, link)
+            let stat = rustix::fs::statat(&source, from.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+            inner.place(&to, None, link)?;
+            Ok(u64::try_from(stat.st_size).unwrap_or_default())
         }))
     }
 
-    fn remove<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<(), BackendError>> {
+    fn remove<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<u64, BackendError>> {
         let at = at.clone();
         Box::pin(self.with(move |inner| inner.remove(&at)))
     }
@@ -366,6 +416,15 @@ impl Backend for FsBackend {
     fn list<'a>(&'a self, project: &'a ProjectRef, from: Option<String>) -> BoxFuture<'a, Result<Page, BackendError>> {
         let project = project.clone();
         Box::pin(self.with(move |inner| inner.list(&project, from.as_deref())))
+    }
+
+    fn bytes<'a>(&'a self, project: &'a ProjectRef) -> BoxFuture<'a, Result<u64, BackendError>> {
+        let project = project.clone();
+        Box::pin(self.with(move |inner| match inner.open(project.as_str(), FOLDER, false) {
+            Ok(folder) => bytes_below(&folder, &is_way_in),
+            Err(Errno::NOENT) => Ok(0),
+            Err(error) => Err(error.into()),
+        }))
     }
 
     fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectRef>, BackendError>> {

@@ -12,6 +12,7 @@
 //! | `%` | an empty segment (`a//b`, or `a/`) |
 //! | `<200 bytes>%` | the beginning of a longer segment, which goes on in the folder below |
 //! | `%staging`, `%tus`, `%s3` | in a project's folder: uploads on the way |
+//! | `%restored` | in a project's folder, or in the root: when its database was put back |
 
 use base::ProjectRef;
 
@@ -27,6 +28,13 @@ pub const STAGING: &str = "%staging";
 pub const RESUMABLE: &str = "%tus";
 /// Folder of a project's uploads in parts, of the S3 protocol.
 pub const PARTS: &str = "%s3";
+/// File whose time says when the project's database was put back, in a project's folder or, for all of them, in the root.
+pub const RESTORED: &str = "%restored";
+
+/// Whether a name in a project's folder is that of one for uploads on the way.
+pub(super) fn is_way_in(name: &str) -> bool {
+    matches!(name, STAGING | RESUMABLE | PARTS)
+}
 
 /// One version of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -4,8 +4,10 @@
 //! Whatever the backend, a content is first received into a [`StagedFile`] on the local disk, so that its size and
 //! checksum are known and nothing half-received ever gets a place.
 
+mod disk_usage;
 pub(crate) mod file_body;
 pub mod fs;
+mod lane;
 pub mod layout;
 mod mirror;
 pub mod s3;
@@ -88,14 +90,17 @@ pub trait Backend: Send + Sync {
     /// The size of a version in bytes.
     fn size<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<u64, BackendError>>;
 
-    /// Makes another version with the same content. When this returns, it outlives a crash.
-    fn copy<'a>(&'a self, from: &'a Location, to: &'a Location) -> BoxFuture<'a, Result<(), BackendError>>;
+    /// Makes another version with the same content. When this returns, it outlives a crash. Gives its bytes.
+    fn copy<'a>(&'a self, from: &'a Location, to: &'a Location) -> BoxFuture<'a, Result<u64, BackendError>>;
 
-    /// Removes a version; that it is gone already is no error.
-    fn remove<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<(), BackendError>>;
+    /// Removes a version; that it is gone already is no error. Gives the bytes that went.
+    fn remove<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<u64, BackendError>>;
 
     /// Some of a project's versions, from where the page before ended.
     fn list<'a>(&'a self, project: &'a ProjectRef, from: Option<String>) -> BoxFuture<'a, Result<Page, BackendError>>;
+
+    /// Bytes of all of a project's versions together. Copies count like what they are copies of.
+    fn bytes<'a>(&'a self, project: &'a ProjectRef) -> BoxFuture<'a, Result<u64, BackendError>>;
 
     /// Projects that have files.
     fn projects(&self) -> BoxFuture<'_, Result<Vec<ProjectRef>, BackendError>>;

@@ -270,26 +270,44 @@ impl Backend for S3Backend {
         Box::pin(async move { Ok(self.store.head(&self.path(at)?).await?.size) })
     }
 
-    fn copy<'a>(&'a self, from: &'a Location, to: &'a Location) -> BoxFuture<'a, Result<(), BackendError>> {
+    fn copy<'a>(&'a self, from: &'a Location, to: &'a Location) -> BoxFuture<'a, Result<u64, BackendError>> {
         Box::pin(async move {
             let (from, to) = (self.path(from)?, self.path(to)?);
             let size = self.store.head(&from).await?.size;
             if size <= LARGEST_COPY {
-                return Ok(self.store.copy(&from, &to).await?);
+                self.store.copy(&from, &to).await?;
+                return Ok(size);
             }
             let body = self.open_whole(&from, None).await?;
-            self.write(&to, size, FileOrBytes::Body(body)).await
+            self.write(&to, size, FileOrBytes::Body(body)).await?;
+            Ok(size)
         })
     }
 
-    fn remove<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<(), BackendError>> {
+    fn remove<'a>(&'a self, at: &'a Location) -> BoxFuture<'a, Result<u64, BackendError>> {
         Box::pin(async move {
             // What no key can be is not there; one such entry must not keep those behind it.
-            let Ok(path) = self.path(at) else { return Ok(()) };
+            let Ok(path) = self.path(at) else { return Ok(0) };
+            // Stores do not tell what a removal removed.
+            let bytes = match self.store.head(&path).await {
+                Ok(meta) => meta.size,
+                Err(object_store::Error::NotFound { .. }) => return Ok(0),
+                Err(error) => return Err(error.into()),
+            };
             match self.store.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Ok(()) => Ok(bytes),
+                Err(object_store::Error::NotFound { .. }) => Ok(0),
                 Err(error) => Err(error.into()),
             }
+        })
+    }
+
+    fn bytes<'a>(&'a self, project: &'a ProjectRef) -> BoxFuture<'a, Result<u64, BackendError>> {
+        Box::pin(async move {
+            let listed = self.store.list(self.folder(project.as_str())?.as_ref());
+            let bytes =
+                listed.try_fold(0_u64, |bytes, meta| async move { Ok(bytes.saturating_add(meta.size)) }).await?;
+            Ok(bytes)
         })
     }
 
@@ -334,5 +352,34 @@ impl Backend for S3Backend {
                 })
                 .await
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{ObjectKey, Version};
+
+    /// A row that SQL made may name what no store takes; its removal must not hold up those behind it.
+    #[tokio::test]
+    async fn what_cannot_be_a_key_is_gone_already() {
+        let store = S3Backend::open(&S3Config {
+            bucket: "b".to_owned(),
+            // Nobody is asked.
+            endpoint: Some("http://127.0.0.1:1".to_owned()),
+            region: "us-east-1".to_owned(),
+            access_key_id: "x".to_owned(),
+            secret_access_key: Secret::new("x".to_owned()),
+            session_token: None,
+            path_style: true,
+            prefix: "p".to_owned(),
+        });
+        let at = Location {
+            project: ProjectRef::parse("proj_abc").unwrap(),
+            bucket: BucketId::parse("b").unwrap(),
+            key: ObjectKey::parse(&"x".repeat(1_020)).unwrap(),
+            version: Version::generate(),
+        };
+        assert_eq!(store.unwrap().remove(&at).await.unwrap(), 0);
     }
 }

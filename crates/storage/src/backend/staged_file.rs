@@ -11,13 +11,17 @@ use bytes::Bytes;
 use md5::Digest as _;
 use md5::digest::common::hazmat::{SerializableState as _, SerializedState};
 use rustix::fs::{Mode, OFlags};
-use tokio::task::JoinHandle;
+use tokio::sync::Semaphore;
 
-use super::layout::STAGING;
+use super::disk_usage::bytes_below;
+use super::lane::Lane;
+use super::layout::{PARTS, RESTORED, RESUMABLE, STAGING};
 use super::{BackendError, blocking};
 
-/// Bytes that are written at once.
-const PIECE: usize = 256 * 1024;
+/// Bytes that are written at once, at the most.
+const PIECE: usize = 128 * 1024;
+/// Bytes that wait to be written and digested, of one content.
+const WAITING: usize = 4 * PIECE;
 /// Behind this many bytes the disk is asked to begin, so that the sync at the end finds little left to do.
 const WRITE_BEHIND: u64 = 8 * 1024 * 1024;
 
@@ -76,6 +80,52 @@ impl Staging {
         .await
     }
 
+    /// Notes that a project's database, or those of all, are being put back to an earlier day: what is in the folders now and
+    /// no row means stays for a while, see [`crate::reconcile`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note_restore(&self, project: Option<&ProjectRef>) -> io::Result<()> {
+        let folder = project.map_or_else(|| self.root.to_path_buf(), |id| self.root.join(id.as_str()));
+        // Who has no files has none to keep.
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let path = folder.join(RESTORED);
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut file = File::from(rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?);
+        // So that its time is now.
+        file.write_all(b"restored\n")?;
+        file.sync_all()?;
+        File::open(folder)?.sync_all()
+    }
+
+    /// When that was, in Unix seconds.
+    pub(crate) fn restored_at(&self, project: &ProjectRef) -> Option<i64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let at = |folder: &Path| std::fs::symlink_metadata(folder.join(RESTORED)).ok().map(|found| found.mtime());
+        at(&self.root).max(at(&self.root.join(project.as_str())))
+    }
+
+    /// Bytes of a project's uploads that wait for more: resumable ones and parts.
+    pub(crate) async fn bytes(&self, project: &ProjectRef) -> Result<u64, BackendError> {
+        let folders = [RESUMABLE, PARTS].map(|name| self.root.join(project.as_str()).join(name));
+        blocking(move || {
+            let mut bytes = 0_u64;
+            for folder in folders {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+                match rustix::fs::open(&folder, flags, Mode::empty()) {
+                    // What describes an upload is none of its content.
+                    Ok(folder) => bytes = bytes.saturating_add(bytes_below(&folder, &|name| name.contains('.'))?),
+                    Err(rustix::io::Errno::NOENT) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
     /// Removes everything of a project; that there is nothing is no error.
     pub(crate) async fn remove_project(&self, project: &ProjectRef) -> Result<(), BackendError> {
         let folder = self.root.join(project.as_str());
@@ -114,8 +164,8 @@ impl Staging {
             size: 0,
             waiting: Vec::new(),
             waiting_bytes: 0,
-            writing: None,
-            digesting: None,
+            lanes: None,
+            room: Arc::new(Semaphore::new(WAITING)),
             placed: false,
         }
     }
@@ -137,8 +187,8 @@ impl StagedFile {
             size,
             waiting: Vec::new(),
             waiting_bytes: 0,
-            writing: None,
-            digesting: None,
+            lanes: None,
+            room: Arc::new(Semaphore::new(WAITING)),
             placed: true,
         })
     }
@@ -169,10 +219,17 @@ fn digest_again(file: &mut File) -> Result<md5::Md5, BackendError> {
     }
 }
 
-/// The state of a file that moves between the writer's thread and here.
+/// A file that is written; made with the first piece.
 struct Open {
-    file: File,
+    path: PathBuf,
+    file: Option<File>,
     written: u64,
+}
+
+/// Pieces are written and digested side by side, while the next ones are received: MD5 is slower than most disks.
+struct Lanes {
+    writing: Lane<Open>,
+    digesting: Lane<md5::Md5>,
 }
 
 /// A content that is being received. Dropping it throws it away.
@@ -184,10 +241,8 @@ pub struct StagedFile {
     size: u64,
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
-    /// The piece before is being written and digested, each by a thread of its own, while the next one is received: MD5 is
-    /// slower than most disks.
-    writing: Option<JoinHandle<io::Result<Open>>>,
-    digesting: Option<JoinHandle<md5::Md5>>,
+    lanes: Option<Lanes>,
+    room: Arc<Semaphore>,
     placed: bool,
 }
 
@@ -205,40 +260,51 @@ impl StagedFile {
         if self.waiting_bytes >= PIECE { self.flush().await } else { Ok(()) }
     }
 
-    /// Hands what waits to the writer, once it is done with the piece before.
+    /// Hands in what waits, once there is room.
     async fn flush(&mut self) -> Result<(), BackendError> {
-        self.settle().await?;
-        let pieces = std::mem::take(&mut self.waiting);
+        let before = self.size - self.waiting_bytes as u64;
         self.waiting_bytes = 0;
-        let path = self.path.clone();
-        let file = self.file.take();
-        let (mut md5, same) = (std::mem::take(&mut self.md5), pieces.clone());
-        self.digesting = Some(tokio::task::spawn_blocking(move || {
-            same.iter().for_each(|piece| md5.update(piece));
-            md5
-        }));
-        let before = self.size - pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        self.writing = Some(tokio::task::spawn_blocking(move || {
-            let file = match file {
-                Some(file) => file,
-                None => create(&path)?,
-            };
-            let mut open = Open { file, written: before };
-            open.write(&pieces)?;
-            Ok(open)
-        }));
+        let lanes = self.lanes.get_or_insert_with(|| Lanes {
+            writing: Lane::new(
+                Open { path: self.path.clone(), file: self.file.take(), written: before },
+                |open, piece| open.write(std::slice::from_ref(piece)),
+            ),
+            digesting: Lane::new(std::mem::take(&mut self.md5), |md5, piece| {
+                md5.update(piece);
+                Ok(())
+            }),
+        });
+        for mut bytes in std::mem::take(&mut self.waiting) {
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                let needed = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+                let room = self.room.clone().acquire_many_owned(needed).await.map_err(io::Error::other)?;
+                let room = Arc::new(room);
+                lanes.digesting.push(piece.clone(), room.clone());
+                lanes.writing.push(piece, room);
+            }
+        }
+        if lanes.writing.has_failed() {
+            self.settle().await?;
+        }
         Ok(())
     }
 
     async fn settle(&mut self) -> Result<(), BackendError> {
-        if let Some(writing) = &mut self.writing {
-            let done = writing.await;
-            self.writing = None;
-            let open = done.map_err(io::Error::other)??;
-            self.file = Some(open.file);
-        }
-        if let Some(digesting) = self.digesting.take() {
-            self.md5 = digesting.await.map_err(io::Error::other)?;
+        if let Some(lanes) = self.lanes.take() {
+            let open = lanes.writing.settle().await;
+            self.md5 = lanes.digesting.settle().await?;
+            match open {
+                Ok(open) => self.file = open.file,
+                Err(error) => {
+                    if !self.placed {
+                        let path = self.path.clone();
+                        // It is of no more use, and may not even be there.
+                        let _ = blocking(move || Ok(std::fs::remove_file(path)?)).await;
+                    }
+                    return Err(error.into());
+                }
+            }
         }
         Ok(())
     }
@@ -346,15 +412,15 @@ impl Drop for StagedFile {
         if self.placed {
             return;
         }
-        match self.writing.take() {
+        match self.lanes.take() {
             // The writer may be about to make the file.
-            Some(writing) => {
+            Some(lanes) => {
                 let path = std::mem::take(&mut self.path);
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
                     let handle = runtime.clone();
                     runtime.spawn_blocking(move || {
-                        // Ends soon: it is one write.
-                        drop(handle.block_on(writing));
+                        // Ends soon: few pieces wait.
+                        drop(handle.block_on(lanes.writing.settle()));
                         let _ = std::fs::remove_file(&path);
                     });
                 }
@@ -397,24 +463,32 @@ pub(crate) struct Unsynced {
 impl Unsynced {
     /// Writes what is missing; gives the file, which has to be synced.
     pub(crate) fn complete(&mut self) -> Result<File, BackendError> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => create(&self.path)?,
-        };
-        let mut open = Open { file, written: self.written };
+        let mut open = Open { path: self.path.clone(), file: self.file.take(), written: self.written };
         open.write(&std::mem::take(&mut self.rest))?;
-        Ok(open.file)
+        Ok(open.open()?)
     }
 }
 
 impl Open {
+    /// The file, also when nothing was written.
+    fn open(mut self) -> io::Result<File> {
+        match self.file.take() {
+            Some(file) => Ok(file),
+            None => create(&self.path),
+        }
+    }
+
     fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            missing => missing.insert(create(&self.path)?),
+        };
         let before = self.written / WRITE_BEHIND;
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut left = &mut slices[..];
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
-            match self.file.write_vectored(left) {
+            match file.write_vectored(left) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.written += written as u64;
@@ -429,7 +503,7 @@ impl Open {
             // Begins to write what is dirty and does not wait for it; a hint, so that nobody minds a failure.
             let start = before * WRITE_BEHIND;
             let length = std::num::NonZeroU64::new((now - before) * WRITE_BEHIND);
-            let _ = rustix::fs::fadvise(&self.file, start, length, rustix::fs::Advice::DontNeed);
+            let _ = rustix::fs::fadvise(&*file, start, length, rustix::fs::Advice::DontNeed);
         }
         Ok(())
     }

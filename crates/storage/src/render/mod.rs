@@ -136,7 +136,7 @@ async fn read(cx: &Cx, found: &Readable) -> Result<Vec<u8>, Error> {
     if size == 0 {
         return Ok(original);
     }
-    let mut body = match cx.shared.config.backend.open(&found.location, 0..size).await {
+    let mut body = match cx.shared.backend.open(&found.location, 0..size).await {
         Err(BackendError::Missing) => return Err(Error::FileMissing),
         body => body?,
     };

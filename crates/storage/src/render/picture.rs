@@ -62,28 +62,57 @@ pub(super) fn make(
     encode(&picture, output(source, transform.format, takes_webp), transform.lossy_quality())
 }
 
-/// What is cropped away is never scaled.
-fn scale(mut picture: DynamicImage, Plan { scaled, cropped }: Plan) -> DynamicImage {
-    let part = |own: u32, scaled: u32, cropped: u32| {
-        let part = u64::from(own) * u64::from(cropped) / u64::from(scaled.max(1));
-        u32::try_from(part).unwrap_or(own).clamp(1, own)
-    };
-    let (width, height) = (part(picture.width(), scaled.0, cropped.0), part(picture.height(), scaled.1, cropped.1));
-    if (width, height) != (picture.width(), picture.height()) {
-        let (x, y) = ((picture.width() - width) / 2, (picture.height() - height) / 2);
-        picture = picture.crop_imm(x, y, width, height);
+/// How a picture becomes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Steps {
+    /// The middle of it that is kept: what is cropped away is never scaled.
+    part: (u32, u32),
+    /// The width that it is averaged to first.
+    averaged: Option<u32>,
+    result: (u32, u32),
+}
+
+impl Steps {
+    fn of(own: (u32, u32), Plan { scaled, cropped }: Plan) -> Self {
+        let part = |own: u32, scaled: u32, cropped: u32| {
+            let part = u64::from(own) * u64::from(cropped) / u64::from(scaled.max(1));
+            u32::try_from(part).unwrap_or(own).clamp(1, own)
+        };
+        let part = (part(own.0, scaled.0, cropped.0), part(own.1, scaled.1, cropped.1));
+        let mut steps = Self { part, averaged: None, result: cropped };
+        // Averages of whole pixels take no scratch; from twice the width on the better filter has enough to work with.
+        if steps.scratch() > MOST_SCRATCH {
+            steps.averaged = Some((cropped.0 * 2).min(part.0));
+        }
+        if steps.scratch() > MOST_SCRATCH {
+            steps.averaged = Some(cropped.0.min(part.0));
+        }
+        steps
     }
-    if cropped == (picture.width(), picture.height()) {
+
+    /// Bytes that the last step takes beside the pictures.
+    fn scratch(&self) -> u64 {
+        if self.part == self.result {
+            return 0;
+        }
+        scratch(self.averaged.unwrap_or(self.part.0), self.result.1)
+    }
+}
+
+fn scale(mut picture: DynamicImage, plan: Plan) -> DynamicImage {
+    let (width, height) = (picture.width(), picture.height());
+    let Steps { part, averaged, result } = Steps::of((width, height), plan);
+    if part != (width, height) {
+        picture = picture.crop_imm((width - part.0) / 2, (height - part.1) / 2, part.0, part.1);
+    }
+    if part == result {
         return picture;
     }
     picture = plain(picture);
-    // Averages of whole pixels take no scratch; from twice the width on the better filter has enough to work with.
-    if scratch(picture.width(), cropped.1) > MOST_SCRATCH {
-        let width = (cropped.0 * 2).min(picture.width());
-        let width = if scratch(width, cropped.1) > MOST_SCRATCH { cropped.0.min(width) } else { width };
-        picture = picture.thumbnail_exact(width, picture.height());
+    if let Some(averaged) = averaged {
+        picture = picture.thumbnail_exact(averaged, part.1);
     }
-    picture.resize_exact(cropped.0, cropped.1, FilterType::CatmullRom)
+    picture.resize_exact(result.0, result.1, FilterType::CatmullRom)
 }
 
 fn scratch(width: u32, height: u32) -> u64 {
@@ -207,6 +236,41 @@ mod tests {
         let outcome = make(&png, &Transform::default(), false, MOST);
         assert!(matches!(outcome, Err(Error::InvalidImage(what)) if what.contains("pixels")), "{outcome:?}");
         assert!(make(&original(1001, 1000, ImageFormat::Jpeg), &Transform::default(), false, MOST).is_err());
+    }
+
+    /// A solid picture of 20,000 x 2,500 pixels is a small file, and scaled to 2,500 x 2,499 by the filter alone it would take
+    /// 800 MB beside itself.
+    #[test]
+    fn no_shape_takes_more_memory_than_any_other() {
+        const PIXELS: u64 = 50_000_000;
+        let sides = ["", "1", "7", "100", "1249", "2499", "2500"];
+        for width in [1, 2, 100, 2_499, 2_500, 2_501, 5_000, 7_071, 20_000, 100_000, 25_000_000, 50_000_000_u32] {
+            let height = u32::try_from(PIXELS / u64::from(width)).unwrap();
+            for (a, b) in sides.iter().flat_map(|a| sides.map(|b| (a, b))) {
+                for resize in ["cover", "contain", "fill"] {
+                    let query = format!("width={a}&height={b}&resize={resize}");
+                    let plan = Transform::of_text(&query).unwrap().plan(width, height);
+                    let steps = Steps::of((width, height), plan);
+                    assert!(steps.scratch() <= MOST_SCRATCH, "{width} x {height} {query}: {steps:?}");
+                    assert!(
+                        steps.result.0 <= 2_500 && steps.result.1 <= 2_500,
+                        "{width} x {height} {query}: {steps:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The steps in between do not show.
+    #[test]
+    fn what_is_averaged_first_looks_the_same() {
+        let whole = DynamicImage::from(RgbImage::from_fn(400, 40, |x, _| Rgb([u8::try_from(x / 2).unwrap(); 3])));
+        let plan = Transform::of_text("width=50&height=20&resize=fill").unwrap().plan(400, 40);
+        let (direct, averaged) = (scale(whole.clone(), plan), whole.thumbnail_exact(100, 40));
+        let averaged = averaged.resize_exact(50, 20, FilterType::CatmullRom);
+        for (a, b) in direct.to_rgb8().iter().zip(averaged.to_rgb8().iter()) {
+            assert!(a.abs_diff(*b) <= 4, "{a} {b}");
+        }
     }
 
     #[test]

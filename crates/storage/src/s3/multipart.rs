@@ -88,6 +88,12 @@ impl Mine {
         Ok(mine)
     }
 
+    async fn remove_files(&self, s3: &S3Cx, versions: Vec<String>) -> Result<(), S3Error> {
+        let bytes = self.folder.remove_files(versions).await.map_err(Error::from)?;
+        s3.cx.shared.quotas.remove(&s3.cx.project.project_ref, bytes);
+        Ok(())
+    }
+
     async fn parts(&self, s3: &S3Cx, after: u32, limit: u64) -> Result<Vec<Part>, S3Error> {
         let rows = s3.cx.database.look_up(rows::part_list(&self.id, after, limit)).await?;
         Ok(match rows.rows.first() {
@@ -132,14 +138,17 @@ async fn take(s3: &S3Cx, path: &UploadPath, number: u32, mine: &Mine, upload: &m
     let _slot = cx.shared.uploads.enter(&cx.project.project_ref)?;
     let bucket = find_bucket(&cx.database, &path.at.bucket).await?;
     let limit = size_limit(&cx.project, &bucket, &path.at.key);
-    let share = check_room(cx, upload.length, upload.body_length, limit).await?;
-    let (mut staged, _promise) = stage(cx, upload, limit).await?;
+    let mut share = check_room(cx, upload.length, upload.body_length, limit).await?;
+    let (mut staged, _promise) = stage(cx, upload, limit, &mut share).await?;
     let digest = staged.digest().await.map_err(Error::from)?;
     // The length may not have been known before.
     drop(share);
-    let _share = cx.shared.quotas.promise(&cx.project, &cx.database, digest.size).await?;
+    let share = cx.shared.promise(&cx.project, &cx.database, digest.size).await?;
     let version = Version::generate();
     staged.keep(mine.folder.file(&version)).await.map_err(Error::from)?;
+    // It counts by its file from here on.
+    cx.shared.quotas.add(&cx.project.project_ref, digest.size);
+    drop(share);
     let etag = to_hex(&digest.md5);
     let part = NewPart { number, size: digest.size, etag: &etag, version: &version, owner: cx.owner.as_deref() };
     let noted = cx.database.write(&admin(s3), vec![rows::part_put(&path.upload_id, &path.at, &part)]).await;
@@ -152,13 +161,12 @@ async fn take(s3: &S3Cx, path: &UploadPath, number: u32, mine: &Mine, upload: &m
     };
     match older {
         Some(older) => {
-            cx.shared.quotas.add(&cx.project.project_ref, digest.size);
-            mine.folder.remove_files(older).await.map_err(Error::from)?;
+            mine.remove_files(s3, older).await?;
             Ok(digest.etag())
         }
         // It was completed or aborted meanwhile, or the database failed.
         None => {
-            mine.folder.remove_files(vec![version.as_str().to_owned()]).await.map_err(Error::from)?;
+            mine.remove_files(s3, vec![version.as_str().to_owned()]).await?;
             noted?;
             Err(S3Error::NoSuchUpload)
         }
@@ -198,7 +206,7 @@ pub(super) async fn copy_part(s3: &S3Cx, path: &UploadPath, number: u32) -> Resu
     let body = if length == 0 {
         axum::body::Body::empty()
     } else {
-        s3.cx.shared.config.backend.open(&found.location, range).await.map_err(Error::from)?
+        s3.cx.shared.backend.open(&found.location, range).await.map_err(Error::from)?
     };
     let mut upload = Upload::raw(mine.info.clone(), Some(length), body);
     let etag = take(s3, path, number, &mine, &mut upload).await?;
@@ -320,8 +328,8 @@ pub(super) async fn complete(s3: &S3Cx, path: &UploadPath, payload: Payload) -> 
 /// Removes an upload and its parts; true when it was there.
 async fn forget(s3: &S3Cx, mine: &Mine) -> Result<bool, S3Error> {
     let rows = s3.cx.database.write(&admin(s3), vec![rows::upload_delete(&mine.id)]).await?;
-    mine.folder.remove().await.map_err(Error::from)?;
-    s3.cx.shared.quotas.forget(&s3.cx.project.project_ref);
+    let bytes = mine.folder.remove().await.map_err(Error::from)?;
+    s3.cx.shared.quotas.remove(&s3.cx.project.project_ref, bytes);
     Ok(rows.first().map_or(0, changed) > 0)
 }
 

@@ -235,14 +235,15 @@ pub(super) async fn delete_object(s3: &S3Cx, at: &ObjectPath) -> Result<Response
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-/// Those of some names that there are, whoever may see them.
+/// Those of some names that are there, as far as the caller may see.
 async fn existing<'a>(
     s3: &S3Cx,
     bucket: &BucketId,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<HashSet<String>, S3Error> {
-    let rows = s3.cx.database.look_up(object::objects_find(bucket, names)).await?;
-    match rows.rows.first() {
+    let found = object::objects_find(bucket, names);
+    let rows = s3.cx.database.read(&s3.cx.session(s3.operation), vec![found]).await?;
+    match rows.first().and_then(|rows| rows.rows.first()) {
         Some(row) => Ok(store::json(row, 0)?.unwrap_or_default()),
         None => Ok(HashSet::new()),
     }

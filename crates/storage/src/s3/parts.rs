@@ -41,22 +41,23 @@ impl PartFolder {
         self.path.join(version.as_str())
     }
 
-    /// Removes some files; that they are gone already is no error, and what is no version has none.
-    pub(crate) async fn remove_files(&self, versions: Vec<String>) -> Result<(), BackendError> {
+    /// Removes some files; that they are gone already is no error, and what is no version has none. Gives their bytes.
+    pub(crate) async fn remove_files(&self, versions: Vec<String>) -> Result<u64, BackendError> {
         let folder = self.clone();
         blocking(move || {
+            let mut bytes = 0;
             for version in versions.iter().filter_map(|version| Version::parse(version)) {
-                ignore_missing(std::fs::remove_file(folder.file(&version)))?;
+                bytes += remove_file(&folder.file(&version))?;
             }
-            Ok(())
+            Ok(bytes)
         })
         .await
     }
 
-    /// Removes everything.
-    pub(crate) async fn remove(&self) -> Result<(), BackendError> {
+    /// Removes everything; gives the bytes that went.
+    pub(crate) async fn remove(&self) -> Result<u64, BackendError> {
         let path = self.path.clone();
-        blocking(move || Ok(ignore_missing(std::fs::remove_dir_all(path))?)).await
+        blocking(move || remove_folder(&path)).await
     }
 
     /// Appends a part to a content.
@@ -80,6 +81,30 @@ impl PartFolder {
         }
         if copied == size { Ok(()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) }
     }
+}
+
+fn remove_file(path: &Path) -> Result<u64, BackendError> {
+    let bytes = std::fs::symlink_metadata(path).map_or(0, |found| found.len());
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove_folder(path: &Path) -> Result<u64, BackendError> {
+    let mut bytes = 0;
+    match std::fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+        Ok(entries) => {
+            for entry in entries {
+                bytes += remove_file(&entry?.path())?;
+            }
+        }
+    }
+    ignore_missing(std::fs::remove_dir_all(path))?;
+    Ok(bytes)
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
@@ -131,7 +156,8 @@ pub(crate) async fn remove_stale(
     for (name, old) in present {
         if expired.contains(&name) || (old && !known.contains(&name)) {
             let path = folder.join(name);
-            blocking(move || Ok(ignore_missing(std::fs::remove_dir_all(path))?)).await?;
+            let bytes = blocking(move || remove_folder(&path)).await?;
+            shared.quotas.remove(project, bytes);
         }
     }
     Ok(expired.len() as u64)

@@ -143,11 +143,6 @@ pub(crate) fn bucket_update(id: &BucketId, fields: &BucketFields) -> Query {
     )
 }
 
-/// By the service: whether there are objects in a bucket.
-pub(crate) fn bucket_is_used(id: &BucketId) -> Query {
-    query("select exists (select from storage.objects where bucket_id = $1)", vec![text(id.as_str())])
-}
-
 /// The command tag tells whether there was such a bucket for the caller.
 pub(crate) fn bucket_delete(id: &BucketId) -> Query {
     query("delete from storage.buckets where id = $1", vec![text(id.as_str())])

@@ -160,14 +160,6 @@ pub(crate) fn objects_find<'a>(bucket: &BucketId, names: impl IntoIterator<Item 
     )
 }
 
-/// By the service: whether there is such an object at all.
-pub(crate) fn object_exists(bucket: &BucketId, key: &ObjectKey) -> Query {
-    query(
-        "select exists (select from storage.objects where bucket_id = $1 and name = $2)",
-        vec![text(bucket.as_str()), text(key.as_str())],
-    )
-}
-
 /// The command tag tells whether there was such an object for the caller.
 pub(crate) fn object_delete(bucket: &BucketId, key: &ObjectKey) -> Query {
     query(

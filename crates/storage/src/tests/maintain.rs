@@ -69,7 +69,8 @@ async fn when_the_platform_does_not_answer_nothing_goes() {
 #[tokio::test]
 async fn rounds_come_again_until_the_shutdown() {
     let world = World::start_with(|_, config| {
-        config.rounds = Rounds { first: Duration::from_millis(1), between: Duration::from_millis(1) };
+        config.rounds =
+            Rounds { first: Duration::from_millis(1), between: Duration::from_millis(1), ..Rounds::default() };
     })
     .await;
     world.add_buckets().await;

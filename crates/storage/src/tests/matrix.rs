@@ -159,7 +159,7 @@ async fn without_policies() {
         sign upload   -      -      -      -      +      -      -      -      -      +
         move          0      0      0      0      +      0      0      0      0      +
         copy          0      0      0      0      +      0      0      0      0      +
-        delete        -      -      -      -      +      -      -      -      -      +
+        delete        0      0      0      0      +      0      0      0      0      +
         delete many   e      e      e      e      +      e      e      e      e      +
         empty         0      0      0      0      +      0      0      0      0      +
     "#]],
@@ -190,7 +190,7 @@ async fn users_have_what_is_theirs() {
             sign upload   -      -      +      +      +      -      -      +      +      +
             move          0      0      +      0      +      0      0      +      0      +
             copy          0      0      +      0      +      0      0      +      0      +
-            delete        -      -      +      -      +      -      -      +      -      +
+            delete        0      0      +      0      +      0      0      +      0      +
             delete many   e      e      +      e      +      e      e      +      e      +
             empty         0      0      +      e      +      0      0      +      e      +
         "#]],

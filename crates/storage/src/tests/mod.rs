@@ -1,5 +1,6 @@
 //! The service at the wire: requests into it, a project's database and a folder below.
 
+mod attacks;
 mod bucket;
 mod change;
 mod hostile;
@@ -284,6 +285,14 @@ impl World {
         walk(self.root.path(), &mut found, self.root.path());
         found.sort();
         found
+    }
+
+    /// Has the project's files counted while nothing comes or goes.
+    async fn counted(&self) {
+        self.settled().await;
+        let (shared, id) = (&self.storage.shared, &self.project.project_ref);
+        assert!(shared.quotas.counting_begins(id), "nobody else does");
+        shared.clone().count(id.clone()).await;
     }
 
     /// Waits until what was deleted is gone from the disk.

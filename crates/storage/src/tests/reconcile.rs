@@ -110,3 +110,27 @@ async fn noting_a_removal_runs_nothing_of_the_owners() {
     assert_eq!(world.value("select count(*) from ran").await, "0");
     assert_eq!(world.value("select bucket_id || name || version from _launchdb.storage_removals").await, "(b)nv1");
 }
+
+/// A backup is put back by mistake: what was uploaded since can be rescued for a week.
+#[tokio::test]
+async fn what_a_restore_took_the_row_from_stays_for_a_week() {
+    let world = World::with_buckets().await;
+    world.put(Who::Service, "private/a", "content").await;
+    world.put(Who::Service, "private/b", "content").await;
+    let path = |key: &str| world.files().into_iter().find(|path| path.contains(&format!("/{key}/%"))).unwrap();
+    let file = world.root.path().join(path("b"));
+    // As a database of before has it: no trigger has noted anything.
+    world.sql("alter table storage.objects disable trigger user; delete from storage.objects where name = 'b'").await;
+    world.storage.shared.config.staging.note_restore(Some(&world.project.project_ref)).unwrap();
+    let later = async |seconds: i64| {
+        world.clock.advance(seconds);
+        let report = world.storage.reconcile(&world.project, Scope { grace: 3600, ..REPAIR }).await.unwrap();
+        (report.kept, report.repaired, report.is_clean(), file.exists())
+    };
+    assert_eq!(later(7_200).await, (1, 0, true, true));
+    assert_eq!(later(6 * 24 * 3600).await, (1, 0, true, true));
+    assert_eq!(later(24 * 3600).await, (0, 1, true, false));
+    assert_eq!(world.get(Who::Service, "/object/private/a").await.text(), "content");
+    // What comes after it goes as ever.
+    world.storage.shared.config.staging.note_restore(None).unwrap();
+}

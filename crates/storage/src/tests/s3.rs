@@ -16,15 +16,17 @@ const SECRET_KEY: &str = "a secret of an access key";
 const ANON_KEY: &str = "the anon key of the project";
 
 pub(super) async fn world() -> World {
-    let world = World::start_with(|project, _| {
-        project.s3 = S3Keys {
-            anon_key: Some(Secret::new(ANON_KEY.into())),
-            access_keys: vec![S3AccessKey { access_key_id: ACCESS_KEY.into(), secret: Secret::new(SECRET_KEY.into()) }],
-        };
-    })
-    .await;
+    let world = World::start_with(|project, _| project.s3 = keys()).await;
     world.add_buckets().await;
     world
+}
+
+/// What [`service`] and [`user`] sign with.
+pub(super) fn keys() -> S3Keys {
+    S3Keys {
+        anon_key: Some(Secret::new(ANON_KEY.into())),
+        access_keys: vec![S3AccessKey { access_key_id: ACCESS_KEY.into(), secret: Secret::new(SECRET_KEY.into()) }],
+    }
 }
 
 /// A client with an access key, which acts as the service role.
@@ -302,10 +304,13 @@ async fn a_session_token_gives_the_rights_of_its_user() {
     check(&b, "GET /s3/private/of-a", &[], "404 NoSuchKey").await;
     check(&service, "GET /s3/private/of-a", &[], "200").await;
     check(&b, "PUT /s3/private/of-a", &[], "403 AccessDenied").await;
-    check(&b, "DELETE /s3/private/of-a", &[], "403 AccessDenied").await;
+    // As if there were nothing: what policies do not show is not there.
+    check(&b, "DELETE /s3/private/of-a", &[], "204").await;
+    check(&a, "GET /s3/private/of-a", &[], "200").await;
     check(&b, "PUT /s3/private/stolen", &[("x-amz-copy-source", "private/of-a")], "404 NoSuchKey").await;
     check(&b, "PUT /s3/mine", &[], "403 AccessDenied").await;
-    check(&b, "DELETE /s3/private", &[], "409 BucketNotEmpty").await;
+    check(&b, "DELETE /s3/private", &[], "404 NoSuchBucket").await;
+    check(&service, "DELETE /s3/private", &[], "409 BucketNotEmpty").await;
     let listed = async |signer: &Signer| {
         let answer = ask(&world, signer, "GET /s3/private?list-type=2", &[], "").await;
         elements(&answer.text(), "Key").into_iter().map(str::to_owned).collect::<Vec<_>>()
@@ -316,6 +321,12 @@ async fn a_session_token_gives_the_rights_of_its_user() {
     let many = "<Delete><Object><Key>of-a</Key></Object><Object><Key>of-b</Key></Object></Delete>";
     let answer = ask(&world, &b, "POST /s3/private?delete", &[], many).await;
     let text = answer.text();
+    assert_eq!((elements(&text, "Key"), element(&text, "Code")), (vec!["of-a", "of-b"], ""), "{text}");
+    assert_eq!(listed(&service).await, ["of-a"]);
+    // Who sees what is not theirs is told that they may not.
+    world.sql("create policy see_all on storage.objects for select to authenticated using (true)").await;
+    check(&b, "DELETE /s3/private/of-a", &[], "403 AccessDenied").await;
+    let text = ask(&world, &b, "POST /s3/private?delete", &[], many).await.text();
     assert_eq!(elements(element(&text, "Deleted"), "Key"), ["of-b"], "{text}");
     assert_eq!((elements(element(&text, "Error"), "Key"), element(&text, "Code")), (vec!["of-a"], "AccessDenied"));
     assert_eq!(listed(&service).await, ["of-a"]);

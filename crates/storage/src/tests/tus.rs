@@ -15,24 +15,32 @@ fn metadata(bucket: &str, key: &str) -> String {
     pairs.join(",")
 }
 
-async fn tus(world: &World, who: Who, line: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+pub(super) async fn tus(
+    world: &World,
+    who: Who,
+    line: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> Answer {
     let mut all = vec![("tus-resumable", "1.0.0")];
     all.extend_from_slice(headers);
     world.ask(who, line, &all, body).await
 }
 
-/// The path of a new upload.
-async fn begin(world: &World, who: Who, key: &str, length: &str) -> String {
+pub(super) async fn create(world: &World, who: Who, key: &str, length: &str) -> Answer {
     let metadata = metadata("private", key);
-    let made =
-        tus(world, who, "POST /upload/resumable", &[("upload-length", length), ("upload-metadata", &metadata)], "")
-            .await;
+    tus(world, who, "POST /upload/resumable", &[("upload-length", length), ("upload-metadata", &metadata)], "").await
+}
+
+/// The path of a new upload.
+pub(super) async fn begin(world: &World, who: Who, key: &str, length: &str) -> String {
+    let made = create(world, who, key, length).await;
     assert_eq!(made.status.as_u16(), 201, "{}", made.text());
     let prefix = format!("https://base.example/p/{}/storage/v1", world.project.project_ref);
     made.header("location").strip_prefix(&prefix).unwrap().to_owned()
 }
 
-async fn patch(world: &World, who: Who, path: &str, offset: &str, body: impl Into<Body>) -> Answer {
+pub(super) async fn patch(world: &World, who: Who, path: &str, offset: &str, body: impl Into<Body>) -> Answer {
     tus(world, who, &format!("PATCH {path}"), &[OFFSET, ("upload-offset", offset)], body).await
 }
 
@@ -282,4 +290,77 @@ async fn an_upload_that_a_crash_ended_is_brought_to_its_end() {
         let left: Vec<String> = world.files().into_iter().filter(|file| file.contains("%tus")).collect();
         assert_eq!(left, [""; 0], "{key}");
     }
+}
+
+/// Unfinished uploads take room for a day without anybody seeing them.
+#[tokio::test]
+async fn one_user_has_few_unfinished_uploads() {
+    let world = World::start_with(|_, config| config.project_bytes = 100 * 1024 * 1024).await;
+    world.add_buckets().await;
+    let (a, b) = (Who::User(USER_A), Who::User(USER_B));
+    // Ten megabytes of a hundred, but one of the largest files in any case.
+    let first = begin(&world, a, "large", "40000000").await;
+    assert_eq!(
+        create(&world, a, "more", "20000000").await.outcome(),
+        "429 Too many resumable uploads are not finished: finish or end some of them first"
+    );
+    assert_eq!(create(&world, b, "of-b", "20000000").await.status.as_u16(), 201);
+    assert_eq!(create(&world, Who::Service, "servers", "40000000").await.status.as_u16(), 201);
+    assert_eq!(tus(&world, a, &format!("DELETE {first}"), &[], "").await.status.as_u16(), 204);
+    let mut paths = Vec::new();
+    for number in 0..100 {
+        paths.push(begin(&world, a, &format!("x{number}"), "5").await);
+    }
+    assert_eq!(create(&world, a, "more", "5").await.status.as_u16(), 429);
+    assert_eq!(patch(&world, a, &paths[0], "0", "hello").await.header("tus-complete"), "1");
+    assert_eq!(create(&world, a, "more", "5").await.status.as_u16(), 201, "what is finished counts no more");
+    // Another process finds them on the disk.
+    let storage = Storage::new(world.storage.shared.config.clone());
+    let world = World { storage, ..world };
+    assert_eq!(create(&world, a, "again", "5").await.status.as_u16(), 429);
+    world.clock.advance(25 * 3600);
+    assert_eq!(create(&world, a, "again", "5").await.status.as_u16(), 201, "what has expired neither");
+}
+
+/// Ids are not to be guessed, but who learns one ends nobody's request with it.
+#[tokio::test]
+async fn a_stranger_does_not_end_a_request() {
+    let world = World::with_buckets().await;
+    let a = Who::User(USER_A);
+    let path = begin(&world, a, "x", "10").await;
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let pieces = futures_util::stream::once(async { Ok::<_, std::io::Error>("01234") });
+    let rest = futures_util::stream::once(async move {
+        told.await.unwrap();
+        Ok("56789")
+    });
+    let body = Body::from_stream(futures_util::StreamExt::chain(pieces, rest));
+    let (upload, ()) = tokio::join!(patch(&world, a, &path, "0", body), async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        for who in [Who::User(USER_B), Who::Anon, Who::Nobody] {
+            assert_eq!(offset(&world, who, &path).await, "404 ", "{who:?}");
+        }
+        tell.send(()).unwrap();
+    });
+    assert_eq!(upload.header("tus-complete"), "1", "{}", upload.text());
+}
+
+/// What a crash left between the bytes and their record.
+#[tokio::test]
+async fn files_without_a_record_go() {
+    let world = World::with_buckets().await;
+    let path = begin(&world, Who::User(USER_A), "x", "10").await;
+    let folder = world.root.path().join(world.project.project_ref.as_str()).join("%tus");
+    for name in ["0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcde0.new"] {
+        std::fs::write(folder.join(name), "left").unwrap();
+    }
+    let scope = crate::reconcile::Scope { checksums: false, repair: true, grace: 0, uploads_grace: 0 };
+    world.storage.reconcile(&world.project, scope).await.unwrap();
+    assert_eq!(world.files().len(), 4, "they may be about to get one: {:?}", world.files());
+    world.clock.advance(23 * 3600);
+    patch(&world, Who::User(USER_A), &path, "0", "01234").await;
+    world.clock.advance(2 * 3600);
+    world.storage.reconcile(&world.project, scope).await.unwrap();
+    assert_eq!(world.files().len(), 2, "{:?}", world.files());
+    assert_eq!(offset(&world, Who::User(USER_A), &path).await, "200 5");
 }

@@ -5,9 +5,9 @@
 
 pub(crate) mod header;
 mod lock;
+mod open_uploads;
 pub(crate) mod record;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,13 +15,14 @@ use axum::response::Response;
 use base::random;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header as names};
 
+use crate::Shared;
 use crate::backend::{BackendError, StagedFile, blocking};
 use crate::body::next_piece;
 use crate::conditional::http_date;
 use crate::database::Session;
 use crate::error::Error;
 use crate::mime;
-use crate::quota::UploadSlot;
+use crate::quota::{Share, UploadSlot};
 use crate::request::{Cx, set};
 use crate::route::ObjectPath;
 use crate::sign;
@@ -31,14 +32,16 @@ use crate::upload::{Finish, Permit, Places, Target, find_bucket, size_limit};
 
 use self::lock::UploadLock;
 pub(crate) use self::lock::UploadLocks;
+use self::open_uploads::NewUpload;
+pub(crate) use self::open_uploads::OpenUploads;
 use self::record::{Folder, Record, is_id};
 
 const VERSION: &str = "1.0.0";
 const EXTENSIONS: &str = "creation,creation-with-upload,creation-defer-length,expiration,termination";
 /// Seconds that an upload lasts from its last piece on.
 const LIFETIME: i64 = 24 * 3600;
-/// Uploads that a project may have on the way.
-const MOST_UPLOADS: usize = 1_000;
+/// Uploads of one owner may become one part of so many of what the project may have.
+const OWNERS_PART: u64 = 10;
 /// How often a piece without an announced length looks at the disk, in bytes.
 const LOOK_AT_DISK: u64 = 8 * 1024 * 1024;
 
@@ -93,8 +96,14 @@ async fn answer(cx: &Arc<Cx>, signed: bool, id: Option<String>, body: Body) -> R
             if !is_id(&id) {
                 return Err(Error::NoSuchUpload);
             }
+            // Strangers do not end whose request is under way.
+            Upload::find(cx, signed, id.clone()).await?;
             let lock = cx.shared.resumable.acquire(&name(cx, &id)).await?;
-            let upload = Upload::open(cx, signed, id).await?;
+            let upload = Upload::find(cx, signed, id).await?;
+            if upload.record.expires < cx.shared.config.clock.unix_seconds() {
+                discard(cx, &upload.folder, &upload.id).await?;
+                return Err(Error::UploadExpired);
+            }
             match method {
                 Method::HEAD => upload.tell(lock).await,
                 Method::PATCH => upload.take(lock, body).await,
@@ -144,7 +153,7 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     mime::check_storable(&announced.info.mime_type)?;
     mime::check_allowed(&announced.info.mime_type, bucket.allowed_mime_types.as_deref().unwrap_or_default())?;
     cx.shared.disk.check(length.unwrap_or_default())?;
-    cx.shared.quotas.check(&cx.project, &cx.database, length.unwrap_or_default()).await?;
+    cx.shared.check_quota(&cx.project, &cx.database, length.unwrap_or_default()).await?;
     let permit = Permit {
         at: &announced.at,
         overwrite: &right.overwrite,
@@ -157,23 +166,22 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     let mut record = Record::new(&announced, header, length, right.overwrite == Overwrite::Anything);
     record.owner = right.owner;
     record.signed = signed;
+    record.by_service = !signed && cx.is_service_role();
     record.expires = cx.shared.config.clock.unix_seconds() + LIFETIME;
     let id = random::hex::<16>();
     let folder = Folder::new(cx.shared.config.staging.root(), &cx.project.project_ref);
+    let (project, now) = (&cx.project.project_ref, cx.shared.config.clock.unix_seconds());
+    let new = NewUpload { id: &id, record: &record, largest: limit, room: owners_room(cx), now };
+    cx.shared.open_uploads.admit(project, &folder, &new).await?;
     let (own, made) = (id.clone(), record.clone());
-    blocking({
+    let created = blocking({
         let folder = folder.clone();
-        move || {
-            if folder.ids()?.len() >= MOST_UPLOADS {
-                return Ok(false);
-            }
-            folder.create(&own, &made)?;
-            Ok(true)
-        }
-    })
-    .await?
-    .then_some(())
-    .ok_or(Error::TooManyUploads)?;
+        move || folder.create(&own, &made)
+    });
+    if let Err(error) = created.await {
+        cx.shared.open_uploads.leave(project, &id);
+        return Err(error.into());
+    }
     let with_content = cx.header(names::CONTENT_TYPE) == Some("application/offset+octet-stream");
     let location = location(cx, signed, &id);
     let mut response = if with_content || length == Some(0) {
@@ -189,6 +197,23 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     *response.status_mut() = StatusCode::CREATED;
     set(&mut response, names::LOCATION, &location);
     Ok(response)
+}
+
+/// Bytes that unfinished uploads of one owner may become. Where nothing bounds the project, what the disk has does.
+fn owners_room(cx: &Cx) -> u64 {
+    let limit = cx.shared.quotas.limit(&cx.project);
+    let limit = limit.or_else(|| cx.shared.config.staging.disk_bytes().ok().map(|bytes| bytes / 2));
+    limit.unwrap_or(u64::MAX) / OWNERS_PART
+}
+
+/// Removes an upload, whatever of it is there.
+async fn discard(cx: &Cx, folder: &Folder, id: &str) -> Result<(), Error> {
+    let (folder, own) = (folder.clone(), id.to_owned());
+    let bytes = blocking(move || folder.remove(&own)).await?;
+    let project = &cx.project.project_ref;
+    cx.shared.quotas.remove(project, bytes);
+    cx.shared.open_uploads.leave(project, id);
+    Ok(())
 }
 
 /// An upload's name among those of all projects.
@@ -211,7 +236,7 @@ struct Upload {
 }
 
 impl Upload {
-    async fn open(cx: &Arc<Cx>, signed: bool, id: String) -> Result<Self, Error> {
+    async fn find(cx: &Arc<Cx>, signed: bool, id: String) -> Result<Self, Error> {
         let folder = Folder::new(cx.shared.config.staging.root(), &cx.project.project_ref);
         let record = blocking({
             let (folder, id) = (folder.clone(), id.clone());
@@ -220,11 +245,6 @@ impl Upload {
         .await?;
         let finished = || cx.shared.resumable.finished(&name(cx, &id));
         let record = record.or_else(finished).ok_or(Error::NoSuchUpload)?;
-        if record.expires < cx.shared.config.clock.unix_seconds() {
-            let (folder, id) = (folder.clone(), id.clone());
-            blocking(move || folder.remove(&id)).await?;
-            return Err(Error::UploadExpired);
-        }
         let upload = Self { cx: cx.clone(), id, folder, record };
         // A stranger learns nothing, not even that there is such an upload.
         let own = match signed {
@@ -283,8 +303,7 @@ impl Upload {
         if self.record.finished {
             return Err(Error::InvalidRequest("The upload is finished and cannot be terminated".into()));
         }
-        let (folder, id) = (self.folder.clone(), self.id.clone());
-        blocking(move || folder.remove(&id)).await?;
+        discard(&self.cx, &self.folder, &self.id).await?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         Ok(response)
@@ -326,7 +345,6 @@ impl Upload {
             length: self.record.length,
         };
         permit.ask(&cx.database, &right.session).await?;
-        cx.shared.quotas.check(&cx.project, &cx.database, self.record.length.unwrap_or(self.record.offset)).await?;
         self.receive(lock, right.session, limit, body).await
     }
 
@@ -350,10 +368,13 @@ impl Upload {
         let slot = self.cx.shared.uploads.enter(&self.cx.project.project_ref)?;
         let (folder, id, record) = (self.folder.clone(), self.id.clone(), self.record.clone());
         let mut staged = blocking(move || folder.open(&id, &record)).await?;
-        let received = self.receive_body(&mut staged, &lock, limit, body).await;
+        let (before, mut share) = (staged.size(), None);
+        let received = self.receive_body(&mut staged, &lock, limit, body, &mut share).await;
         // What came is kept, whatever ended it.
         staged.sync().await?;
         let (offset, digest) = (staged.size(), staged.digest_state().await?);
+        self.cx.shared.quotas.add(&self.cx.project.project_ref, offset - before);
+        drop(share);
         self.record.expires = self.cx.shared.config.clock.unix_seconds() + LIFETIME;
         let (folder, id, mut record) = (self.folder.clone(), self.id.clone(), self.record.clone());
         self.record = blocking(move || {
@@ -361,6 +382,7 @@ impl Upload {
             Ok(record)
         })
         .await?;
+        self.cx.shared.open_uploads.change(&self.cx.project.project_ref, &self.id, &self.record);
         received?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -378,12 +400,16 @@ impl Upload {
         lock: &UploadLock,
         limit: u64,
         mut body: Body,
+        share: &mut Option<Share>,
     ) -> Result<(), Error> {
+        let cx = &self.cx;
         let most = self.record.length.unwrap_or(limit);
-        let disk = &self.cx.shared.disk;
+        let disk = &cx.shared.disk;
         let mut looked = staged.size();
-        let announced = self.cx.header(names::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let mut promise = disk.promise(announced.unwrap_or(LOOK_AT_DISK).min(most.saturating_sub(looked)))?;
+        let announced = cx.header(names::CONTENT_LENGTH).and_then(|length| length.parse().ok());
+        let coming = announced.unwrap_or(LOOK_AT_DISK).min(most.saturating_sub(looked));
+        let mut promise = disk.promise(coming)?;
+        let share = share.insert(cx.shared.promise(&cx.project, &cx.database, coming).await?);
         loop {
             let piece = tokio::select! {
                 piece = next_piece(&mut body) => piece?,
@@ -398,6 +424,9 @@ impl Upload {
             if size >= looked + LOOK_AT_DISK {
                 let more = if announced.is_some() { 0 } else { size - looked };
                 disk.wrote(&mut promise, size - looked, more)?;
+                if more > 0 {
+                    share.absorb(cx.shared.promise(&cx.project, &cx.database, more).await?);
+                }
                 looked = size;
             }
         }
@@ -423,9 +452,8 @@ impl Upload {
             places: Places {
                 _slot: slot,
                 _promise: self.cx.shared.disk.promise(0)?,
-                share: Some(
-                    self.cx.shared.quotas.promise(&self.cx.project, &self.cx.database, self.record.offset).await?,
-                ),
+                // Its bytes are there and counted.
+                share: None,
             },
         };
         match staged {
@@ -435,15 +463,19 @@ impl Upload {
                 if !allowed.is_empty() {
                     mime::check_content(&finish.info.mime_type, &staged.head(mime::SNIFFED).await?, &allowed)?;
                 }
-                finish.detached(staged).await?;
+                let (folder, id) = (self.folder.clone(), self.id.clone());
+                let there = self.record.offset;
+                let finished = finish.detached(staged).await;
+                // The bytes have another place, or none any more; they count there.
+                let left = blocking(move || Ok(folder.bytes(&id))).await?;
+                self.cx.shared.quotas.remove(&self.cx.project.project_ref, there.saturating_sub(left));
+                finished?;
             }
             None => self.recover(&finish).await?,
         }
         self.record.finished = true;
         self.cx.shared.resumable.finish(name(&self.cx, &self.id), self.record.clone());
-        let (folder, id) = (self.folder.clone(), self.id.clone());
-        blocking(move || folder.remove(&id)).await?;
-        Ok(())
+        discard(&self.cx, &self.folder, &self.id).await
     }
 
     /// Something ended the upload's end between the bytes' place and their row, or behind the row.
@@ -459,12 +491,11 @@ impl Upload {
         }
         let _pending = self.cx.shared.pending.enter(&location.version);
         let digest = self.record.digest();
-        match (self.cx.shared.config.backend.size(&location).await, digest) {
+        match (self.cx.shared.backend.size(&location).await, digest) {
             (Ok(size), Some(digest)) if size == digest.size => finish.record(&digest, &location).await.map(drop),
             (Ok(_) | Err(BackendError::Missing), _) => {
                 // Nothing of it is left, and the client has to begin anew.
-                let (folder, id) = (self.folder.clone(), self.id.clone());
-                blocking(move || folder.remove(&id)).await?;
+                discard(&self.cx, &self.folder, &self.id).await?;
                 Err(Error::NoSuchUpload)
             }
             (Err(error), _) => Err(error.into()),
@@ -473,19 +504,21 @@ impl Upload {
 }
 
 /// Removes the uploads of a project that have expired; gives how many.
-pub(crate) async fn remove_expired(root: &Path, project: &base::ProjectRef, now: i64) -> Result<usize, Error> {
-    let folder = Folder::new(root, project);
-    let removed = blocking(move || {
-        let mut removed = 0;
-        folder.remove_strays(now - LIFETIME)?;
+pub(crate) async fn remove_expired(shared: &Shared, project: &base::ProjectRef, now: i64) -> Result<usize, Error> {
+    let folder = Folder::new(shared.config.staging.root(), project);
+    let removing = blocking(move || {
+        let (mut removed, mut bytes) = (Vec::new(), folder.remove_strays(now - LIFETIME)?);
         for id in folder.ids()? {
             // A record that cannot be read is of no use to anybody.
             if folder.load(&id)?.is_none_or(|record| record.expires < now) {
-                folder.remove(&id)?;
-                removed += 1;
+                bytes += folder.remove(&id)?;
+                removed.push(id);
             }
         }
-        Ok(removed)
+        Ok((removed, bytes))
     });
-    Ok(removed.await?)
+    let (removed, bytes) = removing.await?;
+    shared.quotas.remove(project, bytes);
+    removed.iter().for_each(|id| shared.open_uploads.leave(project, id));
+    Ok(removed.len())
 }

@@ -36,6 +36,9 @@ pub(crate) struct Record {
     /// The `sub` of whom it belongs to.
     pub(crate) owner: Option<String>,
     pub(crate) upsert: bool,
+    /// Made by the service role, which is bound by the project's limits alone.
+    #[serde(default)]
+    pub(crate) by_service: bool,
     /// Made with a signed URL.
     pub(crate) signed: bool,
     /// Bytes in all; none until the client knows.
@@ -65,6 +68,7 @@ impl Record {
             header: header.to_owned(),
             owner: None,
             upsert,
+            by_service: false,
             signed: false,
             length,
             offset: 0,
@@ -134,22 +138,45 @@ impl Folder {
         Ok(names.filter_map(|name| name.strip_suffix(".json").filter(|id| is_id(id)).map(str::to_owned)).collect())
     }
 
-    /// Removes files that belong to no record and did not change since `before` (Unix seconds): what a crash left.
-    pub(crate) fn remove_strays(&self, before: i64) -> Result<(), BackendError> {
+    /// All uploads; what cannot be read is left out.
+    pub(crate) fn records(&self) -> Result<Vec<(String, Record)>, BackendError> {
+        let mut records = Vec::new();
+        for id in self.ids()? {
+            if let Some(record) = self.load(&id)? {
+                records.push((id, record));
+            }
+        }
+        Ok(records)
+    }
+
+    /// Bytes of an upload's file; 0 when it is gone.
+    pub(crate) fn bytes(&self, id: &str) -> u64 {
+        std::fs::symlink_metadata(self.data(id)).map_or(0, |found| found.len())
+    }
+
+    /// Removes files that belong to no record and did not change since `before` (Unix seconds): what a crash left. Gives
+    /// their bytes.
+    pub(crate) fn remove_strays(&self, before: i64) -> Result<u64, BackendError> {
         use std::os::unix::fs::MetadataExt as _;
+        let mut bytes = 0;
         let entries = match std::fs::read_dir(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             entries => entries?,
         };
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name().into_string().unwrap_or_default();
             let id = name.strip_suffix(".new").unwrap_or(&name);
-            if is_id(id) && !self.record(id).exists() && entry.metadata().is_ok_and(|found| found.ctime() <= before) {
-                let _ = std::fs::remove_file(entry.path());
+            let Ok(found) = entry.metadata() else { continue };
+            if is_id(id)
+                && !self.record(id).exists()
+                && found.ctime() <= before
+                && std::fs::remove_file(entry.path()).is_ok()
+            {
+                bytes += found.len();
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Makes an upload.
@@ -197,15 +224,16 @@ impl Folder {
         self.save(id, record)
     }
 
-    /// Removes an upload, whatever of it is there.
-    pub(crate) fn remove(&self, id: &str) -> Result<(), BackendError> {
+    /// Removes an upload, whatever of it is there. Gives the bytes of its content that went.
+    pub(crate) fn remove(&self, id: &str) -> Result<u64, BackendError> {
+        let bytes = self.bytes(id);
         for path in [self.record(id), self.data(id), self.path.join(format!("{id}.new"))] {
             match std::fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

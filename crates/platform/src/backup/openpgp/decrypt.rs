@@ -73,6 +73,7 @@ pub struct Decryptor<R: Read> {
 
 impl<R: Read> Decryptor<R> {
     /// Reads the beginning of a message.
+    #[cfg(test)]
     pub(in crate::backup) fn new(inner: R, passphrase: &Secret<String>) -> Result<Self, NotReadable> {
         Self::with(inner, |s2k| DerivedKey::new(s2k, passphrase))
     }
