@@ -13,8 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::budget::{Budget, PoolUsage};
 use crate::claims::SCHEMA_MOVED;
 use crate::driver::{
-    ConnectConfig, Connection, Ending, Kind, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
-    is_farewell,
+    ConnectConfig, Connection, Ending, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply, is_farewell,
 };
 use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
@@ -81,6 +80,8 @@ struct SharedConnection {
     connection: Arc<Connection>,
     opened: Instant,
     used: Instant,
+    /// Its place among the pool's connections.
+    _slot: OwnedSemaphorePermit,
 }
 
 #[derive(Default)]
@@ -315,34 +316,24 @@ impl PoolInner {
         Some(entry.connection.clone())
     }
 
+    /// Gets a connection as any request does, waiting for its turn, and lets reads share it from then on: in a crowd that
+    /// keeps all places taken, sharing would never begin if it did not wait, and is needed most.
     async fn open_shared(self: Arc<Self>) {
-        let opened = match self.slots.clone().try_acquire_owned() {
-            // Sharing is a favour: nobody waits for it, or gives up a connection for it.
-            Ok(slot) => match self.budget.try_acquire(usize::MAX) {
-                Some(permit) => self.connect(permit, Some(slot)).await.ok(),
-                None => None,
-            },
-            Err(_) => None,
-        };
+        let kept = self.check_out().await.ok().and_then(Lease::keep);
         let mut shared = lock(&self.shared);
         shared.opening = false;
-        if let Some(connection) = opened
+        if let Some((connection, opened, slot)) = kept
             && !self.closed.load(Ordering::Relaxed)
         {
-            let now = Instant::now();
-            shared.connections.push(SharedConnection { connection: Arc::new(connection), opened: now, used: now });
+            connection.make_shared();
+            let (connection, used) = (Arc::new(connection), Instant::now());
+            shared.connections.push(SharedConnection { connection, opened, used, _slot: slot });
         }
     }
 
-    /// Makes a connection; `slot` is given for a shared one, which keeps it as long as it lives.
-    async fn connect(
-        &self,
-        permit: OwnedSemaphorePermit,
-        slot: Option<OwnedSemaphorePermit>,
-    ) -> Result<Connection, Error> {
+    async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, Error> {
         let statements = if self.config.prepared_statements { STATEMENTS_PER_CONNECTION } else { 0 };
-        let kind = Kind { statements, shared: slot.is_some() };
-        Connection::open(self.connect.clone(), kind, &self.tasks, (permit, slot)).await
+        Connection::open(self.connect.clone(), statements, &self.tasks, permit).await
     }
 
     async fn check_out(self: &Arc<Self>) -> Result<Lease, Error> {
@@ -389,7 +380,7 @@ impl PoolInner {
             };
             let leased = Leased::new(self);
             // Rare, and large: boxed, so that each request does not carry the room for it.
-            let connection = Box::pin(self.connect(permit, None)).await?;
+            let connection = Box::pin(self.connect(permit)).await?;
             leased.keep();
             return Ok((connection, Instant::now()));
         }

@@ -32,15 +32,6 @@ const STALLS: Duration = Duration::from_millis(5);
 /// Prepared statements kept on one connection; a plan costs PostgreSQL some 20-50 KiB.
 pub(crate) const STATEMENTS_PER_CONNECTION: usize = 128;
 
-/// What a connection is for.
-#[derive(Clone, Copy)]
-pub(crate) struct Kind {
-    /// Prepared statements to keep; 0 behind a pooler that cannot keep any.
-    pub(crate) statements: usize,
-    /// Whether reads of many requests share it.
-    pub(crate) shared: bool,
-}
-
 pub(crate) struct Connection {
     shared: Arc<Shared>,
     config: Arc<ConnectConfig>,
@@ -72,20 +63,21 @@ impl Shared {
 }
 
 impl Connection {
-    /// Connects; the socket's task runs on `tasks` until the connection closes and holds `guard` as long.
+    /// Connects; the socket's task runs on `tasks` until the connection closes and holds `guard` as long. `statements` is how
+    /// many prepared ones are kept; 0 behind a pooler that cannot keep any.
     pub(crate) async fn open(
         config: Arc<ConnectConfig>,
-        kind: Kind,
+        statements: usize,
         tasks: &TaskTracker,
         guard: impl std::marker::Send + 'static,
     ) -> Result<Self, Error> {
         let (stream, cancel_key) = connect::connect(&config).await?;
         let state = State {
-            outbox: Outbox::new(kind.statements),
+            outbox: Outbox::new(statements),
             pending: VecDeque::new(),
             closing: false,
             closed: false,
-            shared: kind.shared,
+            shared: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), waker: AtomicWaker::new() });
         let driver = Driver {
@@ -103,6 +95,11 @@ impl Connection {
             drop(guard);
         });
         Ok(Self { shared, config, cancel_key })
+    }
+
+    /// From now on reads of many requests share it.
+    pub(crate) fn make_shared(&self) {
+        self.shared.lock().shared = true;
     }
 
     /// Queues a unit of its own; the reply comes on the receiver, also when the connection breaks.

@@ -14,7 +14,7 @@ mod stream;
 mod unit;
 
 pub use connect::ConnectConfig;
-pub(crate) use connection::{Connection, Kind, STATEMENTS_PER_CONNECTION};
+pub(crate) use connection::{Connection, STATEMENTS_PER_CONNECTION};
 pub use long_row::LongValue;
 pub use script::{Canceller, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession, StatementResult};
 pub(crate) use unit::{Ending, LongRows, NewUnit, UnitError, UnitReply, is_farewell};

@@ -57,6 +57,11 @@ impl Lease {
         self.reply().await
     }
 
+    /// The connection for good, with when it was opened and its place.
+    pub(super) fn keep(mut self) -> Option<(Connection, Instant, OwnedSemaphorePermit)> {
+        Some((self.connection.take()?, self.opened, self.slot.take()?))
+    }
+
     /// Leaves a transaction that failed, or whose exchange did not get an answer.
     pub(super) async fn abort(&mut self) {
         let synced = match self.connection.as_ref().map(Connection::submit_sync) {
