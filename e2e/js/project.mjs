@@ -34,7 +34,8 @@ export const options = {
   auth: { persistSession: false, autoRefreshToken: false },
   realtime: { transport: globalThis.WebSocket ?? WebSocket },
 };
-export const client = (project, key) => createClient(project.api_url, key, options);
+export const client = (project, key, more = {}) =>
+  createClient(project.api_url, key, { ...options, auth: { ...options.auth, ...more } });
 
 export const ok = ({ data, error, ...rest }) => {
   assert.equal(error, null, JSON.stringify(error));

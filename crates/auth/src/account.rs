@@ -5,6 +5,7 @@
 //! If that user has not shown yet that the address is theirs, nothing stays of what somebody set up under it before.
 
 use serde_json::{Map, Value, json};
+use url::Url;
 use uuid::Uuid;
 
 use crate::audit::{self, Action};
@@ -67,9 +68,16 @@ pub(crate) async fn sign_in(
 
 /// A server of the project's own may be replaced by another, whose subjects are not those of the one before.
 fn check_issuer(provider: &Provider, identity: &Identity, profile: &Profile) -> Result<(), Error> {
-    let of = |data: &Map<String, Value>| data.get("iss")?.as_str().map(|iss| iss.trim_end_matches('/').to_owned());
-    let (before, now) = (of(&identity.identity_data), of(&profile.data));
-    let own_server = matches!(provider.name, "keycloak" | "oidc");
+    let issuer = |data: &Map<String, Value>| {
+        let iss = data.get("iss")?.as_str()?.trim_end_matches('/');
+        match provider.name {
+            // Imports name the API, which is at the same host.
+            "github" | "gitlab" => Url::parse(iss).ok()?.host_str().map(str::to_owned),
+            _ => Some(iss.to_owned()),
+        }
+    };
+    let (before, now) = (issuer(&identity.identity_data), issuer(&profile.data));
+    let own_server = matches!(provider.name, "keycloak" | "oidc" | "github" | "gitlab");
     if own_server && before.is_some() && before != now {
         let what = format!("The identity belongs to another issuer of {}", provider.name);
         return Err(Error::new(ErrorCode::BadOauthCallback, what));

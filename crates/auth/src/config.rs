@@ -12,6 +12,7 @@ use crate::password::PasswordHasher;
 use crate::provider::Documents;
 use crate::rate_limit::RateLimiter;
 use crate::router;
+use crate::sms::Took;
 use crate::sweep::Noted;
 
 /// What the service needs from the process that it is part of.
@@ -31,6 +32,8 @@ pub struct AuthConfig {
     pub mailer: Mailer,
     /// Where captchas are checked in place of the services' own addresses; for a service that speaks like them.
     pub captcha_verifier: Option<String>,
+    /// Where SMS services are asked in place of their own addresses; for a service that speaks like them.
+    pub sms_service: Option<String>,
     /// Passwords that are hashed at once; none is half of the processors.
     pub password_workers: Option<usize>,
     /// Passwords that may wait for their turn; a request beyond is refused.
@@ -49,14 +52,15 @@ pub(crate) struct Shared {
     /// What providers publish of themselves.
     pub(crate) documents: Documents,
     pub(crate) noted: Noted,
+    pub(crate) took: Took,
 }
 
 impl Auth {
     pub fn new(config: AuthConfig) -> Self {
         let passwords = PasswordHasher::new(config.password_workers, config.password_queue);
         let limiter = RateLimiter::new(config.clock.instant());
-        let (documents, noted) = (Documents::default(), Noted::default());
-        Self(Arc::new(Shared { config, passwords, limiter, documents, noted }))
+        let (documents, noted, took) = (Documents::default(), Noted::default(), Took::default());
+        Self(Arc::new(Shared { config, passwords, limiter, documents, noted, took }))
     }
 
     /// Answers requests that carry `Arc<Project>` and [`base::Caller`] in their extensions and a path below the

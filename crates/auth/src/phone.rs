@@ -90,6 +90,8 @@ pub(crate) async fn sign_up(
         if autoconfirms {
             return Err(Error::new(ErrorCode::UserAlreadyExists, "User already registered"));
         }
+        drop(tx);
+        sms::decoy(cx).await?;
         return response::ok(&lookalike(cx, phone, data));
     };
     let traits = Some(json!({ "provider": identity::PHONE }));
@@ -160,12 +162,12 @@ pub(crate) async fn send_otp(
         None => {
             let made = request_account(cx, &mut tx, phone, None, data).await?;
             // Taken a moment ago, or asked for by another way: there is a message under way.
-            let Some(made) = made else { return response::empty_object() };
+            let Some(made) = made else { return nothing_sent(cx, tx).await };
             made
         }
     };
     if sms::waits(cx, user.confirmation_sent_at) && !created {
-        return response::empty_object();
+        return nothing_sent(cx, tx).await;
     }
     audit::of_user(cx, &mut tx, &user, Action::UserRecoveryRequested, Some(json!({ "channel": "sms" }))).await?;
     sms::send_code(cx, &mut tx, &user, phone, Purpose::Confirmation).await?;
@@ -191,8 +193,15 @@ pub(crate) async fn resend(cx: &Cx, kind: &str, phone: &str) -> Result<Response,
             let new = user.new_phone().unwrap_or_default().to_owned();
             sms::send_code(cx, &mut tx, &user, &new, Purpose::PhoneChange).await?;
         }
-        _ => {}
+        _ => return nothing_sent(cx, tx).await,
     }
     tx.commit().await?;
+    response::empty_object()
+}
+
+/// The answer where there was no message to send, which does not tell so. Nobody waits for the connection meanwhile.
+async fn nothing_sent(cx: &Cx, tx: Tx) -> Result<Response, Error> {
+    drop(tx);
+    sms::decoy(cx).await?;
     response::empty_object()
 }

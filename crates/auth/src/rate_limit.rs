@@ -13,8 +13,9 @@ use crate::cx::Cx;
 use crate::error::{Error, ErrorCode};
 
 /// Keys that are remembered of one project, and of all projects of a shard. A project that has used up its own counts whoever is
-/// new there together, and no other project notices.
+/// new there in crowds, a sixteenth as many as it may have keys, and no other project notices.
 const CAPACITY_OF_ONE: usize = 8_192;
+const NEWCOMERS_OF_A_CROWD: usize = 16;
 const CAPACITY_OF_SHARD: usize = 65_536;
 /// What a project has whatever the others hold.
 const LEAST_CAPACITY: usize = 64;
@@ -84,7 +85,7 @@ struct Counts {
 struct Key {
     project: u64,
     subject: u64,
-    /// The same for everybody who finds no room.
+    /// The first of the crowds of those who find no room.
     crowd: u64,
 }
 
@@ -122,7 +123,9 @@ impl RateLimiter {
         }
         let capacity = (CAPACITY_OF_SHARD / shard.len().max(1)).clamp(LEAST_CAPACITY, CAPACITY_OF_ONE);
         let counts = shard.entry(key.project).or_default();
-        let subject = if counts.has_room(key.subject, capacity, now) { key.subject } else { key.crowd };
+        let crowds = (capacity / NEWCOMERS_OF_A_CROWD).max(1) as u64;
+        let crowd = key.crowd.wrapping_add(key.subject % crowds);
+        let subject = if counts.has_room(key.subject, capacity, now) { key.subject } else { crowd };
         let arrival = counts.arrivals.get(&subject).copied().unwrap_or_default();
         if count == Count::GiveBack {
             if let Some(arrival) = counts.arrivals.get_mut(&subject) {
@@ -182,7 +185,8 @@ impl Limit {
             Self::FactorVerify => (15, FIVE_MINUTES),
             // Three codes are good at a time: even odds after more than a year.
             Self::FactorWrong => (20, HOUR),
-            Self::WrongPassword => (10, 60),
+            // Twenty, and then one in a minute: of a password that one of a hundred thousand would be, half in a month.
+            Self::WrongPassword => (20, 1200),
             // The row of who has the address knows longer waits; here they would take the room of others.
             Self::MailAddress => return Rate { count: 1, window: seconds(settings.smtp_max_frequency).min(HOUR) },
             Self::SmsNumber => return Rate { count: 1, window: seconds(settings.sms_max_frequency).min(HOUR) },
@@ -296,10 +300,24 @@ mod tests {
             };
             limiter.shards.iter().map(of).sum()
         };
-        assert!(held() <= CAPACITY_OF_ONE + 101, "{}", held());
-        // Who is new in the full one shares a count with all who are.
+        assert!(held() <= CAPACITY_OF_ONE + CAPACITY_OF_ONE / NEWCOMERS_OF_A_CROWD + 100, "{}", held());
+        // Who is new in the full one shares a count with others who are.
         assert!(limiter.take(of(16, 7_000_000), rate, start, Count::Take).is_err());
         assert_eq!(limiter.take(of(16, 7_000_000), rate, start + Duration::from_secs(200_000), Count::Take), Ok(()));
+    }
+
+    #[test]
+    fn whoever_fills_a_projects_room_does_not_use_up_what_the_others_there_have() {
+        let start = Instant::now();
+        let limiter = RateLimiter::new(start);
+        let rate = Rate { count: 20, window: 1200 };
+        // Made-up accounts, of each of which one password is tried; then another thousand of them.
+        for subject in 0..9_200u64 {
+            let _ = limiter.take(of(16, subject), rate, start, Count::Take);
+        }
+        for subject in 20_000..20_512 {
+            assert_eq!(limiter.take(of(16, subject), rate, start, Count::Take), Ok(()), "{subject}");
+        }
     }
 
     #[test]
@@ -313,6 +331,6 @@ mod tests {
             }
         }
         let held: usize = limiter.shards[0].lock().unwrap().values().map(|counts| counts.arrivals.len()).sum();
-        assert!(held <= CAPACITY_OF_SHARD + 2_000 * (LEAST_CAPACITY + 1), "{held}");
+        assert!(held <= CAPACITY_OF_SHARD + 2_000 * (LEAST_CAPACITY + LEAST_CAPACITY / NEWCOMERS_OF_A_CROWD), "{held}");
     }
 }

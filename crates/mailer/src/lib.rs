@@ -13,6 +13,7 @@ mod limited_stream;
 mod mailer;
 mod message;
 mod plain_text;
+mod schedule;
 mod smtp;
 mod store;
 pub mod template;

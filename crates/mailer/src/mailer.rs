@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::message::{self, Rendered, Sender, Template};
+use crate::schedule::Line;
 use crate::smtp::{Connection, SendError, Server};
 use crate::store::Mail;
 use crate::template::TemplateError;
@@ -24,8 +25,9 @@ pub type SendHook = Arc<dyn Fn(Arc<Project>, Mail) -> BoxFuture<'static, Result<
 
 /// The setting of projects that puts a hook in place of the mail server.
 const HOOK: &str = "send_email";
-/// Databases that are asked for mails at once.
+/// Databases that are asked for mails at once: of projects that are quick, and of others.
 const ASKED_AT_ONCE: usize = 4;
+const SLOW_ASKED_AT_ONCE: usize = 2;
 /// Templates that are rendered at once: owners write them.
 const RENDERED_AT_ONCE: usize = 2;
 const HOUR: i64 = 3600;
@@ -58,7 +60,8 @@ pub(crate) struct Inner {
     pub(crate) woken: Notify,
     /// Projects with mails that wait or are being sent.
     pub(crate) projects_waiting: AtomicUsize,
-    pub(crate) asking: Semaphore,
+    asking: Semaphore,
+    asking_slow: Semaphore,
     rendering: Arc<Semaphore>,
     /// The hour that is counted, and what was sent in it by the operator's server.
     sent: Mutex<(i64, HashMap<ProjectRef, u32>)>,
@@ -85,6 +88,7 @@ impl Mailer {
             woken: Notify::new(),
             projects_waiting: AtomicUsize::new(0),
             asking: Semaphore::new(ASKED_AT_ONCE),
+            asking_slow: Semaphore::new(SLOW_ASKED_AT_ONCE),
             rendering: Arc::new(Semaphore::new(RENDERED_AT_ONCE)),
             sent: Mutex::default(),
         }))
@@ -155,6 +159,14 @@ fn own_template(project: &Project, kind: &str) -> Template {
 impl Inner {
     pub(crate) fn wanted(&self) -> MutexGuard<'_, HashSet<ProjectRef>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The places at which databases of projects of a line are asked.
+    pub(crate) fn asking(&self, line: Line) -> &Semaphore {
+        match line {
+            Line::Quick => &self.asking,
+            Line::Slow => &self.asking_slow,
+        }
     }
 
     /// The project's hook, its mail server, the operator's, or the folder.

@@ -22,6 +22,8 @@ use crate::message::{Letter, Sender};
 
 /// Port on which servers speak TLS from the first byte on.
 const SUBMISSIONS: u16 = 465;
+/// Ports that mail servers listen on: a project's settings are no way to look at what else answers somewhere.
+const PORTS: [u16; 4] = [25, SUBMISSIONS, 587, 2525];
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the greeting, TLS and sign-in together, and for one mail.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -95,6 +97,10 @@ impl Connection {
             .addresses(server.by, host, server.port)
             .await
             .map_err(|error| SendError::Retry(format!("the mail server cannot be reached: {error}")))?;
+        if !rules.exempts(server.by) && !PORTS.contains(&server.port) {
+            let known = PORTS.map(|port| port.to_string()).join(", ");
+            return Err(failed(&format!("cannot be at port {}: smtp_port has to be one of {known}", server.port)));
+        }
         let (stream, address) = connect(&addresses).await.ok_or_else(|| failed("cannot be reached"))?;
         Self::speak(rules, server, stream, Security::of(server, address)).await
     }

@@ -310,6 +310,12 @@ async fn the_mail_server_of_a_project_has_to_be_public_and_speak_tls() {
     let error = world.mailer().send_test(&world.project(), "a@example.org").await.unwrap_err();
     assert!(error.to_string().contains("private address"), "{error}");
     assert_eq!(smtp.connections(), 0);
+    // What is no port of mail servers is not asked what it is.
+    for port in [22, 80, 443, 5432] {
+        let world = World::new(None, |auth| own(auth, "192.0.1.1", port, "password")).await;
+        let error = world.mailer().send_test(&world.project(), "a@example.org").await.unwrap_err();
+        assert!(error.to_string().contains("has to be one of 25, 465, 587, 2525"), "{error}");
+    }
     // A loopback server that the operator allows needs no TLS.
     let mut world = World::new(None, |auth| own(auth, "127.0.0.1", smtp.port(), "password")).await;
     world.rules.private_targets_allowed = true;
@@ -460,5 +466,33 @@ async fn a_worker_that_dies_loses_its_turn_soon() {
     world.clock.advance(21);
     running.mailer.notify(&world.project);
     smtp.mails_to("a@example.org", 1).await;
+    running.stop().await;
+}
+
+/// As many as may be asked at once, and each is named all the time.
+#[tokio::test]
+async fn projects_whose_databases_do_not_answer_keep_nobody_waiting() {
+    let smtp = SmtpServer::start(SmtpOptions::default()).await;
+    let mut world = World::new(Some(operator_server(&smtp)), |_| {}).await;
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let other = World::new(None, |_| {}).await;
+        let client = other.database.connect().await;
+        client.batch_execute("begin; lock table _launchdb.mail_queue").await.unwrap();
+        others.push((other, client));
+    }
+    let all = others.iter().map(|(other, _)| other.project()).chain([world.project()]);
+    let projects = Arc::new(ProjectTable::new());
+    projects.replace_all(all.map(|project| Project::clone(&project)).collect());
+    world.projects = projects;
+    let running = world.run();
+    // Until they are known.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    others.iter().for_each(|(other, _)| running.mailer.notify(&other.project));
+    world.put("confirmation", "a@example.org", data()).await;
+    let began = tokio::time::Instant::now();
+    running.mailer.notify(&world.project);
+    smtp.mails_to("a@example.org", 1).await;
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
     running.stop().await;
 }

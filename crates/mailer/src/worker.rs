@@ -1,7 +1,6 @@
 //! The loop that sends: one drain of a project's queue at a time, many projects at once, and nothing for projects that
 //! nobody named.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,20 +12,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::mailer::{Inner, Way};
+use crate::schedule::{Ended, Line, Schedule};
 use crate::smtp::{Connection, SendError};
 use crate::store::{self, Mail, Outcome};
 
-/// Projects whose mails are sent at once.
-const MOST_DRAINS: usize = 64;
 /// Mails of one project before others that wait have their turn.
 const MAILS_OF_A_DRAIN: usize = 50;
 /// How long a mail is somebody's, and how often that is said again: a worker that died loses it soon.
 const TURN: Duration = Duration::from_secs(20);
 const TURN_RENEWED: Duration = Duration::from_secs(6);
-/// Between two looks at a database that could not be asked.
+/// Between two looks at a database that refuses to be asked.
 const DATABASE_RETRY: Duration = Duration::from_secs(15);
 /// Longest that a project's database is asked while others wait for their turn to ask.
 const ASKING: Duration = Duration::from_secs(2);
+/// Time after which a project's other mails wait for its next turn.
+const LONGEST_DRAIN: Duration = Duration::from_secs(20);
 /// Attempts, and age in seconds, after which a mail is given up. Its code has expired long before.
 const MOST_ATTEMPTS: i64 = 12;
 const OLDEST: i64 = 24 * 3600;
@@ -34,64 +34,20 @@ const OLDEST: i64 = 24 * 3600;
 const FIRST_DELAY: i64 = 15;
 const LONGEST_DELAY: i64 = 3600;
 
-/// Which projects have something to do, and when.
-#[derive(Default)]
-struct Schedule {
-    due: HashMap<ProjectRef, Instant>,
-    running: HashSet<ProjectRef>,
-    /// Notified while they ran.
-    again: HashSet<ProjectRef>,
-}
-
-impl Schedule {
-    fn wake(&mut self, project: ProjectRef, now: Instant) {
-        if self.running.contains(&project) {
-            self.again.insert(project);
-        } else {
-            self.due.insert(project, now);
-        }
-    }
-
-    /// The project that is due longest, marked as running.
-    fn next(&mut self, now: Instant) -> Option<ProjectRef> {
-        let (project, _) = self.due.iter().filter(|(_, at)| **at <= now).min_by_key(|(_, at)| **at)?;
-        let project = project.clone();
-        self.due.remove(&project);
-        self.running.insert(project.clone());
-        Some(project)
-    }
-
-    fn earliest(&self) -> Option<Instant> {
-        self.due.values().min().copied()
-    }
-
-    /// A drain ended; `next` says when there is more to do.
-    fn done(&mut self, project: ProjectRef, next: Option<Duration>, now: Instant) {
-        self.running.remove(&project);
-        let again = self.again.remove(&project).then_some(Duration::ZERO);
-        if let Some(delay) = again.or(next) {
-            self.due.insert(project, now + delay);
-        }
-    }
-}
-
 pub(crate) async fn run(inner: Arc<Inner>, shutdown: CancellationToken) {
     let mut schedule = Schedule::default();
     let active = inner.config.projects.all().into_iter().filter(|project| project.status == ProjectStatus::Active);
     active.for_each(|project| schedule.wake(project.project_ref.clone(), Instant::now()));
-    let mut drains: JoinSet<(ProjectRef, Option<Duration>)> = JoinSet::new();
+    let mut drains: JoinSet<(ProjectRef, Ended)> = JoinSet::new();
     loop {
         let named: Vec<ProjectRef> = inner.wanted().drain().collect();
         let now = Instant::now();
         named.into_iter().for_each(|project| schedule.wake(project, now));
-        while drains.len() < MOST_DRAINS
-            && let Some(project) = schedule.next(now)
-        {
-            drains.spawn(drain(inner.clone(), project, shutdown.clone()));
+        while let Some((project, line)) = schedule.next(now) {
+            drains.spawn(drain(inner.clone(), project, line, shutdown.clone()));
         }
-        inner.projects_waiting.store(schedule.due.len() + drains.len(), Ordering::Relaxed);
-        // Without a place no timer is of interest: whoever ends makes room.
-        let next = schedule.earliest().filter(|_| drains.len() < MOST_DRAINS);
+        inner.projects_waiting.store(schedule.waiting() + drains.len(), Ordering::Relaxed);
+        let next = schedule.earliest(now);
         let timer = async {
             match next {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -103,12 +59,11 @@ pub(crate) async fn run(inner: Arc<Inner>, shutdown: CancellationToken) {
             () = inner.woken.notified() => {}
             () = timer => {}
             Some(ended) = drains.join_next() => match ended {
-                Ok((project, next)) => schedule.done(project, next, Instant::now()),
+                Ok((project, ended)) => schedule.done(project, ended, Instant::now()),
                 Err(error) => {
                     tracing::error!(cause = %error, "a mail worker broke off");
                     // Which one is not known any more: all that run are looked at again.
-                    let broken: Vec<ProjectRef> = schedule.running.drain().collect();
-                    broken.into_iter().for_each(|project| schedule.wake(project, Instant::now() + DATABASE_RETRY));
+                    schedule.broke_off(Instant::now());
                 }
             },
         }
@@ -116,62 +71,71 @@ pub(crate) async fn run(inner: Arc<Inner>, shutdown: CancellationToken) {
     while drains.join_next().await.is_some() {}
 }
 
-/// Sends what is due of one project; the time until there is more to do.
+/// Sends what is due of one project.
 async fn drain(
     inner: Arc<Inner>,
     project_ref: ProjectRef,
+    line: Line,
     shutdown: CancellationToken,
-) -> (ProjectRef, Option<Duration>) {
+) -> (ProjectRef, Ended) {
     let project = inner.config.projects.get(&project_ref).filter(|project| project.status == ProjectStatus::Active);
     // What a suspended project left is sent when it has its next mail, or at the next start.
-    let Some(project) = project else { return (project_ref, None) };
-    let next = match send_due(&inner, &project, &shutdown).await {
-        Ok(next) => next,
+    let Some(project) = project else { return (project_ref, Ended::Next(None)) };
+    let ended = match send_due(&inner, &project, line, &shutdown).await {
+        Ok(ended) => ended,
         Err(error) => {
             tracing::warn!(project.ref = %project_ref, cause = %error, "the queue of mails could not be read");
-            Some(DATABASE_RETRY)
+            Ended::Next(Some(DATABASE_RETRY))
         }
     };
-    (project_ref, next)
+    (project_ref, ended)
+}
+
+/// Asks a project's database, at a place of its line; none when it has no answer in time.
+async fn asked<T>(
+    inner: &Inner,
+    line: Line,
+    question: impl Future<Output = Result<T, pg::Error>>,
+) -> Result<Option<T>, pg::Error> {
+    // Never closed.
+    let _place = inner.asking(line).acquire().await;
+    match tokio::time::timeout(ASKING, question).await {
+        Ok(answer) => answer.map(Some),
+        // Its connections are busy, perhaps: it waits, and nobody waits for it.
+        Err(_) => Ok(None),
+    }
 }
 
 async fn send_due(
     inner: &Inner,
     project: &Arc<Project>,
+    line: Line,
     shutdown: &CancellationToken,
-) -> Result<Option<Duration>, pg::Error> {
+) -> Result<Ended, pg::Error> {
     let pool = inner.config.pools.of(project);
     let clock = &inner.config.clock;
+    let began = Instant::now();
     let mut connection = None;
     for _ in 0..MAILS_OF_A_DRAIN {
-        if shutdown.is_cancelled() {
+        if shutdown.is_cancelled() || began.elapsed() >= LONGEST_DRAIN {
             break;
         }
-        let mail = {
-            let _place = inner.asking.acquire().await;
-            match tokio::time::timeout(ASKING, store::mail_take(&pool, clock.unix_seconds(), TURN)).await {
-                Ok(mail) => mail?,
-                // Its connections are busy: it waits, and nobody waits for it.
-                Err(_) => return Ok(Some(DATABASE_RETRY)),
-            }
+        let Some(mail) = asked(inner, line, store::mail_take(&pool, clock.unix_seconds(), TURN)).await? else {
+            return Ok(Ended::NoAnswer);
         };
         let Some(mail) = mail else {
             close(connection).await;
-            let due = {
-                let _place = inner.asking.acquire().await;
-                match tokio::time::timeout(ASKING, store::mail_next_due(&pool, clock.unix_seconds())).await {
-                    Ok(due) => due?,
-                    Err(_) => return Ok(Some(DATABASE_RETRY)),
-                }
-            };
+            let due = asked(inner, line, store::mail_next_due(&pool, clock.unix_seconds())).await?;
+            let Some(due) = due else { return Ok(Ended::NoAnswer) };
             // At least a second: another worker may be at it.
             let seconds = due.map(|at| (at - clock.unix_seconds()).clamp(1, LONGEST_DELAY));
-            return Ok(seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs));
+            let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            return Ok(Ended::Next(seconds.map(Duration::from_secs)));
         };
         attempt(inner, project, &pool, &mut connection, mail, shutdown).await?;
     }
     close(connection).await;
-    Ok(Some(Duration::ZERO))
+    Ok(Ended::Next(Some(Duration::ZERO)))
 }
 
 async fn close(connection: Option<Connection>) {
@@ -261,22 +225,5 @@ mod tests {
     fn delays_double_up_to_an_hour() {
         let delays: Vec<i64> = (1..=10).map(delay).collect();
         assert_eq!(delays, [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-    }
-
-    #[test]
-    fn a_project_that_is_named_while_it_runs_runs_again() {
-        let (a, b) = (ProjectRef::parse("proj_aaaa").unwrap(), ProjectRef::parse("proj_bbbb").unwrap());
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.wake(a.clone(), now);
-        assert_eq!(schedule.next(now), Some(a.clone()));
-        assert_eq!((schedule.next(now), schedule.earliest()), (None, None));
-        schedule.wake(a.clone(), now);
-        schedule.wake(b.clone(), now);
-        assert_eq!(schedule.next(now), Some(b.clone()));
-        schedule.done(a.clone(), None, now);
-        schedule.done(b, Some(Duration::from_secs(5)), now);
-        assert_eq!(schedule.next(now), Some(a));
-        assert_eq!(schedule.earliest(), Some(now + Duration::from_secs(5)));
     }
 }

@@ -12,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
 
 use crate::places::Places;
+use crate::resolve::HTTPS;
 use crate::{ConfiguredBy, Error, Rules};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,6 +67,8 @@ pub struct Response {
 pub struct Client {
     rules: Rules,
     of_projects: reqwest::Client,
+    /// For other ports than that of https.
+    of_projects_elsewhere: reqwest::Client,
     of_operator: reqwest::Client,
     places: Places,
 }
@@ -82,8 +85,9 @@ impl Client {
     pub fn new(rules: Rules) -> Result<Self, Error> {
         let tls = tls_config(&rules)?;
         Ok(Self {
-            of_projects: http_client(&rules, ConfiguredBy::Project, tls.clone())?,
-            of_operator: http_client(&rules, ConfiguredBy::Operator, tls)?,
+            of_projects: http_client(&rules, ConfiguredBy::Project, HTTPS, tls.clone())?,
+            of_projects_elsewhere: http_client(&rules, ConfiguredBy::Project, 0, tls.clone())?,
+            of_operator: http_client(&rules, ConfiguredBy::Operator, 0, tls)?,
             rules,
             places: Places::default(),
         })
@@ -116,7 +120,7 @@ impl Client {
             Some(Host::Ipv4(ip)) => ip.into(),
             Some(Host::Ipv6(ip)) => ip.into(),
         };
-        match exempt || crate::address::is_public(ip) {
+        match self.rules.allows(by, ip, url.port_or_known_default().unwrap_or_default()) {
             true => Ok(()),
             false => Err(Error::PrivateAddress(url.host_str().unwrap_or_default().to_owned())),
         }
@@ -138,7 +142,8 @@ impl Client {
 
     async fn exchange(&self, by: ConfiguredBy, request: Request) -> Result<Response, Error> {
         let client = match by {
-            ConfiguredBy::Project => &self.of_projects,
+            ConfiguredBy::Project if request.url.port_or_known_default() == Some(HTTPS) => &self.of_projects,
+            ConfiguredBy::Project => &self.of_projects_elsewhere,
             ConfiguredBy::Operator => &self.of_operator,
         };
         let call = client.request(request.method, request.url).headers(request.headers).body(request.body);
@@ -187,7 +192,8 @@ fn tls_config(rules: &Rules) -> Result<ClientConfig, Error> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn http_client(rules: &Rules, by: ConfiguredBy, tls: ClientConfig) -> Result<reqwest::Client, Error> {
+/// A client for targets at `port`; 0 is any but that of https.
+fn http_client(rules: &Rules, by: ConfiguredBy, port: u16, tls: ClientConfig) -> Result<reqwest::Client, Error> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         // The environment's proxies would look names up themselves.
@@ -198,7 +204,7 @@ fn http_client(rules: &Rules, by: ConfiguredBy, tls: ClientConfig) -> Result<req
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_max_idle_per_host(IDLE_PER_HOST)
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .dns_resolver(Arc::new(Resolver { rules: rules.clone(), by }))
+        .dns_resolver(Arc::new(Resolver { rules: rules.clone(), by, port }))
         .build()
         .map_err(|error| Error::Setup(Box::new(error)))
 }
@@ -207,14 +213,17 @@ fn http_client(rules: &Rules, by: ConfiguredBy, tls: ClientConfig) -> Result<req
 struct Resolver {
     rules: Rules,
     by: ConfiguredBy,
+    /// The HTTP client does not say which one it asks for.
+    port: u16,
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let (rules, by) = (self.rules.clone(), self.by);
+        let (rules, by, port) = (self.rules.clone(), self.by, self.port);
         Box::pin(async move {
-            let found: Vec<SocketAddr> = rules.addresses(by, name.as_str(), 0).await?;
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let found: Vec<SocketAddr> = rules.addresses(by, name.as_str(), port).await?;
+            // A port of 0 is replaced by the URL's.
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address.ip(), 0))) as Addrs)
         })
     }
 }

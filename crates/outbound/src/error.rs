@@ -10,7 +10,7 @@ pub enum Error {
     #[error("the URL has to begin with https://")]
     NotHttps,
     /// The host is, or resolves only to, addresses that a project may not reach.
-    #[error("the host \"{0}\" is at a private address, which this server does not allow")]
+    #[error("the host \"{0}\" is at a private address or this server's own, which is not allowed")]
     PrivateAddress(String),
     /// The name has no address.
     #[error("the host \"{host}\" has no address")]

@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::own::{OwnAddress, system_own_address};
 use crate::{ConfiguredBy, Error, address};
+
+/// The port of the web over TLS.
+pub(crate) const HTTPS: u16 = 443;
 
 /// Asks DNS for a name's addresses; tests hand in a table.
 pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
@@ -30,11 +34,17 @@ pub struct Rules {
     /// Certificates of authorities that are trusted beside the public ones, in DER.
     pub extra_roots: Vec<Vec<u8>>,
     pub lookup: Lookup,
+    pub own_address: OwnAddress,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { private_targets_allowed: false, extra_roots: Vec::new(), lookup: system_lookup() }
+        Self {
+            private_targets_allowed: false,
+            extra_roots: Vec::new(),
+            lookup: system_lookup(),
+            own_address: system_own_address(),
+        }
     }
 }
 
@@ -48,6 +58,12 @@ impl Rules {
     /// Whether a target may be anywhere and without TLS.
     pub fn exempts(&self, by: ConfiguredBy) -> bool {
         by == ConfiguredBy::Operator || self.private_targets_allowed
+    }
+
+    /// Whether a target may be at this address and port: one of the public internet, and of the machine's own only the port that
+    /// serves everybody anyway (an application on the same machine may well be somebody's hook).
+    pub(crate) fn allows(&self, by: ConfiguredBy, ip: IpAddr, port: u16) -> bool {
+        self.exempts(by) || address::is_public(ip) && (port == HTTPS || !(self.own_address)(ip))
     }
 
     /// The addresses of `host` (a name, or an address in whatever notation the resolver understands) at which a target may
@@ -68,11 +84,8 @@ impl Rules {
         if found.is_empty() {
             return Err(Error::Unknown { host: host.to_owned(), source: None });
         }
-        let allowed: Vec<SocketAddr> = found
-            .into_iter()
-            .filter(|ip| self.exempts(by) || address::is_public(*ip))
-            .map(|ip| SocketAddr::new(ip, port))
-            .collect();
+        let allowed: Vec<SocketAddr> =
+            found.into_iter().filter(|ip| self.allows(by, *ip, port)).map(|ip| SocketAddr::new(ip, port)).collect();
         if allowed.is_empty() { Err(Error::PrivateAddress(host.to_owned())) } else { Ok(allowed) }
     }
 }

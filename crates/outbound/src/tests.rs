@@ -60,6 +60,7 @@ fn table() -> Lookup {
                 "metadata.example" => &["169.254.169.254", "fd00:ec2::254"],
                 // The public one is one that nothing answers at (discard prefix of a real network would be impolite).
                 "both.example" => &["10.0.0.1", "192.0.1.1", "127.0.0.1"],
+                "own.example" => &["192.0.1.77"],
                 _ => return Err(io::Error::other("NXDOMAIN")),
             };
             Ok(addresses.iter().map(|text| text.parse::<IpAddr>().unwrap()).collect())
@@ -178,4 +179,39 @@ async fn addresses_are_pinned_to_the_public_ones() {
     for text in ["", "a b", "a\r\nb", "a/b", "a@b"] {
         check(ConfiguredBy::Operator, text, Err("unknown")).await;
     }
+}
+
+/// What the firewall keeps from the internet, the machine itself would reach.
+#[tokio::test]
+async fn of_the_machines_own_addresses_a_project_reaches_the_web_servers_port_only() {
+    let own: IpAddr = "192.0.1.77".parse().unwrap();
+    let rules = |private_targets_allowed| Rules {
+        private_targets_allowed,
+        lookup: table(),
+        own_address: Arc::new(move |ip| ip == own),
+        ..Rules::default()
+    };
+    let closed = Client::new(rules(false)).unwrap();
+    for port in [22, 25, 465, 587, 2525, 5432, 6432, 8000, 8443] {
+        for host in ["own.example", "192.0.1.77"] {
+            let found = closed.rules().addresses(ConfiguredBy::Project, host, port).await;
+            assert_eq!(kind(&found), "private", "{host} {port}");
+            let url = Url::parse(&format!("https://{host}:{port}/")).unwrap();
+            let called = closed.send(ConfiguredBy::Project, "p", Request::get(url)).await;
+            assert_eq!(kind(&called), "private", "{host} {port}");
+        }
+        closed.rules().addresses(ConfiguredBy::Operator, "own.example", port).await.unwrap();
+        assert!(
+            Client::new(rules(true))
+                .unwrap()
+                .rules()
+                .addresses(ConfiguredBy::Project, "own.example", port)
+                .await
+                .is_ok()
+        );
+    }
+    closed.rules().addresses(ConfiguredBy::Project, "own.example", 443).await.unwrap();
+    closed.check(ConfiguredBy::Project, &Url::parse("https://192.0.1.77/hook").unwrap()).unwrap();
+    // Others may be anywhere.
+    closed.rules().addresses(ConfiguredBy::Project, "both.example", 8443).await.unwrap();
 }

@@ -163,6 +163,27 @@ async fn a_transaction_takes_statements_until_one_fails() {
 }
 
 #[tokio::test]
+async fn the_last_statement_commits_unless_it_fails() {
+    let fixture = Fixture::new().await;
+    let pool = fixture.pool(one(1));
+    let begin =
+        || Exchange { begin: Some(query("begin", &[])), ..exchange(query("insert into t values (97)", &[]), false) };
+    let left = "select count(*) from t where id in (97, 98)";
+    // More often than it takes to prepare a statement.
+    for n in 0..4 {
+        let (_, transaction) = pool.begin(&begin()).await.unwrap();
+        let rows = transaction.query_and_commit(&query("insert into t values (98) returning id", &[])).await.unwrap();
+        assert_eq!(rows.rows[0].int(0), Some(98), "{n}");
+        assert_eq!(number(&pool, left).await.unwrap(), Some(2), "{n}");
+        fixture.database.execute("delete from t where id in (97, 98)").await;
+        let (_, transaction) = pool.begin(&begin()).await.unwrap();
+        let error = transaction.query_and_commit(&query("select 1 / 0", &[])).await.unwrap_err();
+        assert!(matches!(&error, Error::Db(cause) if cause.code == "22012"), "{error}");
+        assert_eq!(number(&pool, left).await.unwrap(), Some(0), "{n}");
+    }
+}
+
+#[tokio::test]
 async fn what_stored_code_leaves_in_a_session_is_undone() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));

@@ -139,6 +139,11 @@ impl Tx {
         Ok(self.0.query(query).await?.rows)
     }
 
+    /// The last statement and the commit, in one round trip.
+    pub(crate) async fn query_and_commit<const N: usize>(self, sql: &str, params: [Param; N]) -> Result<(), Error> {
+        self.0.query_and_commit(&query(sql, params)).await.map(drop).map_err(db_error)
+    }
+
     pub(crate) async fn commit(self) -> Result<(), Error> {
         // Deferred triggers and constraints of the project run now.
         self.0.commit().await.map_err(db_error)

@@ -49,7 +49,9 @@ pub(crate) async fn refresh_token_lock(pool: &Pool, stored: [&str; 2]) -> Result
                 from auth.sessions s where s.id = t.session_id),
             (select ",
         super::user::user_columns!(),
-        " from auth.users u where u.id::text = t.user_id)
+        // By the session, whose ids are no texts: without an index every user would be looked at.
+        " from auth.users u where u.id = (select user_id from auth.sessions where id = t.session_id)
+                and u.id::text = t.user_id)
         from auth.refresh_tokens t where t.token in ($1, $2) limit 1"
     );
     let params = || [stored[0].into(), stored[1].into()];
@@ -65,10 +67,9 @@ pub(crate) async fn refresh_token_lock(pool: &Pool, stored: [&str; 2]) -> Result
     Ok((tx, Some(refreshed)))
 }
 
-/// Puts a new token in place of an old one. Those that were replaced a day ago are forgotten: who comes with one finds
-/// nothing, as with any other text. `audit` is what is written down of it, in the same statement.
-pub(crate) async fn refresh_token_swap_in_tx(
-    tx: &mut Tx,
+/// Puts a new token in place of an old one, and commits. `audit` is what is written down of it, in the same statement.
+pub(crate) async fn refresh_token_swap_and_commit(
+    tx: Tx,
     old: &RefreshToken,
     session: &Session,
     new_hash: &str,
@@ -78,9 +79,6 @@ pub(crate) async fn refresh_token_swap_in_tx(
 ) -> Result<(), Error> {
     const SQL: &str = "with old as (
             update auth.refresh_tokens set revoked = true, updated_at = $4::timestamptz where id = $1::bigint
-        ), forgotten as (
-            delete from auth.refresh_tokens
-            where session_id = $2::uuid and revoked and updated_at < $4::timestamptz - interval '1 day'
         ), session as (
             update auth.sessions set refreshed_at = $4::timestamptz at time zone 'utc', updated_at = $4::timestamptz,
                 user_agent = coalesce($6, user_agent), ip = $7::inet where id = $2::uuid
@@ -103,7 +101,7 @@ pub(crate) async fn refresh_token_swap_in_tx(
         session.user_id.to_string().into(),
         audit.iter().map(String::as_str).collect::<Vec<_>>().as_slice().into(),
     ];
-    tx.query(SQL, params).await.map(drop)
+    tx.query_and_commit(SQL, params).await
 }
 
 /// Revokes every token of a session: somebody used an old one.

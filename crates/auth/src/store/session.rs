@@ -1,5 +1,7 @@
 //! Sessions and how they were authenticated.
 
+use std::net::IpAddr;
+
 use base::AuthSettings;
 use pg::Pool;
 use serde::Deserialize;
@@ -69,6 +71,22 @@ pub(crate) async fn signed_in(
 pub(crate) async fn session_get_in_tx(tx: &mut Tx, id: Uuid) -> Result<Option<Session>, Error> {
     const SQL: &str = concat!("select ", session_columns!(), " from auth.sessions s where s.id = $1::uuid");
     first_json(&tx.query(SQL, [id.into()]).await?)
+}
+
+/// Whether a user has a session that was used in the last thirty days in the network of `ip` (as the limits count networks).
+pub(crate) async fn session_in_network_exists(
+    pool: &Pool,
+    user_id: Uuid,
+    ip: IpAddr,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    const SQL: &str = "select count(*) from auth.sessions s where s.user_id = $1::uuid
+        and s.ip <<= network($2::inet)
+        and coalesce(s.refreshed_at at time zone 'utc', s.created_at) > $3::timestamptz - interval '30 days'";
+    let ip = ip.to_canonical();
+    let network = format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 64 });
+    let results = read(pool, vec![query(SQL, [user_id.into(), network.as_str().into(), now.into()])]).await?;
+    Ok(results.first().and_then(|rows| rows.first()?.int(0)).unwrap_or_default() > 0)
 }
 
 /// Where a session is used from.

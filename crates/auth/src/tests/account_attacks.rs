@@ -1,6 +1,7 @@
 //! Attacks on accounts that are in use: taking them over, guessing their codes, and telling that they are there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -157,14 +158,61 @@ async fn guessing_a_password_ends_soon_whoever_guesses() {
     let server = Server::start().await;
     server.user(ANN, PASSWORD).await;
     for email in [ANN, "nobody@example.org"] {
-        let all = (0..14).map(|_| server.sign_in(email, "wrong password"));
+        let all = (0..25).map(|_| server.sign_in(email, "wrong password"));
         let answers = futures_util::future::join_all(all).await;
         let of = |code: &str| answers.iter().filter(|answer| answer.code() == code).count();
-        assert_eq!((of("invalid_credentials"), of("over_request_rate_limit")), (10, 4), "{email}");
+        assert_eq!((of("invalid_credentials"), of("over_request_rate_limit")), (20, 5), "{email}");
     }
+    // A minute brings one more try, and who is right uses up none.
     server.clock.advance(61);
-    for _ in 0..15 {
+    for _ in 0..25 {
         server.sign_in(ANN, PASSWORD).await.expect(200);
+    }
+    let all = (0..10).map(|_| server.sign_in("nobody@example.org", "wrong password"));
+    let answers = futures_util::future::join_all(all).await;
+    let wrong = answers.iter().filter(|answer| answer.code() == "invalid_credentials").count();
+    // And what a slow test gets back.
+    assert!((1..=3).contains(&wrong), "{wrong}");
+}
+
+#[tokio::test]
+async fn nobody_keeps_the_owner_of_an_account_out_by_guessing() {
+    let mut server = Server::start().await;
+    server.user(ANN, PASSWORD).await;
+    for (home, near, elsewhere) in
+        [("192.0.2.7", "192.0.2.7", "198.51.100.9"), ("2001:db8:1:2::7", "2001:db8:1:2:a::8", "2001:db8:1:3::7")]
+    {
+        server.clock.advance(1300);
+        server.ip = home.parse().unwrap();
+        server.sign_in(ANN, PASSWORD).await.expect(200);
+        server.ip = elsewhere.parse().unwrap();
+        let all = (0..21).map(|_| server.sign_in(ANN, "wrong password"));
+        futures_util::future::join_all(all).await;
+        assert_eq!(server.sign_in(ANN, PASSWORD).await.code(), "over_request_rate_limit");
+        // Where Ann is signed in she may try, if not for ever.
+        server.ip = near.parse().unwrap();
+        server.sign_in(ANN, PASSWORD).await.expect(200);
+        let all = (0..25).map(|_| server.sign_in(ANN, "wrong password"));
+        let answers = futures_util::future::join_all(all).await;
+        let wrong = answers.iter().filter(|answer| answer.code() == "invalid_credentials").count();
+        assert_eq!(wrong, 20, "{home}");
+    }
+}
+
+/// Rows of an import, or of an owner who wants the server to compute for ever.
+#[tokio::test]
+async fn a_stored_hash_does_not_decide_what_it_costs() {
+    let server = Server::start().await;
+    server.user(ANN, PASSWORD).await;
+    for hash in [
+        "$argon2id$v=19$m=19456,t=4294967295,p=1$YjJkNTk4ZGE1OGI2NDkxYw$5W2mCq0cXkzY0oQz1m2yq0o3k1l9x8vN7c6b5a4Z3Y0",
+        "$argon2id$v=19$m=19456,t=2,p=1,t=4294967295$YjJkNTk4ZGE1OGI2NDkxYw$5W2mCq0cXkzY0oQz1m2yq0o3k1l9x8vN7c6b5a4Z3Y0",
+        "$2b$31$SXEz2HeT8PUIGQXo9yeUIem8KzNxgG0d7o/.eGj2rj8KbRgAuRVlq",
+    ] {
+        let sql = format!("update auth.users set encrypted_password = '{hash}'");
+        server.database.execute(&sql).await;
+        let answer = tokio::time::timeout(Duration::from_secs(20), server.sign_in(ANN, PASSWORD)).await;
+        assert_eq!(answer.expect(hash).code(), "invalid_credentials", "{hash}");
     }
 }
 
@@ -232,6 +280,9 @@ async fn the_spelling_of_a_factor_gives_no_more_tries() {
     assert!((15..=18).contains(&tried), "{tried}");
     // Nor does patience: wrong ones count for longer.
     server.clock.advance(299);
+    let path = format!("/factors/{factor}/challenge");
+    let challenge = server.call("POST", &path, Key::User(&token), json!({})).await.expect(200).text("id").to_owned();
+    let body = json!({ "challenge_id": challenge, "code": "000000" });
     let mut tried = 0;
     for _ in 0..20 {
         let path = format!("/factors/{factor}/verify");
@@ -327,5 +378,31 @@ async fn users_that_are_there_are_refused_however_many_ask() {
     }
     for answer in all.join_all().await {
         assert_eq!((answer.status, answer.code()), (422, "email_exists"), "{}", answer.body);
+    }
+}
+
+/// What a request has read of its session before it waits is not what counts.
+#[tokio::test]
+async fn a_session_that_ended_meanwhile_changes_nothing() {
+    for (ends, code) in
+        [("delete from auth.sessions", "session_not_found"), ("delete from auth.users", "user_not_found")]
+    {
+        let server = Arc::new(Server::start().await);
+        server.user(ANN, PASSWORD).await;
+        let token = server.sign_in(ANN, PASSWORD).await.expect(200).text("access_token").to_owned();
+        let mut client = server.database.connect().await;
+        let other = client.transaction().await.unwrap();
+        other.batch_execute(&format!("select from auth.users for update; {ends}")).await.unwrap();
+        let own = server.clone();
+        let waiting =
+            tokio::spawn(
+                async move { own.call("PUT", "/user", Key::User(&token), json!({ "data": { "x": 1 } })).await },
+            );
+        let waits =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        test_support::eventually("it waits", async || (server.count(waits).await > 0).then_some(())).await;
+        other.commit().await.unwrap();
+        let answer = waiting.await.unwrap();
+        assert_eq!((answer.status, answer.code()), (403, code), "{ends}: {}", answer.body);
     }
 }

@@ -5,11 +5,12 @@ use base::Secret;
 use serde_json::{Value, json};
 
 use super::https_hooks::listener;
-use super::server::{Key, Server};
+use super::server::{Key, Server, Services};
 use super::{ANN, PASSWORD};
 
 async fn server(address: &str) -> Server {
-    Server::with_captchas(Some(address), |settings| {
+    let services = Services { captcha_verifier: Some(address), ..Services::default() };
+    Server::with_services(services, |settings| {
         settings.security_captcha_enabled = true;
         settings.security_captcha_provider = Some("hcaptcha".to_owned());
         settings.security_captcha_secret = Some(Secret::new("a secret & more".to_owned()));

@@ -35,6 +35,7 @@ async fn a_hook_refuses_or_fails_and_nothing_is_half_made() {
     for (body, status, message) in [
         ("return '{\"error\": {\"http_code\": 403, \"message\": \"not you\"}}';", 403, "not you"),
         ("raise exception 'secret detail';", 500, "Error running the custom_access_token hook"),
+        ("return jsonb_build_object('x', repeat('y', 300000));", 422, "The answer of the hook is too large"),
         ("return '{}';", 500, "output claims field is missing"),
         ("return '{\"claims\": {}}';", 500, "output claims do not conform to the expected schema: aud is required"),
     ] {

@@ -108,6 +108,8 @@ async fn a_hook_without_a_secret_or_at_a_private_address_is_not_called() {
     let mut server = server("before_user_created", &url).await;
     let closed = server.closed().await;
     let answer = closed.call("POST", "/signup", Key::Anon, super::credentials()).await;
+    // Whoever signs up does not learn where the project has its hooks.
+    assert!(!answer.body.to_string().contains("127.0.0.1"), "{}", answer.body);
     assert_eq!(answer.expect(500).code(), "unexpected_failure");
     server.set(|settings| settings.hooks.get_mut("before_user_created").unwrap().secrets = None);
     server.call("POST", "/signup", Key::Anon, super::credentials()).await.expect(500);

@@ -57,6 +57,33 @@ async fn an_identity_is_linked_only_where_it_was_asked_for() {
 }
 
 #[tokio::test]
+async fn an_id_token_links_nothing_without_the_second_factor() {
+    let (server, provider) = server(|_| {}).await;
+    server.user("ann@example.org", PASSWORD).await;
+    let sign_in = async || {
+        let session = server.sign_in("ann@example.org", PASSWORD).await.expect(200);
+        session.text("access_token").to_owned()
+    };
+    let token = sign_in().await;
+    let totp = server.call("POST", "/factors", Key::User(&token), json!({ "factor_type": "totp" })).await.expect(200);
+    let path = format!("/factors/{}", totp.text("id"));
+    let asked = server.call("POST", &format!("{path}/challenge"), Key::User(&token), json!({})).await.expect(200);
+    let code = crate::mfa::code_at(totp.body["totp"]["secret"].as_str().unwrap(), server.clock.unix_seconds());
+    let body = json!({ "challenge_id": asked.text("id"), "code": code });
+    let raised = server.call("POST", &format!("{path}/verify"), Key::User(&token), body).await.expect(200);
+    let link = async |token: &str| {
+        let id_token = provider.id_token(json!({ "sub": "evil", "email": "evil@example.org", "email_verified": true }));
+        let body = json!({ "provider": "keycloak", "id_token": id_token, "link_identity": true });
+        server.call("POST", "/token?grant_type=id_token", Key::User(token), body).await
+    };
+    let plain = sign_in().await;
+    assert_eq!(link(&plain).await.code(), "insufficient_aal");
+    assert_eq!(identities(&server).await, 0);
+    link(raised.text("access_token")).await.expect(200);
+    assert_eq!(identities(&server).await, 1);
+}
+
+#[tokio::test]
 async fn what_a_provider_gave_is_stored_sealed() {
     let (server, provider) = server(|_| {}).await;
     let mut browser = Browser::default();

@@ -57,6 +57,66 @@ fn cases() -> Vec<Case> {
     let ann = |verified| Some(("ann@example.org", verified));
     vec![
         case(
+            "github",
+            "/login/oauth/authorize",
+            Some("user:email"),
+            "/login/oauth/access_token",
+            false,
+            vec![
+                (
+                    "/api/v3/user",
+                    json!({ "id": 7, "login": "ann", "name": "Ann Lee", "avatar_url": "p", "email": "x@y.zz" }),
+                ),
+                (
+                    "/api/v3/user/emails",
+                    json!([
+                        { "email": "other@example.org", "primary": false, "verified": true },
+                        { "email": "Ann@example.org", "primary": true, "verified": true },
+                    ]),
+                ),
+            ],
+            "7",
+            ann(true),
+            "Ann Lee",
+            Some("p"),
+        ),
+        case(
+            "gitlab",
+            "/oauth/authorize",
+            Some("read_user"),
+            "/oauth/token",
+            false,
+            vec![(
+                "/api/v4/user",
+                json!({
+                    "id": 7, "username": "ann", "name": "Ann Lee", "avatar_url": "p", "email": "ann@example.org",
+                    "confirmed_at": "2020-01-01T00:00:00Z",
+                }),
+            )],
+            "7",
+            ann(true),
+            "Ann Lee",
+            Some("p"),
+        ),
+        case(
+            "discord",
+            "/api/oauth2/authorize",
+            Some("email identify"),
+            "/api/oauth2/token",
+            false,
+            vec![(
+                "/api/users/@me",
+                json!({
+                    "id": "7", "username": "ann", "global_name": "Ann Lee", "avatar": "a_1", "email": "ann@example.org",
+                    "verified": true,
+                }),
+            )],
+            "7",
+            ann(true),
+            "Ann Lee",
+            Some("https://cdn.discordapp.com/avatars/7/a_1.gif"),
+        ),
+        case(
             "bitbucket",
             "/site/oauth2/authorize",
             Some("account email"),
@@ -332,6 +392,11 @@ async fn switch(server: &mut Server, case: &Case, provider: &Provider, email_opt
     server.database.execute("delete from auth.users").await;
 }
 
+/// Whether the provider knows proof keys.
+fn proves(case: &Case) -> bool {
+    matches!(case.name, "x" | "github" | "gitlab" | "discord")
+}
+
 /// Where the browser is sent in the end.
 async fn sign_in(server: &Server, case: &Case, provider: &Provider) -> String {
     let path = format!("/authorize?provider={}&redirect_to=https://app.example.org/in", case.name);
@@ -343,7 +408,7 @@ async fn sign_in(server: &Server, case: &Case, provider: &Provider) -> String {
     assert_eq!((url.path(), get("scope")), (case.authorize, case.scope), "{}", case.name);
     assert_eq!((get("client_id"), get("response_type")), (Some(CLIENT), Some("code")), "{}", case.name);
     assert_eq!(get("redirect_uri"), Some("https://base.example/p/proj_authtest/auth/v1/callback"), "{}", case.name);
-    assert_eq!(get("code_challenge_method"), (case.name == "x").then_some("S256"), "{}", case.name);
+    assert_eq!(get("code_challenge_method"), proves(case).then_some("S256"), "{}", case.name);
     let cookie = answer.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     let state = get("state").unwrap();
     Browser { cookies: cookie }.callback(server, &format!("/callback?state={state}&code=the+code")).await
@@ -367,7 +432,7 @@ fn check_requests(case: &Case, provider: &Provider) {
             case.name
         );
     }
-    assert_eq!(get("code_verifier").is_some(), case.name == "x", "{}", case.name);
+    assert_eq!(get("code_verifier").is_some(), proves(case), "{}", case.name);
     for (path, _) in &case.answers {
         let asked = provider.heard(path);
         assert_eq!(asked.headers["authorization"], "Bearer the token", "{} {path}", case.name);
@@ -427,6 +492,9 @@ async fn an_address_that_the_provider_has_not_verified_leads_nowhere() {
     for case in &mut cases {
         for (path, answer) in &mut case.answers {
             match (case.name, *path) {
+                ("github", "/api/v3/user/emails") => answer[1]["verified"] = json!(false),
+                ("gitlab", _) => answer["confirmed_at"] = json!(null),
+                ("discord", _) => answer["verified"] = json!(false),
                 ("bitbucket", "/2.0/user/emails") => answer["values"][1]["is_confirmed"] = json!(false),
                 ("kakao", _) => answer["kakao_account"]["is_email_valid"] = json!(false),
                 ("slack", _) => answer["email_verified"] = json!(false),
@@ -453,6 +521,24 @@ async fn an_address_that_the_provider_has_not_verified_leads_nowhere() {
                 assert_eq!(server.count("select count(*) from auth.users").await, 1, "{}", case.name);
             }
         }
+    }
+}
+
+/// Whoever keeps the new server gives out what ids they like there.
+#[tokio::test]
+async fn another_server_of_a_provider_opens_no_account_of_the_one_before() {
+    let mut server = Server::start().await;
+    let cases = cases();
+    for case in cases.iter().filter(|case| matches!(case.name, "github" | "gitlab")) {
+        let mut provider = provider(case).await;
+        switch(&mut server, case, &provider, false).await;
+        assert!(param(&sign_in(&server, case, &provider).await, "access_token").is_some());
+        provider.url = provider.url.replace("127.0.0.1", "localhost");
+        let url = provider.url.clone();
+        server.set(|settings| settings.providers.get_mut(case.name).unwrap().url = Some(url));
+        let url = sign_in(&server, case, &provider).await;
+        assert_eq!(param(&url, "error_code").as_deref(), Some("bad_oauth_callback"), "{}: {url}", case.name);
+        assert_eq!(server.count("select count(*) from auth.sessions").await, 1);
     }
 }
 

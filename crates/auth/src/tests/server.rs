@@ -44,6 +44,13 @@ pub(super) enum Key<'a> {
     User(&'a str),
 }
 
+/// Addresses of the test's own in place of those of services elsewhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Services<'a> {
+    pub(super) captcha_verifier: Option<&'a str>,
+    pub(super) sms: Option<&'a str>,
+}
+
 pub(super) struct Server {
     pub(super) database: TestDatabase,
     pub(super) project: Arc<Project>,
@@ -132,7 +139,7 @@ async fn template(cluster: &Arc<TestCluster>) -> String {
         .await
 }
 
-fn service(clock: &Clock, private_targets_allowed: bool, captcha_verifier: Option<&str>) -> Auth {
+fn service(clock: &Clock, private_targets_allowed: bool, services: Services<'_>) -> Auth {
     let rules = outbound::Rules { private_targets_allowed, ..outbound::Rules::default() };
     let outbound = outbound::Client::new(rules).unwrap();
     let pool = PoolConfig { max_connections: 6, ..PoolConfig::default() };
@@ -157,7 +164,8 @@ fn service(clock: &Clock, private_targets_allowed: bool, captcha_verifier: Optio
         write_gate: WriteGate::new(),
         outbound,
         mailer,
-        captcha_verifier: captcha_verifier.map(str::to_owned),
+        captcha_verifier: services.captcha_verifier.map(str::to_owned),
+        sms_service: services.sms.map(str::to_owned),
         password_workers: None,
         password_queue: 1_000,
     })
@@ -170,11 +178,11 @@ impl Server {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut AuthSettings)) -> Self {
-        Self::with_captchas(None, change).await
+        Self::with_services(Services::default(), change).await
     }
 
-    /// With captchas that are checked at an address of the test's own.
-    pub(super) async fn with_captchas(captcha_verifier: Option<&str>, change: impl FnOnce(&mut AuthSettings)) -> Self {
+    /// With services elsewhere that are the test's own.
+    pub(super) async fn with_services(services: Services<'_>, change: impl FnOnce(&mut AuthSettings)) -> Self {
         let mut settings = AuthSettings {
             site_url: "https://app.example.org".to_owned(),
             uri_allow_list: "https://app.example.org/**".to_owned(),
@@ -213,7 +221,7 @@ impl Server {
             custom_domains: Vec::new(),
         };
         let clock = Clock::system();
-        let auth = service(&clock, true, captcha_verifier);
+        let auth = service(&clock, true, services);
         let keys = ApiKeyCheck::new();
         Self { database, project: Arc::new(project), clock, ip: CLIENT, auth, keys }
     }
@@ -225,7 +233,7 @@ impl Server {
             project: self.project.clone(),
             clock: self.clock.clone(),
             ip: self.ip,
-            auth: service(&self.clock, false, None),
+            auth: service(&self.clock, false, Services::default()),
             keys: ApiKeyCheck::new(),
         }
     }

@@ -24,6 +24,19 @@ async fn a_refresh_token_is_good_once_and_a_little_longer() {
     assert_eq!((newest.status, newest.code()), (400, "refresh_token_already_used"));
 }
 
+/// A client that slept through many rotations of another, within the reuse interval.
+#[tokio::test]
+async fn a_client_that_is_late_by_many_rotations_goes_on() {
+    let server = Server::with(|settings| settings.security_refresh_token_reuse_interval = 3600).await;
+    server.user(ANN, PASSWORD).await;
+    let first = server.sign_in(ANN, PASSWORD).await.expect(200).text("refresh_token").to_owned();
+    let mut newest = first.clone();
+    for _ in 0..40 {
+        newest = server.refresh(&newest).await.expect(200).text("refresh_token").to_owned();
+    }
+    assert_eq!(server.refresh(&first).await.expect(200).text("refresh_token"), newest);
+}
+
 #[tokio::test]
 async fn sessions_end_by_age_idleness_and_a_newer_one() {
     let mut server = Server::with(|settings| settings.sessions_timebox = 3600).await;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::audit::{self, Action};
 use crate::contact;
@@ -16,12 +17,12 @@ use crate::hook;
 use crate::identity;
 use crate::password::{LONGEST, Verdict};
 use crate::password_strength;
-use crate::rate_limit::Limit;
+use crate::rate_limit::{Limit, network};
 use crate::request;
 use crate::response;
 use crate::session::{self, method};
 use crate::store::Tx;
-use crate::store::session::{Ending, session_delete_in_tx};
+use crate::store::session::{Ending, session_delete_in_tx, session_in_network_exists};
 use crate::store::user::{self as users, UserChange};
 use crate::user::User;
 
@@ -60,6 +61,8 @@ async fn try_sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, 
         (Some(email), _) => contact::email_key(email),
         (None, phone) => contact::phone_key(phone.unwrap_or_default()),
     };
+    let passwords = &cx.shared.passwords;
+    let reserved = passwords.reserve(&cx.project.project_ref).await?;
     let (provider, user) = match (email, phone) {
         (Some(_), Some(_)) => {
             return Err(Error::invalid("Only an email address or phone number should be provided on login."));
@@ -74,21 +77,23 @@ async fn try_sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, 
         (Some(_), None) => return Err(Error::new(ErrorCode::EmailProviderDisabled, "Email logins are disabled")),
         (None, Some(_)) => return Err(Error::new(ErrorCode::PhoneProviderDisabled, "Phone logins are disabled")),
     };
-    // Whoever has no account has a limit too. Given back when the password is right.
-    cx.limit_subject(Limit::WrongPassword, &account)?;
     let user = user.filter(|user| user.deleted_at.is_none());
+    let counted = count_try(cx, account, user.as_ref()).await?;
+    // Only wrong ones count in the end.
+    let give_back = || cx.give_back(Limit::WrongPassword, &counted);
     // However the answer turns out, it has taken the time of a hash.
     let hash = user.as_ref().and_then(|user| user.encrypted_password.clone());
     let too_long = password.len() > LONGEST;
     let tried = if too_long { String::new() } else { password.clone() };
-    let verdict = cx.shared.passwords.verify(&cx.project.project_ref, Secret::new(tried), hash).await?;
+    let verdict = passwords.verify_at(reserved, Secret::new(tried), hash).await;
+    let verdict = verdict.inspect_err(|_| give_back())?;
     let verdict = if too_long { Verdict::Wrong } else { verdict };
     let Some(user) = user else { return Err(refused()) };
     ask_hook(cx, &user, verdict != Verdict::Wrong).await?;
     if verdict == Verdict::Wrong {
         return Err(refused());
     }
-    cx.give_back(Limit::WrongPassword, &account);
+    give_back();
     if user.is_banned(cx.now) {
         return Err(Error::new(ErrorCode::UserBanned, "User is banned"));
     }
@@ -99,9 +104,7 @@ async fn try_sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, 
         return Err(Error::new(ErrorCode::PhoneNotConfirmed, "Phone not confirmed"));
     }
     let rehashed = match verdict {
-        Verdict::RightButOld => {
-            Some(cx.shared.passwords.hash(&cx.project.project_ref, Secret::new(password.clone())).await?)
-        }
+        Verdict::RightButOld => Some(passwords.hash(&cx.project.project_ref, Secret::new(password.clone())).await?),
         _ => None,
     };
     let mut tx = Tx::begin(&cx.pool).await?;
@@ -120,6 +123,20 @@ async fn try_sign_in(cx: &Cx, body: &Bytes) -> Result<axum::response::Response, 
     view.weak_password =
         password_strength::check(settings, &password).err().and_then(|error| error.weak_password_view());
     response::ok(&view)
+}
+
+/// Counts a try of an account's password, and returns as what it counts. Whoever has no account has a limit too. Where the
+/// account's user is signed in tries count apart: nobody keeps the owner out by guessing.
+async fn count_try(cx: &Cx, account: String, user: Option<&User>) -> Result<String, Error> {
+    let Err(refusal) = cx.limit_subject(Limit::WrongPassword, &account) else { return Ok(account) };
+    // Asked for nobody, too: the time tells nothing.
+    let id = user.map_or(Uuid::nil(), |user| user.id);
+    if !session_in_network_exists(&cx.pool, id, cx.client_ip, cx.now).await? {
+        return Err(refusal);
+    }
+    let own = format!("{account} {}", network(cx.client_ip));
+    cx.limit_subject(Limit::WrongPassword, &own)?;
+    Ok(own)
 }
 
 /// The project may refuse a try, whatever came of it (GoTrue's password verification hook).

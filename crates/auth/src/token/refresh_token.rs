@@ -85,26 +85,25 @@ pub(crate) async fn refresh(cx: &Cx, body: &Bytes) -> Result<axum::response::Res
         let what = "Invalid Refresh Token: Session Expired (Revoked by Newer Login)";
         return Err(Error::new(ErrorCode::SessionExpired, what));
     }
-    let issued = if row.revoked == Some(true) {
-        match reused(cx, &token, &row, active.as_ref()) {
-            Some(issued) => {
-                audit::of_user(cx, &mut tx, &user, audit::Action::TokenRefreshed, None).await?;
-                issued
-            }
+    if row.revoked == Some(true) {
+        let Some(issued) = reused(cx, &token, &row, active.as_ref()) else {
             // A second factor has replaced the tokens a moment ago; another tab did not know. Nobody stole anything.
-            None if was_raised(cx, &row, active.as_ref()) => return Err(already_used()),
-            None => return Err(refuse_family(cx, tx, &session, &user).await?),
-        }
-    } else {
-        let issued = next(cx, &token);
-        let device = cx.device();
-        let entries = audit::payloads(&user, &[audit::Action::TokenRefreshed, audit::Action::TokenRevoked]);
-        let hash = stored(&issued);
-        store::refresh_token_swap_in_tx(&mut tx, &row, &session, &hash, &device, &entries, cx.now).await?;
-        issued
-    };
+            if was_raised(cx, &row, active.as_ref()) {
+                return Err(already_used());
+            }
+            return Err(refuse_family(cx, tx, &session, &user).await?);
+        };
+        audit::of_user(cx, &mut tx, &user, audit::Action::TokenRefreshed, None).await?;
+        let view = session::view(cx, &mut tx, user, &session, method::TOKEN_REFRESH, issued).await?;
+        tx.commit().await?;
+        return response::ok(&view);
+    }
+    let issued = next(cx, &token);
+    let (hash, device) = (stored(&issued), cx.device());
+    let entries = audit::payloads(&user, &[audit::Action::TokenRefreshed, audit::Action::TokenRevoked]);
+    // The access token first: a hook of the project may have to be asked, in this transaction.
     let view = session::view(cx, &mut tx, user, &session, method::TOKEN_REFRESH, issued).await?;
-    tx.commit().await?;
+    store::refresh_token_swap_and_commit(tx, &row, &session, &hash, &device, &entries, cx.now).await?;
     response::ok(&view)
 }
 

@@ -239,6 +239,7 @@ async fn run_services(
         outbound,
         mailer: mailer.clone(),
         captcha_verifier: None,
+        sms_service: None,
         password_workers: None,
         password_queue: PASSWORD_QUEUE,
     });

@@ -1,12 +1,12 @@
 //! kill -9 during sign-ups: no user without an identity, and no mail lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use test_support::ScratchDir;
+use test_support::{ReceivedMail, ScratchDir, SmtpOptions, SmtpServer};
 
 use crate::crash::{block_on, post, while_killing};
 use crate::server::Server;
@@ -16,7 +16,18 @@ const SIGN_UPS: usize = 60;
 #[test]
 fn killed_servers_leave_whole_users_and_every_mail() {
     let home = ScratchDir::new();
-    let mut server = Server::start(home.path(), &[]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    // It lives on while those who send are killed.
+    let smtp = runtime.block_on(SmtpServer::start(SmtpOptions::default()));
+    let port = smtp.port().to_string();
+    let settings = [
+        ("SMTP_HOST", "127.0.0.1"),
+        ("SMTP_PORT", port.as_str()),
+        ("SMTP_FROM", "auth@base.example"),
+        ("SMTP_PROJECT_HOURLY", "100000"),
+    ];
+    let mut server = Server::start_with(home.path(), &[], &settings);
     let project = server.cli_json(&["project", "create", "users"]);
     let project = project["id"].as_str().expect("an id").to_owned();
     let settings = json!({ "auth": {
@@ -38,7 +49,7 @@ fn killed_servers_leave_whole_users_and_every_mail() {
     let key = connection["anon_key"].as_str().expect("a key").to_owned();
     let next = AtomicU64::new(0);
     let acknowledged = Mutex::new(BTreeSet::new());
-    while_killing(&mut server, &home, |(url, _)| {
+    while_killing(&mut server, |(url, _)| {
         let email = format!("user{}@example.org", next.fetch_add(1, Ordering::Relaxed));
         let body = json!({ "email": email, "password": "correct horse battery" });
         match post(&format!("{url}/p/{project}/auth/v1/signup"), &[("apikey", &key)], &body) {
@@ -69,4 +80,27 @@ fn killed_servers_leave_whole_users_and_every_mail() {
     let acknowledged = acknowledged.into_inner().expect("no worker panics");
     let lost: Vec<_> = acknowledged.difference(&there).collect();
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    let mails = every_mail(&mut server, &smtp, &there);
+    for (email, mails) in &mails {
+        // One that was sent by a server that could not write that down any more is recognised.
+        let ids: BTreeSet<_> = mails.iter().map(|mail| mail.header("Message-ID")).collect();
+        assert_eq!(ids.len(), 1, "{email}: {ids:?}");
+        let text = mails[0].readable();
+        let token = text.split_once("/verify?token=").expect("a link").1.split('&').next().expect("its token");
+        let body = json!({ "type": "signup", "token_hash": token });
+        let url = format!("{}/p/{project}/auth/v1/verify", server.url());
+        let (status, body) = post(&url, &[("apikey", &key)], &body).expect("an answer");
+        assert_eq!((status, body["user"]["email"].as_str()), (200, Some(email.as_str())), "{body}");
+    }
+}
+
+/// Waits until each of the users has got a mail. What a killed worker had in hand is sent when its turn is over.
+fn every_mail(server: &mut Server, smtp: &SmtpServer, users: &BTreeSet<String>) -> BTreeMap<String, Vec<ReceivedMail>> {
+    server.until_within(Duration::from_secs(120), "every mail arrives", |_| {
+        let mut all: BTreeMap<String, Vec<ReceivedMail>> = BTreeMap::new();
+        for mail in smtp.mails() {
+            all.entry(mail.to.first().cloned().unwrap_or_default()).or_default().push(mail);
+        }
+        users.iter().all(|user| all.contains_key(user)).then_some(all)
+    })
 }

@@ -19,9 +19,9 @@ fn killed_servers_leave_whole_projects_and_every_acknowledged_row() {
     let mut server = Server::start(home.path(), &[]);
     // Waits for the template; a server that never lives long enough to make it makes no project either.
     server.cli_json(&["project", "create", "before"]);
-    let created = create_while_killing(&mut server, &home);
+    let created = create_while_killing(&mut server);
     every_project_is_whole(&mut server, &created);
-    insert_while_killing(&mut server, &home, created.first().expect("some project was acknowledged"));
+    insert_while_killing(&mut server, created.first().expect("some project was acknowledged"));
 }
 
 /// Milliseconds between `least` and `least + spread`, another one each time.
@@ -31,7 +31,7 @@ fn random_pause(least: u64, spread: u64) -> Duration {
 }
 
 /// Kills the server (each third time PostgreSQL as well) and starts it again.
-fn crash(server: &mut Server, home: &ScratchDir, round: usize) {
+fn crash(server: &mut Server, round: usize) {
     let postmaster = server.postmaster();
     server.signal("KILL");
     server.wait();
@@ -41,7 +41,7 @@ fn crash(server: &mut Server, home: &ScratchDir, round: usize) {
         let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         assert!(killed.expect("kill runs").success());
     }
-    *server = Server::start(home.path(), &[]);
+    server.start_again();
 }
 
 /// Where the server is at the moment, for threads that go on while it is killed.
@@ -67,17 +67,12 @@ pub(crate) fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Option<
 }
 
 /// Runs `work` on four threads until it says that it is done, while the server is killed again and again.
-pub(crate) fn while_killing(server: &mut Server, home: &ScratchDir, work: impl Fn(&(String, String)) -> bool + Sync) {
-    while_killing_within(1_000, server, home, work);
+pub(crate) fn while_killing(server: &mut Server, work: impl Fn(&(String, String)) -> bool + Sync) {
+    while_killing_within(1_000, server, work);
 }
 
 /// The same, where a server lives for up to `longest` milliseconds.
-fn while_killing_within(
-    longest: u64,
-    server: &mut Server,
-    home: &ScratchDir,
-    work: impl Fn(&(String, String)) -> bool + Sync,
-) {
+fn while_killing_within(longest: u64, server: &mut Server, work: impl Fn(&(String, String)) -> bool + Sync) {
     let current: Address = Arc::new(Mutex::new(address(server)));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -101,7 +96,7 @@ fn while_killing_within(
             if done.load(Ordering::Relaxed) {
                 break;
             }
-            crash(server, home, round);
+            crash(server, round);
             *current.lock().expect("no worker panics") = address(server);
             round += 1;
         }
@@ -121,11 +116,11 @@ impl Drop for Ends<'_> {
     }
 }
 
-fn create_while_killing(server: &mut Server, home: &ScratchDir) -> Vec<String> {
+fn create_while_killing(server: &mut Server) -> Vec<String> {
     let attempts = AtomicU64::new(0);
     let acknowledged = Mutex::new(Vec::new());
     // A debug build needs a second until it makes projects.
-    while_killing_within(4_000, server, home, |(url, token)| {
+    while_killing_within(4_000, server, |(url, token)| {
         let attempt = attempts.fetch_add(1, Ordering::Relaxed);
         let bearer = format!("Bearer {token}");
         let body = serde_json::json!({ "name": format!("crash-{attempt}") });
@@ -202,7 +197,7 @@ async fn orphans(server: &Server) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-fn insert_while_killing(server: &mut Server, home: &ScratchDir, project: &str) {
+fn insert_while_killing(server: &mut Server, project: &str) {
     let sql = "create table rows (id bigint primary key); grant all on rows to service_role";
     server.cli(&["project", "sql", project, sql]);
     let connection = server.cli_json(&["project", "connection", project]);
@@ -210,7 +205,7 @@ fn insert_while_killing(server: &mut Server, home: &ScratchDir, project: &str) {
     let path = format!("/p/{project}/rest/v1/rows");
     let next = AtomicU64::new(1);
     let acknowledged = Mutex::new(BTreeSet::new());
-    while_killing(server, home, |(url, _)| {
+    while_killing(server, |(url, _)| {
         let id = next.fetch_add(1, Ordering::Relaxed);
         let answer = post(&format!("{url}{path}"), &[("apikey", &key)], &serde_json::json!({ "id": id }));
         let mut acknowledged = acknowledged.lock().expect("no worker panics");

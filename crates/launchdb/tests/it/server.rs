@@ -43,6 +43,8 @@ pub(crate) struct Server {
     child: Child,
     /// The folder the server was started in; its data folder is `.launchdb` in it.
     pub(crate) home: PathBuf,
+    /// What it was started with, for the one that comes after it.
+    settings: Vec<(String, String)>,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     /// From the start of the process to the first healthy answer.
@@ -58,6 +60,13 @@ impl Server {
     /// As [`Server::start`] with settings.
     pub(crate) fn start_with(home: &Path, args: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::start_as(home, &[&["dev", "--port", "0"], args].concat(), settings)
+    }
+
+    /// Another one in place of this one, which has ended, with the same settings.
+    pub(crate) fn start_again(&mut self) {
+        let settings: Vec<(&str, &str)> =
+            self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        *self = Self::start_with(&self.home, &[], &settings);
     }
 
     /// As [`Server::start_with`], on the port that the settings name.
@@ -86,7 +95,8 @@ impl Server {
             .expect("the binary starts");
         let stdout = collect(child.stdout.take().expect("piped"));
         let stderr = collect(child.stderr.take().expect("piped"));
-        let mut server = Self { child, home: home.to_owned(), stdout, stderr, healthy_after: Duration::ZERO };
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut server = Self { child, home: home.to_owned(), settings, stdout, stderr, healthy_after: Duration::ZERO };
         server.until("healthy", |server| {
             let url = server.try_url()?;
             let answer = ureq::get(format!("{url}/health")).call().ok()?;

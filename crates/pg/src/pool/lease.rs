@@ -175,6 +175,27 @@ impl OpenTransaction {
         Ok(rows)
     }
 
+    /// Runs one last statement and commits, in one round trip. Where either fails nothing of the transaction stays.
+    pub async fn query_and_commit(mut self, query: &Query) -> Result<Rows, Error> {
+        if self.failed {
+            return Err(Error::Protocol("a statement in a transaction that failed"));
+        }
+        let commit = Query { sql: "commit".into(), params: Vec::new() };
+        let new = NewUnit {
+            scope: &self.scope,
+            queries: &[query, &commit],
+            quiet: 0,
+            // The server skips the commit where the statement fails.
+            ending: Ending::Sync,
+            long_rows: LongRows::Keep(self.lease.pool.config.most_held),
+        };
+        let connection = self.lease.connection.as_ref().ok_or(Error::Lost)?;
+        self.lease.in_flight = Some(connection.submit(&new)?);
+        let reply = self.lease.reply().await?;
+        let results = self.lease.pool.result(reply.result)?;
+        Ok(results.into_iter().next().unwrap_or_default())
+    }
+
     /// Commits; a deferred constraint may still fail.
     pub async fn commit(mut self) -> Result<(), Error> {
         if self.failed {
