@@ -26,12 +26,15 @@ struct Message<'a> {
 
 type Form = Vec<(&'static str, String)>;
 
+/// Path, form and `Authorization`.
+type Call = (String, Form, Option<String>);
+
 /// How a service is asked, and how its answer is read.
 struct Service {
     name: &'static str,
     host: &'static str,
-    /// Path, form and `Authorization`; an error is the name of a setting that is missing.
-    ask: fn(&AuthSettings, &Message<'_>) -> Result<(String, Form, Option<String>), &'static str>,
+    /// An error is the name of a setting that is missing.
+    ask: fn(&AuthSettings, &Message<'_>) -> Result<Call, &'static str>,
     /// What is wrong, as a code of the service's, where it does not send.
     refusal: fn(&Response, &Value) -> Option<String>,
 }
@@ -66,7 +69,7 @@ fn code(value: &Value) -> String {
     }
 }
 
-fn ask_twilio(settings: &AuthSettings, message: &Message<'_>) -> Result<(String, Form, Option<String>), &'static str> {
+fn ask_twilio(settings: &AuthSettings, message: &Message<'_>) -> Result<Call, &'static str> {
     let sid = setting(settings, "sms_twilio_account_sid")?;
     let token = secret(settings, "sms_twilio_auth_token")?;
     let sender = setting(settings, "sms_twilio_message_service_sid")?;
@@ -86,10 +89,7 @@ fn refusal_of_twilio(answer: &Response, body: &Value) -> Option<String> {
     failed.then(|| code(&body["error_code"]))
 }
 
-fn ask_messagebird(
-    settings: &AuthSettings,
-    message: &Message<'_>,
-) -> Result<(String, Form, Option<String>), &'static str> {
+fn ask_messagebird(settings: &AuthSettings, message: &Message<'_>) -> Result<Call, &'static str> {
     let key = secret(settings, "sms_messagebird_access_key")?;
     let form = vec![
         ("originator", setting(settings, "sms_messagebird_originator")?),
@@ -106,7 +106,7 @@ fn refusal_of_messagebird(_: &Response, body: &Value) -> Option<String> {
     (sent == 0).then(|| code(&body["errors"][0]["code"]))
 }
 
-fn ask_vonage(settings: &AuthSettings, message: &Message<'_>) -> Result<(String, Form, Option<String>), &'static str> {
+fn ask_vonage(settings: &AuthSettings, message: &Message<'_>) -> Result<Call, &'static str> {
     let mut form = vec![
         ("from", setting(settings, "sms_vonage_from")?),
         ("to", message.phone.to_owned()),
@@ -129,10 +129,7 @@ fn refusal_of_vonage(_: &Response, body: &Value) -> Option<String> {
     parts.iter().find(|part| part["status"] != "0").map(|part| code(&part["status"]))
 }
 
-fn ask_textlocal(
-    settings: &AuthSettings,
-    message: &Message<'_>,
-) -> Result<(String, Form, Option<String>), &'static str> {
+fn ask_textlocal(settings: &AuthSettings, message: &Message<'_>) -> Result<Call, &'static str> {
     let form = vec![
         ("sender", setting(settings, "sms_textlocal_sender")?),
         ("apikey", secret(settings, "sms_textlocal_api_key")?),
