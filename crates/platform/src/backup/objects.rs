@@ -20,16 +20,16 @@ pub(super) struct Objects {
 impl Objects {
     /// Counts one statement of a dump.
     pub(super) fn count(&mut self, statement: &str) {
-        let begins = |kinds: &[&str]| kinds.iter().any(|kind| statement.starts_with(kind));
         let ends = |end: &str| statement.trim_end_matches(';').ends_with(end);
-        if begins(&["CREATE POLICY "]) {
-            self.policies += 1;
-        } else if begins(&["ALTER TABLE "]) && ends(" ENABLE ROW LEVEL SECURITY") {
-            self.guarded_tables += 1;
-        } else if begins(&["CREATE TRIGGER ", "CREATE CONSTRAINT TRIGGER "]) && !template_part::is_left_out(statement) {
-            self.triggers += 1;
-        } else if begins(&["CREATE FUNCTION ", "CREATE PROCEDURE ", "CREATE AGGREGATE "]) {
-            self.functions += 1;
+        let mut words = statement.split(' ');
+        match (words.next(), words.next()) {
+            (Some("CREATE"), Some("POLICY")) => self.policies += 1,
+            (Some("CREATE"), Some("TRIGGER" | "CONSTRAINT")) if !template_part::is_left_out(statement) => {
+                self.triggers += 1;
+            }
+            (Some("CREATE"), Some("FUNCTION" | "PROCEDURE" | "AGGREGATE")) => self.functions += 1,
+            (Some("ALTER"), Some("TABLE")) if ends(" ENABLE ROW LEVEL SECURITY") => self.guarded_tables += 1,
+            _ => {}
         }
     }
 }
