@@ -82,6 +82,11 @@ impl BackupFolder {
         Ok(newest)
     }
 
+    /// Whether there is a whole backup of this name.
+    pub(super) fn holds(&self, name: &BackupName) -> bool {
+        self.path.join(name.to_string()).exists()
+    }
+
     /// Begins a file, making the folder when it is missing. Only its user may read either.
     pub(super) fn begin(&self, name: BackupName) -> io::Result<Unfinished> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;

@@ -298,11 +298,30 @@ impl Backups {
         Ok(())
     }
 
+    /// When a backup of `database` begins, in Unix seconds. Names tell backups apart by it, so that one that follows another
+    /// within a second waits for the next second.
+    async fn begins(&self, database: &str) -> i64 {
+        let folder = &self.0.config.folder;
+        let mut now = self.now();
+        for _ in 0..12 {
+            if !folder.holds(&BackupName { database: database.to_owned(), taken_at: now }) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            now = self.now();
+        }
+        now
+    }
+
     async fn header(&self, session: &Client, subject: &Subject) -> Result<Header, BackupError> {
+        let taken_at = match subject {
+            Subject::Platform => self.begins(&self.0.provisioner.config().database.database).await,
+            Subject::Project(id) => self.begins(id.database()).await,
+        };
         let header = |database: &str, project| Header {
             format: FORMAT,
             database: database.to_owned(),
-            taken_at: self.now(),
+            taken_at,
             launchdb_version: env!("CARGO_PKG_VERSION").to_owned(),
             platform_role: matches!(subject, Subject::Platform)
                 .then(|| self.0.provisioner.config().database.user.clone()),
