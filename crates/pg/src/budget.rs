@@ -45,7 +45,7 @@ pub struct PoolUsage {
     pub idle: usize,
     /// Connections that short reads share.
     pub shared: usize,
-    /// Requests that wait for one.
+    /// Requests that wait for one, or for their turn.
     pub waiting: usize,
 }
 

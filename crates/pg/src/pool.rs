@@ -253,7 +253,7 @@ impl Pool {
         shared + lock(&self.0.idle).len()
     }
 
-    /// Requests that wait for a connection.
+    /// Requests that wait for a connection, or for their turn.
     pub fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
     }
