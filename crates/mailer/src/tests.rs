@@ -49,9 +49,10 @@ impl World {
         cluster
             .once("mailer_roles", async || {
                 let client = cluster.connect("postgres").await;
-                // Other crates' tests share the cluster and make it too, perhaps at this moment.
+                // Other crates' tests share the cluster and make it too, perhaps at this moment: with the attributes
+                // that `cluster_roles.sql` gives it.
                 let sql = "do $$ begin
-                        create role supabase_auth_admin nologin noinherit;
+                        create role supabase_auth_admin nologin noinherit bypassrls;
                     exception when duplicate_object or unique_violation then null;
                     end $$";
                 client.batch_execute(sql).await.unwrap();

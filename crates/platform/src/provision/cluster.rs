@@ -16,6 +16,11 @@ const OWNER_ROLES: [&str; 2] = ["postgres", "launchdb_owner"];
 const GRANTED_ROLES: [&str; 5] =
     ["anon", "authenticated", "service_role", "supabase_auth_admin", "supabase_storage_admin"];
 
+/// Those of both that pass row level security, as `cluster_roles.sql` makes them. One that was there before and does not
+/// would let every sign-up and upload fail.
+pub(super) const BYPASSING_ROLES: [&str; 5] =
+    [OWNER_ROLES[0], OWNER_ROLES[1], "service_role", "supabase_auth_admin", "supabase_storage_admin"];
+
 /// Serializes preparing among processes.
 const PREPARE_LOCK: &str = "launchdb.prepare";
 
@@ -160,7 +165,7 @@ pub(super) async fn choose_owner_role(admin: &Client, marker_prefix: &str) -> Re
     Err(unsupported(&faults))
 }
 
-/// Refuses when a shared role has grown powers. At every start and before every grant.
+/// Refuses when a shared role has grown powers or lacks the one it needs. At every start and before every grant.
 pub(super) async fn check_shared_roles(
     db: &impl tokio_postgres::GenericClient,
     roles: &[&str],
@@ -172,7 +177,7 @@ pub(super) async fn check_shared_roles(
 fn unsupported(faults: &[(String, String)]) -> ProvisionError {
     let faults: Vec<String> = faults.iter().map(|(role, fault)| format!("role \"{role}\" {fault}")).collect();
     ProvisionError::Unsupported(format!(
-        "projects would become members of roles that are too powerful on this server: {}",
+        "roles that all projects share are not as projects need them on this server (mend with ALTER ROLE or REVOKE): {}",
         faults.join("; ")
     ))
 }

@@ -71,10 +71,13 @@ impl Provisioner {
 
         let faults = store::cluster::role_faults(admin, &cluster.shared_roles()).await?;
         if faults.is_empty() {
-            found.push(Diagnosis::fine("shared roles", format!("have no powers; {} owns", cluster.owner_role)));
+            found.push(Diagnosis::fine(
+                "shared roles",
+                format!("are as projects need them; {} owns", cluster.owner_role),
+            ));
         }
         for (role, fault) in faults {
-            let mend = format!("take it away: ALTER ROLE \"{role}\" ... or REVOKE ... FROM \"{role}\"");
+            let mend = format!("mend it: ALTER ROLE \"{role}\" ... or REVOKE ... FROM \"{role}\"");
             found.push(Diagnosis::fault("shared roles", format!("role \"{role}\" {fault}"), mend));
         }
 

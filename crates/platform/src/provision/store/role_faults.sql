@@ -1,4 +1,5 @@
--- What the roles in $1 can do, by themselves or through memberships, that a role shared by projects must not.
+-- What the roles in $1 can do, by themselves or through memberships, that a role shared by projects must not, and which
+-- of those in $2 policies would stop although services and owners act as them.
 with recursive reach (role, oid) as (
     select rolname, oid from pg_roles where rolname = any ($1)
     union
@@ -18,4 +19,7 @@ select reach.role::text,
 from reach join pg_roles as reached on reached.oid = reach.oid
 where reached.rolsuper or reached.rolcreaterole or reached.rolcreatedb or reached.rolreplication
     or reached.rolname ~ '^pg_'
+union all
+select rolname::text, 'lacks BYPASSRLS'
+from pg_roles where rolname = any ($1) and rolname = any ($2) and not rolbypassrls and not rolsuper
 order by 1, 2

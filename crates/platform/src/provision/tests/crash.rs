@@ -144,3 +144,13 @@ async fn a_role_that_grew_powerful_stops_everything() {
     assert!(faults.contains(&format!("{member} is a member of pg_signal_backend")), "{faults:?}");
     world.admin.batch_execute(&format!("drop role {member}; drop role {powerful}")).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_policies_would_stop() {
+    let world = World::start().await;
+    // Never committed: the role is everybody's.
+    world.admin.batch_execute("begin; alter role supabase_auth_admin nobypassrls").await.unwrap();
+    let faults = store::cluster::role_faults(&world.admin, &["supabase_auth_admin", "anon"]).await.unwrap();
+    assert_eq!(faults, [("supabase_auth_admin".to_owned(), "lacks BYPASSRLS".to_owned())]);
+    world.admin.batch_execute("rollback").await.unwrap();
+}
