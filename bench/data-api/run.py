@@ -5,8 +5,9 @@
 
 One database on one machine in one run; every server has the same pool size, and each workload goes through all servers one
 after the other, so that a slow moment of the machine meets all of them. Prints requests/s, p50, p99, CPU per 1,000 requests
-of server and of PostgreSQL, resident memory, and the ratios to pgbench's pipelines. Needs wrk and pgbench (Debian: wrk,
-postgresql-contrib). With --runs the figures are medians.
+of server and of PostgreSQL, resident memory, and the ratios to pgbench's pipelines. Beside them what PostgREST's own statements cost
+PostgreSQL, sent by pgbench over as many connections as the pool has (`postgrest/`): no server that sends them can be faster,
+or leave PostgreSQL less to do. Needs wrk and pgbench (Debian: wrk, postgresql-contrib). With --runs the figures are medians.
 """
 import argparse, base64, glob, hashlib, hmac, json, os, pathlib, re, shutil, signal, statistics, subprocess, sys, tempfile, time
 
@@ -57,6 +58,13 @@ def children(pid):
         except OSError:
             pass
     return found
+
+
+def postgresql_cpu(postmaster):
+    """A reader of the seconds that the whole of PostgreSQL has taken since this call."""
+    before, living = cpu(postmaster), {pid: cpu_own(pid) for pid in children(postmaster)}
+    # Ended backends count in the postmaster's; those that live, and the newcomers, on their own.
+    return lambda: cpu(postmaster) - before + sum(cpu_own(pid) - living.get(pid, 0) for pid in children(postmaster))
 
 
 def rss_mb(pid):
@@ -176,26 +184,31 @@ def main():
             await_ready(own + "/items?limit=1", {}, process)
             targets.append(Target(name, process.pid, own, "", {}, token))
 
-        cells, references = {}, {}
-        pgbench = [pgbench_path(), "-n", "-M", "prepared", "-c", "32", "-j", "2", "-T", str(args.seconds)]
+        cells, references, statements = {}, {}, {}
+
+        def pgbench(script, clients):
+            line = [pgbench_path(), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(args.seconds), "-f", str(HERE / f"{script}.pgbench")]
+            out = subprocess.run(line, capture_output=True, text=True, env=libpq)
+            found = re.search(r"tps = ([\d.]+)", out.stdout) or sys.exit(out.stderr)
+            return float(found[1]), int(re.search(r"actually processed: (\d+)", out.stdout)[1])
+
         for run in range(args.runs):
             for workload in args.workloads.split(","):
                 script = {"row": "one_row", "insert": "insert"}.get(workload)
                 if script:
-                    out = subprocess.run([*pgbench, "-f", str(HERE / f"{script}.pgbench")], capture_output=True, text=True, env=libpq)
-                    found = re.search(r"tps = ([\d.]+)", out.stdout) or sys.exit(out.stderr)
-                    references.setdefault(workload, []).append(float(found[1]))
+                    references.setdefault(workload, []).append(pgbench(script, 32)[0])
+                if workload in POSTGREST:
+                    theirs = postgresql_cpu(postmaster)
+                    rate, count = pgbench(f"postgrest/{workload}", args.pool)
+                    statements.setdefault(workload, []).append((rate, 1000 * theirs() / count))
                 for connections in map(int, args.connections.split(",")):
                     for target in targets:
                         wrk(target, workload, connections, 1)  # prepared, and the pool is open
-                        backends = children(postmaster)
-                        before = cpu(target.pid), cpu(postmaster), {pid: cpu_own(pid) for pid in backends}
+                        before, theirs = cpu(target.pid), postgresql_cpu(postmaster)
                         requests, rate, p50, p99, failed = wrk(target, workload, connections, args.seconds)
-                        ours = cpu(target.pid) - before[0]
-                        # Ended backends count in the postmaster's; those that live, and the newcomers, on their own.
-                        theirs = cpu(postmaster) - before[1] + sum(cpu_own(pid) - before[2].get(pid, 0) for pid in children(postmaster))
+                        ours = cpu(target.pid) - before
                         cells.setdefault((workload, connections, target.name), []).append(
-                            (rate, micros(p50), micros(p99), 1000 * ours / requests, 1000 * theirs / requests, rss_mb(target.pid), failed))
+                            (rate, micros(p50), micros(p99), 1000 * ours / requests, 1000 * theirs() / requests, rss_mb(target.pid), failed))
                         print(f"  run {run + 1} {workload} x{connections} {target.name}: {rate:.0f}/s p50 {p50} p99 {p99}", flush=True)
 
         median = lambda rows, i: statistics.median(row[i] for row in rows)
@@ -207,6 +220,13 @@ def main():
         for target in targets:
             print(f"{target.name}: {target.idle:.0f} MB resident before the first request")
         ratios = {}
+        for workload, rows in statements.items():
+            print(f"PostgREST's statements alone, {workload}, {args.pool} connections: {median(rows, 0):.0f}/s, PG CPU {median(rows, 1):.4f} s/1000")
+            for target in targets:
+                cell = cells.get((workload, 32, target.name))
+                if cell:
+                    ratios[f"{target.name} {workload} / PostgREST's statements alone"] = median(cell, 0) / median(rows, 0)
+                    ratios[f"{target.name} {workload}: PostgreSQL's CPU / under PostgREST's statements"] = median(cell, 4) / median(rows, 1)
         for workload, rates in references.items():
             reference = statistics.median(rates)
             print(f"pgbench pipeline, {workload}, 32 clients: {reference:.0f}/s")
@@ -234,7 +254,7 @@ def main():
         if args.out:
             pathlib.Path(args.out).write_text(json.dumps({
                 "cells": [{"workload": w, "connections": c, "server": s, "runs": rows} for (w, c, s), rows in cells.items()],
-                "pgbench": references, "ratios": ratios}, indent=1))
+                "pgbench": references, "statements": statements, "ratios": ratios}, indent=1))
     finally:
         for process in reversed(started):
             process.send_signal(signal.SIGTERM)

@@ -10,7 +10,7 @@ use base::{AuthSettings, Caller, Project, RoleName};
 use http::{HeaderMap, header};
 use pg::Pool;
 use url::form_urlencoded;
-use web::{ClientIp, Protocol};
+use web::{ClientIp, Protocol, RequestId};
 
 use crate::config::Shared;
 use crate::error::Error;
@@ -46,8 +46,9 @@ impl Cx {
         let headers = request.headers();
         let query = request.uri().query().unwrap_or_default();
         let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        let trace = extensions.get::<RequestId>().filter(|_| project.data_api.trace_requests);
         Some(Self {
-            pool: shared.config.pools.of(&project),
+            pool: shared.config.pools.of(&project).traced(trace.map(RequestId::as_str)),
             now: Timestamp::now(&shared.config.clock),
             client_ip: extensions.get::<ClientIp>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ip| ip.0),
             user_agent: user_agent.map(|text| text.chars().take(LONGEST_USER_AGENT).collect()),

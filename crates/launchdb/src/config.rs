@@ -86,6 +86,9 @@ pub struct Invocation {
     pub tls: bool,
 }
 
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+
 /// Listeners and what the outside sees.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
@@ -108,6 +111,8 @@ pub struct ListenConfig {
     pub drain: Duration,
     /// None serves plain HTTP, behind a proxy that does TLS.
     pub tls: Option<TlsConfig>,
+    /// Where plain HTTP is sent on to TLS; whether it was asked for by name.
+    pub redirect_port: Option<(u16, bool)>,
 }
 
 /// Where PostgreSQL is.
@@ -353,6 +358,13 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
         }
     }
     let tls = TlsConfig::read(reader, invocation.tls, &public_url);
+    let redirect_port = match reader.text("LAUNCHDB_REDIRECT_PORT").as_deref() {
+        Some("off") => None,
+        Some(_) => {
+            reader.parsed_opt("LAUNCHDB_REDIRECT_PORT", "a port, or off", |_: &u16| true).map(|port| (port, true))
+        }
+        None => (port == HTTPS_PORT).then_some((HTTP_PORT, false)),
+    };
     ListenConfig {
         public: SocketAddr::new(bind, port),
         status_port,
@@ -366,6 +378,7 @@ fn listen(reader: &mut Reader<'_>, invocation: &Invocation) -> ListenConfig {
         drain: Duration::from_secs(
             reader.parsed("LAUNCHDB_DRAIN_SECONDS", 5, "a number of seconds up to 600", |n| *n <= 600),
         ),
+        redirect_port: redirect_port.filter(|_| tls.is_some()),
         tls,
     }
 }

@@ -15,6 +15,7 @@ pub mod metrics;
 mod outward;
 mod patience;
 pub mod pooler;
+mod redirect;
 mod route;
 mod routers;
 mod server;

@@ -48,6 +48,13 @@ pub enum SchemaCheck<'a> {
     },
 }
 
+/// A request's id as PostgreSQL keeps it of a session (`application_name`): its first 63 bytes (`NAMEDATALEN`).
+pub fn application_name(request_id: &str) -> &str {
+    const LONGEST: usize = 63;
+    // Ids are ASCII.
+    request_id.get(..LONGEST).unwrap_or(request_id)
+}
+
 impl Claims<'_> {
     /// The statement. Its text depends on nothing but which settings there are, so it is prepared once.
     pub fn statement(&self) -> Query {

@@ -19,7 +19,7 @@ use crate::driver::{
 use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
 use crate::query::{Query, Rows};
-use crate::turns::{Crowded, Turns};
+use crate::turns::{self, Crowded, Turns};
 
 use durations::Durations;
 pub(crate) use lease::Lease;
@@ -71,9 +71,10 @@ impl Default for PoolConfig {
     }
 }
 
-/// A pool of connections to one database as one role. Clones share it.
+/// A pool of connections to one database as one role. Clones share it. With it the name that sessions show while they work
+/// for this handle, see [`Pool::traced`].
 #[derive(Clone)]
-pub struct Pool(Arc<PoolInner>);
+pub struct Pool(Arc<PoolInner>, pub(crate) Option<Arc<str>>);
 
 struct Idle {
     connection: Connection,
@@ -142,7 +143,7 @@ impl Pool {
             closed: AtomicBool::new(false),
         });
         budget.register(&inner);
-        Self(inner)
+        Self(inner, None)
     }
 
     /// Runs an exchange and commits it with the same message. Results are those of `exchange.queries`.
@@ -166,7 +167,14 @@ impl Pool {
     }
 
     async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
-        let _turn = self.0.turn().await?;
+        match self.0.turn().await? {
+            None => self.attempt_now(exchange).await,
+            // Only while others have work: boxed, so that a request that is alone does not carry the room for it.
+            Some(turn) => Box::pin(turns::keep(turn, self.attempt_now(exchange))).await,
+        }
+    }
+
+    async fn attempt_now(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
         let alone = exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
         let sharable = main.filter(|_| exchange.read_only && !alone && self.0.config.interleaved > 0);
@@ -204,7 +212,13 @@ impl Pool {
 
     async fn attempt_begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         // Only for the first exchange: who has a transaction open must be able to end it.
-        let _turn = self.0.turn().await?;
+        match self.0.turn().await? {
+            None => self.attempt_begin_now(exchange).await,
+            Some(turn) => Box::pin(turns::keep(turn, self.attempt_begin_now(exchange))).await,
+        }
+    }
+
+    async fn attempt_begin_now(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Flush).await?;
         match self.0.outcome(exchange, reply, self.0.competitors()) {

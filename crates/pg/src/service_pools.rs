@@ -10,7 +10,7 @@ use base::{Project, ProjectRef, ProjectStatus, ProjectTable};
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
-use crate::claims::Claims;
+use crate::claims::{Claims, application_name};
 use crate::driver::ConnectConfig;
 use crate::error::Error;
 use crate::exchange::{Exchange, Streams};
@@ -79,6 +79,14 @@ impl ServicePools {
 }
 
 impl Pool {
+    /// This pool on behalf of one request: sessions show its id as `application_name` while they work for it. Reads then
+    /// share no exchange with those of other requests.
+    #[must_use]
+    pub fn traced(mut self, request_id: Option<&str>) -> Self {
+        self.1 = request_id.map(|id| application_name(id).into());
+        self
+    }
+
     /// Opens a transaction that acts as `claims` say, and runs `first` in it: one round trip. Its end is the caller's to
     /// decide.
     pub async fn transaction(
@@ -87,27 +95,41 @@ impl Pool {
         first: Vec<Query>,
     ) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         let begin = Query { sql: "begin".into(), params: Vec::new() };
-        self.begin(&Exchange { begin: Some(begin), ..committed(claims, first) }).await
+        self.begin(&Exchange { begin: Some(begin), ..self.committed(claims, first) }).await
     }
 
     /// Runs `queries` in one transaction that acts as `claims` say, and commits it: one round trip.
     pub async fn execute(&self, claims: &Claims<'_>, queries: Vec<Query>) -> Result<Vec<Rows>, Error> {
-        self.run(&committed(claims, queries)).await
+        self.run(&self.committed(claims, queries)).await
     }
-}
 
-fn committed(claims: &Claims<'_>, queries: Vec<Query>) -> Exchange {
-    let path = claims.settings.iter().find(|(name, _)| *name == "search_path").map_or("", |(_, path)| path);
-    Exchange {
-        scope: format!("{} {path}", claims.role).into(),
-        begin: None,
-        setup: claims.statement().into(),
-        queries,
-        read_only: claims.read_only,
-        // Stored code may have left something behind in the session (`set_config(.., false)`, SET).
-        resets: true,
-        joins: false,
-        streams: Streams::Nothing,
+    /// Runs `queries`, which only read and run no stored code of the project, in one round trip that others with the same
+    /// claims may share.
+    pub async fn read(&self, claims: &Claims<'_>, queries: Vec<Query>) -> Result<Vec<Rows>, Error> {
+        let exchange = Exchange { resets: false, joins: true, ..self.committed(claims, queries) };
+        self.run(&exchange).await
+    }
+
+    fn committed(&self, claims: &Claims<'_>, queries: Vec<Query>) -> Exchange {
+        let path = claims.settings.iter().find(|(name, _)| *name == "search_path").map_or("", |(_, path)| path);
+        Exchange {
+            scope: format!("{} {path}", claims.role).into(),
+            begin: None,
+            setup: self.setup(claims).into(),
+            queries,
+            read_only: claims.read_only,
+            // Stored code may have left something behind in the session (`set_config(.., false)`, SET).
+            resets: true,
+            joins: false,
+            streams: Streams::Nothing,
+        }
+    }
+
+    fn setup(&self, claims: &Claims<'_>) -> Query {
+        let Some(name) = &self.1 else { return claims.statement() };
+        let mut settings = claims.settings.to_vec();
+        settings.push(("application_name", name));
+        Claims { settings: &settings, ..claims.clone() }.statement()
     }
 }
 

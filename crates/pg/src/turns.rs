@@ -13,9 +13,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long a database that had work counts as one that has.
 const LATELY: Duration = Duration::from_millis(100);
-/// How long one waits for its turn before it goes on without: what is long under way (a slow query) keeps its turn, and must
-/// not keep the same project's quick ones from connections that are free.
+/// How long one waits for its turn before it goes on without.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long one keeps its turn: what is long under way (a slow query) must not keep the same project's quick ones from
+/// connections that are free.
+const KEPT: Duration = Duration::from_millis(10);
 
 /// Which databases had work lately.
 pub(crate) struct Neighbours {
@@ -57,7 +59,7 @@ impl Neighbours {
     }
 }
 
-/// The turns of one pool: as many as the machine has processors, and two at least.
+/// The turns of one pool: one fewer than the machine has processors, so that one is left to the others, and one at least.
 pub(crate) struct Turns {
     database: u64,
     free: Semaphore,
@@ -65,8 +67,8 @@ pub(crate) struct Turns {
 
 impl Turns {
     pub(crate) fn new(host: &str, database: &str) -> Self {
-        let processors = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
-        Self::of(host, database, processors)
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::of(host, database, processors.saturating_sub(1).max(1))
     }
 
     fn of(host: &str, database: &str, most: usize) -> Self {
@@ -87,6 +89,16 @@ impl Turns {
     pub(crate) async fn wait(&self) -> Option<SemaphorePermit<'_>> {
         tokio::time::timeout(PATIENCE, self.free.acquire()).await.ok()?.ok()
     }
+}
+
+/// Does `work` and gives the turn back at its end, or as soon as it has taken long.
+pub(crate) async fn keep<T>(turn: SemaphorePermit<'_>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(KEPT, &mut work).await {
+        return done;
+    }
+    drop(turn);
+    work.await
 }
 
 /// All turns are taken.
@@ -129,5 +141,19 @@ mod tests {
         assert!(crowd.wait().await.is_none(), "a turn that nobody gave back");
         drop(held);
         assert!(crowd.wait().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_gives_its_turn_back() {
+        let turns = Turns::of("h", "slow", 1);
+        let turn = turns.free.try_acquire().unwrap();
+        let slow = keep(turn, tokio::time::sleep(Duration::from_secs(1)));
+        let started = tokio::time::Instant::now();
+        let quick = async {
+            turns.free.acquire().await.unwrap();
+            assert!(started.elapsed() < Duration::from_millis(50), "{:?}", started.elapsed());
+        };
+        tokio::join!(slow, quick);
+        assert!(turns.free.try_acquire().is_ok());
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use base::settings::TxEnd;
 use bytes::Bytes;
 use http::request::Parts;
+use pg::claims::application_name;
 use pg::{Exchange, Pool, Query, Row, Rows, Streams};
 use web::RequestId;
 
@@ -254,13 +255,6 @@ impl MainTx<'_> {
         let params = SessionParams { read_only: query.read_only, ..self.session.clone() };
         if settings.is_empty() { self.sessions.get(&params) } else { params.write(&settings) }
     }
-}
-
-/// A request's id as PostgreSQL keeps it of a session: its first 63 bytes (`NAMEDATALEN`).
-fn application_name(request_id: &str) -> &str {
-    const LONGEST: usize = 63;
-    // Ids are ASCII.
-    request_id.get(..LONGEST).unwrap_or(request_id)
 }
 
 /// The explicit BEGIN of a transaction that has a level, or whose end is decided by its result: PostgreSQL would log a

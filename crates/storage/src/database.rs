@@ -7,7 +7,7 @@ use base::{Caller, Project};
 use http::HeaderMap;
 use http::request::Parts;
 use pg::claims::Claims;
-use pg::{Exchange, OpenTransaction, Pool, Query, Rows, Streams};
+use pg::{OpenTransaction, Pool, Query, Rows};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
@@ -119,17 +119,7 @@ impl Database {
             settings: &[("search_path", ""), ("timezone", "UTC"), ("statement_timeout", "30000")],
             ..Claims::default()
         };
-        let exchange = Exchange {
-            scope: ADMIN.into(),
-            begin: None,
-            setup: claims.statement().into(),
-            queries: vec![query],
-            read_only: true,
-            resets: false,
-            joins: true,
-            streams: Streams::Nothing,
-        };
-        Ok(self.pool.run(&exchange).await?.pop().unwrap_or_default())
+        Ok(self.pool.read(&claims, vec![query]).await?.pop().unwrap_or_default())
     }
 }
 

@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use web::RequestId;
 use web::limits::BODY_READ_TIMEOUT;
 
 use crate::Shared;
@@ -52,7 +53,8 @@ impl Cx {
         else {
             return Err(Error::Internal("a request came without project or caller"));
         };
-        let database = Database::new(shared.config.pools.of(&project));
+        let trace = parts.extensions.get::<RequestId>().filter(|_| project.data_api.trace_requests);
+        let database = Database::new(shared.config.pools.of(&project).traced(trace.map(RequestId::as_str)));
         let owner = subject(&caller);
         Ok((Self { shared, project, caller, parts, database, owner }, body))
     }

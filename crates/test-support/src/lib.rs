@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod oidc_provider;
+mod process;
 mod scratch_cluster;
 mod scratch_dir;
 mod smtp_server;
@@ -14,6 +15,7 @@ mod wait;
 mod watcher;
 
 pub use oidc_provider::{CLIENT_ID, CLIENT_SECRET, OidcProvider};
+pub use process::{process_with, signal};
 pub use scratch_dir::ScratchDir;
 pub use smtp_server::{ReceivedMail, SmtpOptions, SmtpServer, SmtpTls};
 pub use test_cluster::{TestCluster, TestDatabase, connect};

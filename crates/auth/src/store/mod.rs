@@ -21,7 +21,7 @@ pub(crate) mod user_list;
 
 use bytes::Bytes;
 use pg::claims::Claims;
-use pg::{Exchange, OpenTransaction, Pool, Query, Row, Streams};
+use pg::{OpenTransaction, Pool, Query, Row};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -152,17 +152,7 @@ impl Tx {
 
 /// Runs statements that only read, in one round trip that others may share.
 pub(crate) async fn read(pool: &Pool, queries: Vec<Query>) -> Result<Vec<Vec<Row>>, Error> {
-    let exchange = Exchange {
-        scope: format!("{ROLE} auth").into(),
-        begin: None,
-        setup: claims(true).statement().into(),
-        queries,
-        read_only: true,
-        resets: false,
-        joins: true,
-        streams: Streams::Nothing,
-    };
-    let results = pool.run(&exchange).await.map_err(db_error)?;
+    let results = pool.read(&claims(true), queries).await.map_err(db_error)?;
     Ok(results.into_iter().map(|rows| rows.rows).collect())
 }
 

@@ -11,6 +11,8 @@ pub struct Listeners {
     pub public: TcpListener,
     /// Plain HTTP on loopback for commands on this machine, where the public port is TLS.
     pub local: Option<TcpListener>,
+    /// Plain HTTP that is sent on to the public port, where that is TLS.
+    pub redirect: Option<TcpListener>,
     /// The status page on the port of the specification's dashboard.
     pub status: Option<TcpListener>,
     /// Metrics, on loopback only.
@@ -51,11 +53,25 @@ pub fn bind(config: &ListenConfig) -> Result<Listeners, Exit> {
             }
         }
     };
+    let redirect = match config.redirect_port {
+        None => None,
+        Some((port, required)) => {
+            let address = SocketAddr::new(config.public.ip(), port);
+            match TcpListener::bind(address) {
+                Ok(listener) => Some(listener),
+                Err(e) if required => return Err(refused("LAUNCHDB_REDIRECT_PORT", address, &e)),
+                Err(e) => {
+                    notes.push(format!("http:// is not sent on to https://: port {port} cannot be had ({e})"));
+                    None
+                }
+            }
+        }
+    };
     let local = match config.tls {
         Some(_) => Some(TcpListener::bind(loopback(0)).map_err(|e| refused("--port N", loopback(0), &e))?),
         None => None,
     };
-    Ok(Listeners { public, local, status, admin, notes })
+    Ok(Listeners { public, local, redirect, status, admin, notes })
 }
 
 fn refused(setting: &str, address: SocketAddr, error: &io::Error) -> Exit {

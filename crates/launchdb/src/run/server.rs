@@ -40,6 +40,7 @@ use super::metrics::{ProcessCollector, SizeCollector};
 use super::outward;
 use super::patience::until_available;
 use super::pooler;
+use super::redirect;
 use super::route;
 use super::routers::{admin_router, health_route, internal_router};
 use super::signals::Signals;
@@ -475,6 +476,11 @@ async fn serve(
         if let Some(local) = listeners.local {
             serving.spawn(web::serve(tokio_listener(local)?, front, settings.clone(), http_metrics, drain.clone()));
         }
+    }
+    if let Some(listener) = listeners.redirect {
+        let router = Arc::new(redirect::router(start.config.listen.public.port()));
+        let metrics = HttpMetrics::default();
+        serving.spawn(web::serve(tokio_listener(listener)?, router, settings.clone(), metrics, drain.clone()));
     }
     if let Some(status) = listeners.status {
         let router = Arc::new(page.route("/health", health_route(&services.board)));

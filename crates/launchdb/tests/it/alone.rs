@@ -2,7 +2,7 @@
 //! folder.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use test_support::free_port;
@@ -49,8 +49,7 @@ impl Alone {
 
     /// It ends in order.
     pub(crate) fn end(mut self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+        assert!(test_support::signal(self.child.id(), "TERM"));
         let start = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it can be asked") {

@@ -38,8 +38,7 @@ fn crash(server: &mut Server, round: usize) {
     if round % 3 == 2
         && let Some(pid) = postmaster
     {
-        let killed = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-        assert!(killed.expect("kill runs").success());
+        assert!(test_support::signal(pid, "KILL"));
     }
     server.start_again();
 }

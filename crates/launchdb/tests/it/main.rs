@@ -245,8 +245,7 @@ fn killed_servers_lose_nothing(server: &mut Server, home: &std::path::Path) {
     // PostgreSQL alone is killed: the server says so, and recovers by itself.
     let killed = server.postmaster().expect("PostgreSQL runs");
     assert!(killed != postmaster || std::path::Path::new(&format!("/proc/{postmaster}")).exists());
-    let sent = std::process::Command::new("kill").args(["-KILL", &killed.to_string()]).status();
-    assert!(sent.expect("kill runs").success());
+    assert!(test_support::signal(killed, "KILL"));
     let url = format!("{}/health", server.url());
     server.until("PostgreSQL runs again", |server| server.postmaster().filter(|pid| *pid != killed));
     server.until("healthy again", |server| (server.get(&url, "").0 == 200).then_some(()));

@@ -69,7 +69,7 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("kill").arg(self.child.id().to_string()).status();
+        test_support::signal(self.child.id(), "TERM");
         let _ = self.child.wait();
     }
 }

@@ -152,9 +152,7 @@ fn services_reach_databases_through_the_pooler() {
     server.until("the new password is known", |server| (server.get(&items, &key).0 == 200).then_some(()));
     // Killed, PgBouncer comes again, and so do the services.
     let ini = folder.path().join("pooler/pgbouncer.ini").display().to_string();
-    let pid = Command::new("pgrep").args(["-f", &ini]).output().expect("pgrep runs");
-    let pid = String::from_utf8_lossy(&pid.stdout).lines().next().expect("it runs").to_owned();
-    assert!(Command::new("kill").args(["-KILL", &pid]).status().expect("kill runs").success());
+    assert!(test_support::signal(test_support::process_with(&ini).expect("it runs"), "KILL"));
     server.until("it works again", |server| (server.get(&items, &key).0 == 200).then_some(()));
     let log = std::fs::read_to_string(folder.path().join("log/pgbouncer.log")).expect("a log");
     assert!(log.contains("process up"), "{log}");

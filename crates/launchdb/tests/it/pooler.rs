@@ -64,12 +64,9 @@ fn the_poolers_address_works_with_psql_and_follows_a_projects_life() {
 
     // Killed, it comes again; what it counts is in the metrics.
     let ini = server.data().join("pooler/pgbouncer.ini");
-    let pid = || {
-        let output = Command::new("pgrep").args(["-f", &ini.display().to_string()]).output().expect("pgrep runs");
-        String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
-    };
+    let pid = || test_support::process_with(&ini.display().to_string());
     let killed = pid().expect("the pooler runs");
-    assert!(Command::new("kill").args(["-KILL", &killed]).status().expect("kill runs").success());
+    assert!(test_support::signal(killed, "KILL"));
     server.until("another pooler", |_| pid().filter(|pid| *pid != killed));
     server.until("the pooler answers again", |_| answer(&uris[1], "select 1"));
     server.until("the welcome", |server| server.stdout().contains("/metrics").then_some(()));

@@ -245,8 +245,7 @@ impl Server {
 
     /// Sends a signal to the server alone.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+        assert!(test_support::signal(self.child.id(), name));
     }
 
     /// Waits for the end.
@@ -282,7 +281,7 @@ fn postmaster_file(data: &Path) -> Option<String> {
 impl Drop for Server {
     fn drop(&mut self) {
         if self.child.try_wait().ok().flatten().is_none() {
-            let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+            test_support::signal(self.child.id(), "TERM");
             let start = Instant::now();
             while self.child.try_wait().ok().flatten().is_none() && start.elapsed() < Duration::from_secs(20) {
                 std::thread::sleep(Duration::from_millis(10));
@@ -292,7 +291,7 @@ impl Drop for Server {
         }
         // A server that was started in the same folder since then has it now.
         if let Some(pid) = self.postmaster().filter(|_| !self.has_successor()) {
-            let _ = Command::new("kill").args(["-INT", &pid.to_string()]).status();
+            test_support::signal(pid, "INT");
         }
     }
 }

@@ -14,6 +14,15 @@ const SCHEMA: &str = "
     create function slow_notes(seconds float8) returns setof notes stable language sql
         as 'select n.* from notes n, pg_sleep(seconds)';
     grant select on notes to anon;
+    create table traces (service text, request_id text);
+    create function note_trace() returns trigger language plpgsql security definer set search_path = '' as $$ begin
+        insert into public.traces values (tg_table_schema, current_setting('application_name'));
+        return new;
+    end $$;
+    create trigger trace after insert on auth.users for each row execute function note_trace();
+    create trigger trace after insert on storage.objects for each row execute function note_trace();
+    grant select on traces to service_role;
+    insert into storage.buckets (id, name) values ('files', 'files');
 ";
 
 #[test]
@@ -25,7 +34,8 @@ fn slow_requests_are_listed_and_can_be_found_in_postgresql() {
     server.cli(&["project", "sql", "shop", SCHEMA]);
     let connection = server.cli_json(&["project", "connection", "shop"]);
     let text = |name: &str| connection[name].as_str().expect("a text").to_owned();
-    let (id, key, rest) = (text("project_id"), text("anon_key"), format!("{}/rest/v1", text("api_url")));
+    let (id, key, api) = (text("project_id"), text("anon_key"), text("api_url"));
+    let rest = format!("{api}/rest/v1");
     let get = |path: &str, request_id: &str| {
         let headers = [("apikey", key.as_str()), ("x-request-id", request_id)];
         server.ask("GET", &format!("{rest}/{path}"), &headers, "")
@@ -59,6 +69,21 @@ fn slow_requests_are_listed_and_can_be_found_in_postgresql() {
         assert_eq!(asking.join().expect("an answer").status, 200);
     });
     assert_eq!(traced("trace-me-1"), None, "and forgets it");
+    // Auth and storage leave the same trace.
+    let service_key = text("service_role_key");
+    let ask = |path: &str, request_id: &str, body: &str| {
+        let headers = [("apikey", service_key.as_str()), ("authorization", &format!("Bearer {service_key}"))];
+        let more = [("content-type", "application/json"), ("x-request-id", request_id)];
+        let answer = server.ask("POST", &format!("{api}/{path}"), &[headers, more].concat(), body);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+    };
+    ask("auth/v1/admin/users", "trace-auth", r#"{"email": "ada@example.org", "email_confirm": true}"#);
+    ask("storage/v1/object/files/note.json", "trace-storage", "{}");
+    let headers = [("apikey", service_key.as_str())];
+    let traces = server.ask("GET", &format!("{rest}/traces?order=service"), &headers, "");
+    let noted = |service: &str, request_id: &str| json!({"service": service, "request_id": request_id});
+    assert_eq!(traces.body, json!([noted("auth", "trace-auth"), noted("storage", "trace-storage")]));
+
     // What PostgreSQL's own log says of a session, it says with the id.
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| get("rpc/slow_notes?seconds=3", "trace-me-2"));

@@ -39,12 +39,14 @@ fn the_server_does_tls_itself() {
     let path = |name: &str| files.path().join(name).display().to_string();
     let (cert, key) = (path("cert.pem"), path("key.pem"));
     let port = test_support::free_port();
+    let redirect_port = test_support::free_port().to_string();
     let (public_url, port_text) = (format!("https://localhost:{port}"), port.to_string());
     let settings = [
         ("LAUNCHDB_TLS_CERT", cert.as_str()),
         ("LAUNCHDB_TLS_KEY", key.as_str()),
         ("LAUNCHDB_PUBLIC_URL", public_url.as_str()),
         ("LAUNCHDB_PORT", port_text.as_str()),
+        ("LAUNCHDB_REDIRECT_PORT", redirect_port.as_str()),
     ];
     let server = Server::start_at(home.path(), &settings);
     // Commands on the same machine go over loopback.
@@ -59,6 +61,11 @@ fn the_server_does_tls_itself() {
     assert!(ok && text.contains("200 OK") && text.contains(r#"[{"id":7}]"#), "{text}");
     let (ok, text) = curl(files.path(), &format!("http://localhost:{port}/health"), &[]);
     assert!(!ok || !text.contains("200 OK"), "plain HTTP is refused: {text}");
+    let plain = format!("http://localhost:{redirect_port}/health?a=b");
+    let (ok, text) = curl(files.path(), &plain, &[]);
+    assert!(ok && text.contains("308") && text.contains(&format!("{public_url}/health?a=b")), "{text}");
+    let (ok, text) = curl(files.path(), &plain, &["--location"]);
+    assert!(ok && text.contains("200 OK"), "{text}");
     let (ok, _) = curl(files.path(), &format!("{public_url}/health"), &["--tls-max", "1.1"]);
     assert!(!ok, "nothing older than TLS 1.2");
     let (ok, text) = curl(files.path(), &format!("{public_url}/health"), &["--tlsv1.3"]);

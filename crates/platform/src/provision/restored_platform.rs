@@ -19,8 +19,8 @@ const SCRATCH: &str = "_restoring";
 const REPLACED: &str = "_replaced";
 /// State in the comments of both.
 const STATE_SCRATCH_PLATFORM: &str = "scratch";
-/// Held in the maintenance database: the platform's own is what changes.
-const LOCK: &str = "launchdb.restore_platform";
+/// Held in the maintenance database, since the platform's own is what changes; its name follows.
+const LOCK: &str = "launchdb.restore_platform ";
 
 /// A database that is to become the platform's. Others that restore it are refused meanwhile.
 pub(crate) struct PlatformScratch {
@@ -51,7 +51,7 @@ impl Provisioner {
             )));
         }
         let maintenance = self.connect(admin, ADMIN_OPTIONS).await?;
-        if !store::cluster::try_lock(&maintenance, LOCK).await? {
+        if !store::cluster::try_lock(&maintenance, &self.platform_lock()).await? {
             return Err(ProvisionError::Refused("somebody else restores the platform's database just now".to_owned()));
         }
         let database = format!("{}{SCRATCH}", platform.database);
@@ -159,12 +159,25 @@ impl Provisioner {
         if let Err(error) = store::database::database_drop(&maintenance, &replaced).await {
             tracing::warn!(cause = ?error, "the replaced platform database is still there");
         }
+        self.platform_unlock(&maintenance).await;
         Ok(())
     }
 
     pub(crate) async fn platform_scratch_discard(&self, scratch: PlatformScratch) {
         if let Err(error) = store::database::database_drop(&scratch.maintenance, &scratch.database).await {
             tracing::warn!(cause = ?error, "what a restore made is left to the next one");
+        }
+        self.platform_unlock(&scratch.maintenance).await;
+    }
+
+    fn platform_lock(&self) -> String {
+        format!("{LOCK}{}", self.0.config.database.database)
+    }
+
+    /// The session's end would do it too, but at a time that nobody waits for: who tries again at once would be refused.
+    async fn platform_unlock(&self, maintenance: &Client) {
+        if let Err(error) = store::cluster::unlock(maintenance, &self.platform_lock()).await {
+            tracing::warn!(cause = ?error, "the lock of the restore goes with its session");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use base::Secret;
 use procs::binaries::{Binaries, Search};
@@ -62,7 +62,7 @@ impl Postgres {
     /// Stops it, whoever is connected.
     pub(super) fn stop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+        test_support::signal(child.id(), "INT");
         child.wait().expect("postgres ends");
     }
 

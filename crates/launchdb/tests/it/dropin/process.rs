@@ -101,8 +101,7 @@ impl Postgrest {
     }
 
     pub(super) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+        assert!(test_support::signal(self.pid(), name));
     }
 
     pub(super) fn wait(&mut self) -> ExitStatus {
