@@ -190,6 +190,7 @@ def main():
             line = [pgbench_path(), "-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(args.seconds), "-f", str(HERE / f"{script}.pgbench")]
             out = subprocess.run(line, capture_output=True, text=True, env=libpq)
             found = re.search(r"tps = ([\d.]+)", out.stdout) or sys.exit(out.stderr)
+            time.sleep(0.5)  # its backends have ended: only then their CPU is counted
             return float(found[1]), int(re.search(r"actually processed: (\d+)", out.stdout)[1])
 
         for run in range(args.runs):

@@ -4,10 +4,11 @@
     bench/fairness/run.py [--bin target/release/launchdb] [--seconds 4] [--rounds 3] [--flood 64]
 
 Alone and beside take turns, so that a slow moment of the machine meets both. The load generators share the machine with the
-server, so that some of what is measured is their own waiting for a processor. Exits with 1 when the median of the factors is
+server, so that some of what is measured is their own waiting for a processor: the last rows show what two clients of pgbench
+cost that do the same in the other project's database and do not touch the server at all. Exits with 1 when the median of the factors is
 above 3 (issue 3, "Protection"). Needs wrk (Debian: wrk).
 """
-import argparse, json, os, pathlib, re, signal, statistics, subprocess, sys, tempfile, shutil
+import argparse, json, os, pathlib, re, signal, statistics, subprocess, sys, tempfile, time, shutil
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -20,12 +21,20 @@ data_api = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(data_api)
 
 MOST = 3.0
+# What pgbench runs in place of a flood.
+ALONE = {"row": "one_row.pgbench", "list": "postgrest/list.pgbench", "insert": "insert.pgbench"}
 
 
 def command(project, url, workload, connections, seconds):
     env = {**os.environ, "BENCH_WORKLOAD": workload, "BENCH_PATH": project["path"], "BENCH_KEY": project["key"]}
     script = str(ROOT / "bench/data-api/requests.lua")
     return ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, url], env
+
+
+def libpq(data, database):
+    lines = next(iter(pathlib.Path(data).glob("**/postmaster.pid"))).read_text().splitlines()
+    password = re.search(r"^POSTGRES_SUPERUSER_PASSWORD=(.*)$", pathlib.Path(data, "secrets.env").read_text(), re.M)[1]
+    return {**os.environ, "PGPASSWORD": password, "PGHOST": lines[4], "PGPORT": lines[3], "PGUSER": "supabase_admin", "PGDATABASE": database}
 
 
 def latencies(out):
@@ -63,7 +72,7 @@ def main():
             status, body = http("POST", f"{url}/api/projects/{project['id']}/sql", auth, schema)
             assert status == 200, body
             path = re.sub(r"^https?://[^/]+", "", connection["api_url"]) + "/rest/v1"
-            projects[name] = {"path": path, "key": connection["anon_key"]}
+            projects[name] = {"path": path, "key": connection["anon_key"], "database": project["id"]}
 
         def quiet():
             line, env = command(projects["quiet"], url, "row", args.quiet, args.seconds)
@@ -89,6 +98,21 @@ def main():
                       f"{flooded[2]:>12.0f} {factors[-1]:>11.2f}" + (f"  {failed} failed" if failed else ""), flush=True)
             worst = max(worst, statistics.median(factors))
             print(f"{workload}: median factor {statistics.median(factors):.2f}")
+        for workload in args.workloads.split(","):
+            factors = []
+            for _ in range(args.rounds):
+                alone = quiet()
+                script = str(ROOT / "bench/data-api" / ALONE[workload])
+                line = [data_api.pgbench_path(), "-n", "-M", "prepared", "-c", "2", "-T", str(args.seconds + 2), "-f", script]
+                env = libpq(data, projects["flood"]["database"])
+                flood = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env)
+                time.sleep(1)
+                beside = quiet()
+                rate = float(re.search(r"tps = ([\d.]+)", flood.communicate()[0])[1])
+                factors.append(beside[1] / alone[1])
+                print(f"{workload:<9} {alone[0]:>10.2f} {alone[1]:>8.2f} {alone[2]:>8.0f}   {beside[0]:>10.2f} {beside[1]:>8.2f} {beside[2]:>8.0f} "
+                      f"{rate:>12.0f} {factors[-1]:>11.2f}  pgbench", flush=True)
+            print(f"{workload} by two clients of pgbench: median factor {statistics.median(factors):.2f}")
     finally:
         server.send_signal(signal.SIGTERM)
         try:

@@ -102,7 +102,7 @@ pub(super) fn read(s: &mut Snippet, tree: &ReadPlanTree) {
             Embed::Json { is_empty: true, .. } => {}
             Embed::Json { name, join_alias, to_one: true, .. } => {
                 next(s);
-                s.sql("row_to_json(").ident(join_alias).sql(".*)::jsonb AS ").ident(name);
+                s.sql("to_jsonb(").ident(join_alias).sql(".*) AS ").ident(name);
             }
             Embed::Json { name, join_alias, .. } => {
                 next(s);
@@ -145,7 +145,8 @@ fn join(s: &mut Snippet, embed: &Embed, child: &ReadPlanTree) {
         (Embed::Spread { fields, .. }, Some(Spread::ToMany { order, .. })) => Some((fields, order)),
         (Embed::Json { .. }, _) => None,
     };
-    s.sql("SELECT json_agg(").ident(alias).sql(")::jsonb AS ").ident(alias);
+    // PostgREST's `json_agg(..)::jsonb` to the byte, without a JSON text that is written only to be parsed again.
+    s.sql("SELECT jsonb_agg(").ident(alias).sql(") AS ").ident(alias);
     if let Some((fields, order)) = spread {
         for field in fields {
             s.sql(", ");
