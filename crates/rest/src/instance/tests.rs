@@ -357,3 +357,72 @@ async fn a_function_with_an_isolation_level_commits() {
     ])
     .await;
 }
+
+/// What PostgREST casts to `jsonb` is put together from members here: values of every kind come out the same.
+#[tokio::test]
+async fn embedded_arrays_are_what_jsonb_prints() {
+    const KINDS: &str = r#"
+        create type mood as enum ('so so', 'fine');
+        create domain short as text check (length(value) < 9);
+        create type pair as (a int, "b c" text);
+        create table owners (id int primary key);
+        create table kinds (
+          id int primary key, owner int references owners, small smallint, big bigint, b bool, n numeric, n2 numeric(8, 3),
+          f float8, r real, t text, vc varchar(20), ch char(5), u uuid, d date, ts timestamp, ts3 timestamptz(3),
+          tz timestamptz, tm time, iv interval, j json, jb jsonb, ints int[], texts varchar(20)[], by bytea, m mood, s short,
+          p pair, ip inet, rng int4range, o oid, "q""uote \ 'é" text, "Ünïcödé" text);
+        create table parts (id int primary key, kind int references kinds, "long name" text);
+        insert into owners values (1), (2);
+        insert into kinds select i, 1 from generate_series(1, 9) as i;
+        update kinds set small = -1, big = 9007199254740993, b = id % 2 = 0, t = e'a "b" \\ \n\t\x01 é', vc = 'x', ch = 'ab',
+          u = '5a1b6d3e-0000-4000-8000-000000000001', d = '2020-02-29', ts = '2020-01-01 10:00:00.123', ts3 = '2020-01-01 10:00:00.5',
+          tz = '2020-01-01 10:00:00+02', tm = '10:00', iv = '1 day', j = '{"b": 1, "aa":[1,  2.50], "b":1e5, "u": "\u00e9"}',
+          jb = '{"z": null, "a": 1.10}', ints = '{1,null}', texts = array['a', 'b "c'], by = '\x00ff', m = 'so so', s = 'sh"ort',
+          p = (1, 'x"y'), ip = '10.0.0.1', rng = '[1,5)', o = 4000000000, "q""uote \ 'é" = '', "Ünïcödé" = 'ü'
+          where id < 8;
+        update kinds set n = ('{1.50,-0,NaN,Infinity,100000000000000000000,0.0001,12}'::numeric[])[id], n2 = id,
+          f = ('{1.5,-0,NaN,Infinity,1e300,1e-7,100000000000000000000}'::float8[])[id],
+          r = ('{1.5,-0,NaN,-Infinity,1e30,1e-7,0.1}'::real[])[id] where id < 8;
+        update kinds set d = 'infinity', ts = '-infinity', tz = 'infinity', j = 'null', jb = '"x"', t = '' where id = 3;
+        insert into parts values (1, 1, 'one'), (2, 1, null), (3, 2, 'three');
+        grant select on owners, kinds, parts to wire_caller;
+    "#;
+    // What is selected of the rows of `kinds`, and the same as columns.
+    const CASES: [(&str, &str); 7] = [
+        ("*", "k.*"),
+        ("id,t", "k.id, k.t"),
+        ("b,b2:b,n,name with blank:t", r#"k.b, k.b as b2, k.n, k.t as "name with blank""#),
+        ("id,f::text,n::int,j->aa,jb->>a", "k.id, k.f::text, k.n::int, k.j->'aa' as aa, k.jb->>'a' as a"),
+        ("t,id,t", "k.t, k.id, k.t"),
+        ("id,parts(*)", "k.id, coalesce((select json_agg(x)::jsonb from parts x where x.kind = k.id), '[]') as parts"),
+        ("id,owners(id)", "k.id, (select row_to_json(x)::jsonb from owners x where x.id = k.owner) as owners"),
+    ];
+    let database = database().await;
+    database.execute(KINDS).await;
+    let instance = instance(&database, config()).await;
+    let client = test_support::connect(&database.url()).await;
+    for (select, columns) in CASES {
+        // Numbers beyond what an integer takes are nobody's concern here.
+        let rows = if select.contains("n::int") { "and id in (1, 2, 6, 7)" } else { "" };
+        let filter = if rows.is_empty() { "" } else { "&kinds.id=in.(1,2,6,7)" };
+        let select = select.replace(' ', "%20").replace('>', "%3E");
+        let request = format!("GET /owners?select=id,kinds({select})&kinds.order=id&id=eq.1{filter}");
+        let sql = format!(
+            "select '[{{\"id\":1,\"kinds\":' || (select json_agg(whole)::jsonb::text
+                from (select {columns} from kinds k where owner = 1 {rows} order by id) whole) || '}}]'"
+        );
+        let expected: String = client.query_one(&sql, &[]).await.unwrap().get(0);
+        let answer = ask(&instance, "wire_caller", request.leak()).await;
+        let (head, body) = answer.split_at(answer.find("[{").unwrap_or_default());
+        assert!(head.starts_with("200 ") && body == expected, "{select}:\n{answer}\n{expected}");
+    }
+    for (request, body) in [
+        ("GET /owners?select=id,kinds(id)&id=eq.2", r#"[{"id":2,"kinds":[]}]"#),
+        ("GET /owners?select=id,kinds!inner(id)&id=eq.2", "[]"),
+        // Grouped by the embedding, which plain JSON has no equality for.
+        ("GET /owners?select=kinds(id),id.count()&id=eq.2", r#"[{"count":1,"kinds":[]}]"#),
+    ] {
+        let answer = ask(&instance, "wire_caller", request).await;
+        assert!(answer.starts_with("200 ") && answer.ends_with(&format!(" {body}")), "{request}: {answer}");
+    }
+}

@@ -7,6 +7,7 @@ mod call_plan;
 mod embed;
 mod footprint;
 mod hint;
+mod members;
 mod mutate;
 mod mutate_plan;
 mod negotiate;
@@ -25,8 +26,8 @@ pub use call_plan::{ArgumentValue, CallArguments, CallParams, CallPlan};
 pub use footprint::Footprint;
 pub use mutate_plan::{ConflictResolution, MutatePlan};
 pub use read_plan::{
-    Embed, JoinCondition, LogicNode, OrderBy, OrderTarget, ReadPlan, ReadPlanTree, SelectField, Spread, SpreadField,
-    TypedField,
+    Embed, JoinCondition, LogicNode, Member, MemberKind, OrderBy, OrderTarget, ReadPlan, ReadPlanTree, SelectField,
+    Spread, SpreadField, TypedField,
 };
 
 use crate::api_request::ApiRequest;
@@ -93,8 +94,9 @@ fn read(
     cache: &SchemaCache,
 ) -> Result<ActionPlan, Error> {
     let table = find_table(target, cache)?;
-    let read = read_tree::read_plan(target, config, cache, request)?;
+    let mut read = read_tree::read_plan(target, config, cache, request)?;
     let (handler, media_type) = negotiate::negotiate(config, request, target, cache, selects_all(&read))?;
+    members::choose(&mut read, &handler, cache);
     request.preferences.check()?;
     let by_key = by_key(table, &read);
     Ok(ActionPlan::Crud(Box::new(CrudPlan {
@@ -136,10 +138,11 @@ fn mutate(
     cache: &SchemaCache,
 ) -> Result<ActionPlan, Error> {
     let table = find_table(target, cache)?;
-    let read = read_tree::read_plan(target, config, cache, request)?;
+    let mut read = read_tree::read_plan(target, config, cache, request)?;
     let plan = mutate::mutate_plan(mutation, target, table, request, cache, &read)?;
     request.preferences.check()?;
     let (handler, media_type) = negotiate::negotiate(config, request, target, cache, selects_all(&read))?;
+    members::choose(&mut read, &handler, cache);
     Ok(ActionPlan::Crud(Box::new(CrudPlan {
         kind: CrudKind::Mutate { mutation, plan },
         read,
@@ -164,9 +167,10 @@ fn call(
         schema: routine.schema.clone(),
         name: routine.table_name().unwrap_or(&routine.name).clone(),
     };
-    let read = read_tree::read_plan(&relation, config, cache, request)?;
+    let mut read = read_tree::read_plan(&relation, config, cache, request)?;
     let plan = call::call_plan(&routine, request, method, &call::argument_names(request, method), &read);
     let (handler, media_type) = negotiate::negotiate(config, request, &relation, cache, selects_all(&read))?;
+    members::choose(&mut read, &handler, cache);
     let preferences = &request.preferences;
     preferences.check()?;
     if preferences.max_affected.is_some() && preferences.is_strict() && routine.returns_single() {

@@ -40,7 +40,28 @@ pub struct ReadPlan {
     pub spread: Option<Spread>,
     /// What the parent selects of its children.
     pub embeds: Vec<Embed>,
+    /// For an embedding that is an array in its parent: the members of its rows in the order of `jsonb`, when the rows are
+    /// to be put together from them.
+    pub members: Option<Vec<Member>>,
     pub depth: usize,
+}
+
+/// One member of a row as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub name: String,
+    pub kind: MemberKind,
+}
+
+/// How a value becomes the text that `jsonb` prints of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberKind {
+    /// Its own text is JSON already.
+    Plain,
+    /// `to_json` gives it.
+    Scalar,
+    /// Only `to_jsonb` does.
+    Other,
 }
 
 impl ReadPlan {

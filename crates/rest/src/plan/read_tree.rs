@@ -69,6 +69,7 @@ fn node(from: QualifiedIdentifier, name: &str, depth: usize) -> ReadPlanTree {
             join_alias: String::new(),
             spread: None,
             embeds: Vec::new(),
+            members: None,
             depth,
         },
         children: Vec::new(),

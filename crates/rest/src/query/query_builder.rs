@@ -9,10 +9,13 @@ use super::sql_fragment as fragment;
 use super::sql_fragment::unqualified;
 use crate::identifier::QualifiedIdentifier;
 use crate::plan::{
-    ArgumentValue, CallArguments, CallParams, CallPlan, ConflictResolution, Embed, LogicNode, MutatePlan, ReadPlan,
-    ReadPlanTree, Spread, TypedField,
+    ArgumentValue, CallArguments, CallParams, CallPlan, ConflictResolution, Embed, LogicNode, Member, MemberKind,
+    MutatePlan, ReadPlan, ReadPlanTree, Spread, TypedField,
 };
 use crate::schema_cache::{Cardinality, Relationship, RoutineParam};
+
+/// Members of a row that are joined two by two.
+const MOST_JOINED: usize = 8;
 
 /// The name under which a plan's rows are addressed.
 fn row_name(plan: &ReadPlan) -> QualifiedIdentifier {
@@ -102,7 +105,7 @@ pub(super) fn read(s: &mut Snippet, tree: &ReadPlanTree) {
             Embed::Json { is_empty: true, .. } => {}
             Embed::Json { name, join_alias, to_one: true, .. } => {
                 next(s);
-                s.sql("to_jsonb(").ident(join_alias).sql(".*) AS ").ident(name);
+                s.sql("row_to_json(").ident(join_alias).sql(".*)::jsonb AS ").ident(name);
             }
             Embed::Json { name, join_alias, .. } => {
                 next(s);
@@ -145,8 +148,13 @@ fn join(s: &mut Snippet, embed: &Embed, child: &ReadPlanTree) {
         (Embed::Spread { fields, .. }, Some(Spread::ToMany { order, .. })) => Some((fields, order)),
         (Embed::Json { .. }, _) => None,
     };
-    // PostgREST's `json_agg(..)::jsonb` to the byte, without a JSON text that is written only to be parsed again.
-    s.sql("SELECT jsonb_agg(").ident(alias).sql(") AS ").ident(alias);
+    match &child.plan.members {
+        Some(members) => array_of(s, alias, members),
+        None => {
+            s.sql("SELECT json_agg(").ident(alias).sql(")::jsonb");
+        }
+    }
+    s.sql(" AS ").ident(alias);
     if let Some((fields, order)) = spread {
         for field in fields {
             s.sql(", ");
@@ -161,6 +169,29 @@ fn join(s: &mut Snippet, embed: &Embed, child: &ReadPlanTree) {
     } else {
         s.sql("TRUE");
     }
+}
+
+/// The rows as a JSON array, put together from their members; NULL when there are none.
+fn array_of(s: &mut Snippet, rows: &str, members: &[Member]) {
+    // `||` copies what came before; `concat` costs more to call.
+    let (open, between, close) = if members.len() > MOST_JOINED { ("concat(", ", ", ")") } else { ("", " || ", "") };
+    s.sql("SELECT ('[' || string_agg(").sql(open);
+    for (i, member) in members.iter().enumerate() {
+        let name = serde_json::Value::from(member.name.as_str());
+        s.text_param(&format!("{}{name}: ", if i == 0 { "{" } else { ", " })).sql("::text").sql(between);
+        let (before, after) = match member.kind {
+            MemberKind::Plain => ("", "::text"),
+            MemberKind::Scalar => ("to_json(", ")::text"),
+            MemberKind::Other => ("to_jsonb(", ")::text"),
+        };
+        s.sql("coalesce(")
+            .sql(before)
+            .column(&unqualified(rows), &member.name)
+            .sql(after)
+            .sql(", 'null')")
+            .sql(between);
+    }
+    s.sql("'}'").sql(close).sql(", ', ') || ']')::json");
 }
 
 /// One row for each row of the root, whatever limit and offset are. Inner joins become EXISTS, because joining would

@@ -169,12 +169,12 @@ pub(super) fn spread_field(s: &mut Snippet, join_alias: &str, spread: &SpreadFie
 /// One field of a to-many spread as an array, in the order asked for.
 pub(super) fn spread_array_field(s: &mut Snippet, join_alias: &str, order: &[OrderBy], spread: &SpreadField) {
     let table = unqualified(join_alias);
-    s.sql("COALESCE(jsonb_agg(").column(&table, &spread.name);
+    s.sql("COALESCE(json_agg(").column(&table, &spread.name);
     if !order.is_empty() {
         s.sql(" ");
         order_by(s, &table, order);
     }
-    s.sql("),'[]') AS ").ident(spread.alias.as_deref().unwrap_or(&spread.name));
+    s.sql("),'[]')::jsonb AS ").ident(spread.alias.as_deref().unwrap_or(&spread.name));
 }
 
 /// `ORDER BY ...`; nothing when there is no order.

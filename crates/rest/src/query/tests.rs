@@ -103,14 +103,14 @@ fn embeddings_are_lateral_joins() {
     check(
         "GET /projects?select=name,clients(*)",
         expect![[r#"
-            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."projects"."name", to_jsonb("projects_clients_1".*) AS "clients" FROM "public"."projects" LEFT JOIN LATERAL (SELECT "clients_1".* FROM "public"."clients" AS "clients_1" WHERE "clients_1"."id" = "public"."projects"."client_id") AS "projects_clients_1" ON TRUE) _postgrest_t
+            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."projects"."name", row_to_json("projects_clients_1".*)::jsonb AS "clients" FROM "public"."projects" LEFT JOIN LATERAL (SELECT "clients_1".* FROM "public"."clients" AS "clients_1" WHERE "clients_1"."id" = "public"."projects"."client_id") AS "projects_clients_1" ON TRUE) _postgrest_t
         "#]],
     );
     check(
         "GET /clients?select=name,work:projects!inner(name,tasks(*))&work.name=eq.x&work.order=id&work.limit=1",
         expect![[r#"
-            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."clients"."name", COALESCE("clients_work_1"."clients_work_1", '[]') AS "work" FROM "public"."clients" INNER JOIN LATERAL (SELECT jsonb_agg("clients_work_1") AS "clients_work_1" FROM (SELECT "projects_1"."name", COALESCE("projects_tasks_2"."projects_tasks_2", '[]') AS "tasks" FROM "public"."projects" AS "projects_1" LEFT JOIN LATERAL (SELECT jsonb_agg("projects_tasks_2") AS "projects_tasks_2" FROM (SELECT "tasks_2".* FROM "public"."tasks" AS "tasks_2" WHERE "tasks_2"."project_id" = "projects_1"."id") AS "projects_tasks_2") AS "projects_tasks_2" ON TRUE WHERE "projects_1"."name" = $1 AND "projects_1"."client_id" = "public"."clients"."id" ORDER BY "projects_1"."id" LIMIT $2) AS "clients_work_1") AS "clients_work_1" ON "clients_work_1" IS NOT NULL) _postgrest_t
-            -- x | 1
+            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."clients"."name", COALESCE("clients_work_1"."clients_work_1", '[]') AS "work" FROM "public"."clients" INNER JOIN LATERAL (SELECT ('[' || string_agg($1::text || coalesce(to_json("clients_work_1"."name")::text, 'null') || $2::text || coalesce("clients_work_1"."tasks"::text, 'null') || '}', ', ') || ']')::json AS "clients_work_1" FROM (SELECT "projects_1"."name", COALESCE("projects_tasks_2"."projects_tasks_2", '[]') AS "tasks" FROM "public"."projects" AS "projects_1" LEFT JOIN LATERAL (SELECT ('[' || string_agg($3::text || coalesce("projects_tasks_2"."id"::text, 'null') || $4::text || coalesce(to_json("projects_tasks_2"."name")::text, 'null') || $5::text || coalesce("projects_tasks_2"."project_id"::text, 'null') || '}', ', ') || ']')::json AS "projects_tasks_2" FROM (SELECT "tasks_2".* FROM "public"."tasks" AS "tasks_2" WHERE "tasks_2"."project_id" = "projects_1"."id") AS "projects_tasks_2") AS "projects_tasks_2" ON TRUE WHERE "projects_1"."name" = $6 AND "projects_1"."client_id" = "public"."clients"."id" ORDER BY "projects_1"."id" LIMIT $7) AS "clients_work_1") AS "clients_work_1" ON "clients_work_1" IS NOT NULL) _postgrest_t
+            -- {"name":  | , "tasks":  | {"id":  | , "name":  | , "project_id":  | x | 1
         "#]],
     );
     check(
@@ -122,13 +122,13 @@ fn embeddings_are_lateral_joins() {
     check(
         "GET /clients?select=name,...projects(titles:name)&projects.order=name",
         expect![[r#"
-            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."clients"."name", "clients_projects_1"."titles" FROM "public"."clients" LEFT JOIN LATERAL (SELECT jsonb_agg("clients_projects_1") AS "clients_projects_1", COALESCE(jsonb_agg("clients_projects_1"."titles" ORDER BY "clients_projects_1"."clients_projects_1_name_1"),'[]') AS "titles" FROM (SELECT "projects_1"."name" AS "titles", "projects_1"."name" AS "clients_projects_1_name_1" FROM "public"."projects" AS "projects_1" WHERE "projects_1"."client_id" = "public"."clients"."id") AS "clients_projects_1") AS "clients_projects_1" ON TRUE) _postgrest_t
+            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."clients"."name", "clients_projects_1"."titles" FROM "public"."clients" LEFT JOIN LATERAL (SELECT json_agg("clients_projects_1")::jsonb AS "clients_projects_1", COALESCE(json_agg("clients_projects_1"."titles" ORDER BY "clients_projects_1"."clients_projects_1_name_1"),'[]')::jsonb AS "titles" FROM (SELECT "projects_1"."name" AS "titles", "projects_1"."name" AS "clients_projects_1_name_1" FROM "public"."projects" AS "projects_1" WHERE "projects_1"."client_id" = "public"."clients"."id") AS "clients_projects_1") AS "clients_projects_1" ON TRUE) _postgrest_t
         "#]],
     );
     check(
         "GET /clients?select=name,projects()&projects=not.is.null",
         expect![[r#"
-            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."clients"."name" FROM "public"."clients" LEFT JOIN LATERAL (SELECT jsonb_agg("clients_projects_1") AS "clients_projects_1" FROM (SELECT "projects_1".* FROM "public"."projects" AS "projects_1" WHERE "projects_1"."client_id" = "public"."clients"."id") AS "clients_projects_1") AS "clients_projects_1" ON TRUE WHERE "clients_projects_1" IS DISTINCT FROM NULL) _postgrest_t
+            SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."clients"."name" FROM "public"."clients" LEFT JOIN LATERAL (SELECT json_agg("clients_projects_1")::jsonb AS "clients_projects_1" FROM (SELECT "projects_1".* FROM "public"."projects" AS "projects_1" WHERE "projects_1"."client_id" = "public"."clients"."id") AS "clients_projects_1") AS "clients_projects_1" ON TRUE WHERE "clients_projects_1" IS DISTINCT FROM NULL) _postgrest_t
         "#]],
     );
 }
@@ -140,7 +140,7 @@ fn totals_are_counted_only_when_asked_and_needed() {
         SELECT count(*) AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "public"."projects".* FROM "public"."projects") _postgrest_t
     "#]].assert_eq(&print(&count("GET /projects", "count=exact").main.unwrap()));
     expect![[r#"
-        SELECT (SELECT count(*) FROM (SELECT 1 FROM "public"."clients" WHERE EXISTS (SELECT 1 FROM "public"."projects" AS "projects_1" WHERE "projects_1"."name" = $1 AND "projects_1"."client_id" = "public"."clients"."id")) _) AS total_result_set, count(*) AS page_total, ..., null::text AS body FROM (SELECT "public"."clients"."id", COALESCE("clients_projects_1"."clients_projects_1", '[]') AS "projects" FROM "public"."clients" INNER JOIN LATERAL (SELECT jsonb_agg("clients_projects_1") AS "clients_projects_1" FROM (SELECT "projects_1"."id" FROM "public"."projects" AS "projects_1" WHERE "projects_1"."name" = $2 AND "projects_1"."client_id" = "public"."clients"."id") AS "clients_projects_1") AS "clients_projects_1" ON "clients_projects_1" IS NOT NULL LIMIT $3) _postgrest_t
+        SELECT (SELECT count(*) FROM (SELECT 1 FROM "public"."clients" WHERE EXISTS (SELECT 1 FROM "public"."projects" AS "projects_1" WHERE "projects_1"."name" = $1 AND "projects_1"."client_id" = "public"."clients"."id")) _) AS total_result_set, count(*) AS page_total, ..., null::text AS body FROM (SELECT "public"."clients"."id", COALESCE("clients_projects_1"."clients_projects_1", '[]') AS "projects" FROM "public"."clients" INNER JOIN LATERAL (SELECT json_agg("clients_projects_1")::jsonb AS "clients_projects_1" FROM (SELECT "projects_1"."id" FROM "public"."projects" AS "projects_1" WHERE "projects_1"."name" = $2 AND "projects_1"."client_id" = "public"."clients"."id") AS "clients_projects_1") AS "clients_projects_1" ON "clients_projects_1" IS NOT NULL LIMIT $3) _postgrest_t
         -- x | x | 2
     "#]].assert_eq(&print(&count("HEAD /clients?select=id,projects!inner(id)&projects.name=eq.x&limit=2", "count=exact").main.unwrap()));
     let planned = count("GET /projects?id=gt.5", "count=planned");
@@ -168,7 +168,7 @@ fn inserts_read_their_rows_from_the_payload() {
         "return=representation",
         r#"[{"name":"a"},{"name":"b"}]"#,
         expect![[r#"
-            WITH pgrst_source AS (INSERT INTO "public"."projects"("name") SELECT "pgrst_body"."name" FROM (SELECT "name" FROM json_to_recordset($1::json) AS _("name" text)) pgrst_body RETURNING "public"."projects"."client_id", "public"."projects"."id", "public"."projects"."name") SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "projects"."name", to_jsonb("projects_clients_1".*) AS "clients" FROM "pgrst_source" AS "projects" LEFT JOIN LATERAL (SELECT "clients_1"."name" FROM "public"."clients" AS "clients_1" WHERE "clients_1"."id" = "projects"."client_id") AS "projects_clients_1" ON TRUE) _postgrest_t
+            WITH pgrst_source AS (INSERT INTO "public"."projects"("name") SELECT "pgrst_body"."name" FROM (SELECT "name" FROM json_to_recordset($1::json) AS _("name" text)) pgrst_body RETURNING "public"."projects"."client_id", "public"."projects"."id", "public"."projects"."name") SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "projects"."name", row_to_json("projects_clients_1".*)::jsonb AS "clients" FROM "pgrst_source" AS "projects" LEFT JOIN LATERAL (SELECT "clients_1"."name" FROM "public"."clients" AS "clients_1" WHERE "clients_1"."id" = "projects"."client_id") AS "projects_clients_1" ON TRUE) _postgrest_t
             -- [{"name":"a"},{"name":"b"}]
         "#]],
     );
@@ -289,7 +289,7 @@ fn calls_name_their_arguments() {
     check(
         "GET /rpc/search_projects?term=x&name=neq.y&select=id,clients(name)",
         expect![[r#"
-            WITH pgrst_source AS (SELECT "pgrst_call"."client_id", "pgrst_call"."id", "pgrst_call"."name" FROM "public"."search_projects"("term" := $1::text) pgrst_call) SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "projects"."id", to_jsonb("projects_clients_1".*) AS "clients" FROM "pgrst_source" AS "projects" LEFT JOIN LATERAL (SELECT "clients_1"."name" FROM "public"."clients" AS "clients_1" WHERE "clients_1"."id" = "projects"."client_id") AS "projects_clients_1" ON TRUE WHERE "projects"."name" <> $2) _postgrest_t
+            WITH pgrst_source AS (SELECT "pgrst_call"."client_id", "pgrst_call"."id", "pgrst_call"."name" FROM "public"."search_projects"("term" := $1::text) pgrst_call) SELECT null::int8 AS total_result_set, count(*) AS page_total, ..., coalesce(json_agg(_postgrest_t), '[]') AS body FROM (SELECT "projects"."id", row_to_json("projects_clients_1".*)::jsonb AS "clients" FROM "pgrst_source" AS "projects" LEFT JOIN LATERAL (SELECT "clients_1"."name" FROM "public"."clients" AS "clients_1" WHERE "clients_1"."id" = "projects"."client_id") AS "projects_clients_1" ON TRUE WHERE "projects"."name" <> $2) _postgrest_t
             -- x | y
         "#]],
     );
