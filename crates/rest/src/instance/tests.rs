@@ -388,13 +388,14 @@ async fn embedded_arrays_are_what_jsonb_prints() {
         grant select on owners, kinds, parts to wire_caller;
     "#;
     // What is selected of the rows of `kinds`, and the same as columns.
-    const CASES: [(&str, &str); 7] = [
+    const CASES: [(&str, &str); 8] = [
         ("*", "k.*"),
         ("id,t", "k.id, k.t"),
         ("b,b2:b,n,name with blank:t", r#"k.b, k.b as b2, k.n, k.t as "name with blank""#),
         ("id,f::text,n::int,j->aa,jb->>a", "k.id, k.f::text, k.n::int, k.j->'aa' as aa, k.jb->>'a' as a"),
         ("t,id,t", "k.t, k.id, k.t"),
         ("id,parts(*)", "k.id, coalesce((select json_agg(x)::jsonb from parts x where x.kind = k.id), '[]') as parts"),
+        ("o,...owners(*)", "k.o, (select x.id from owners x where x.id = k.owner) as id"),
         ("id,owners(id)", "k.id, (select row_to_json(x)::jsonb from owners x where x.id = k.owner) as owners"),
     ];
     let database = database().await;
@@ -403,13 +404,13 @@ async fn embedded_arrays_are_what_jsonb_prints() {
     let client = test_support::connect(&database.url()).await;
     for (select, columns) in CASES {
         // Numbers beyond what an integer takes are nobody's concern here.
-        let rows = if select.contains("n::int") { "and id in (1, 2, 6, 7)" } else { "" };
+        let rows = if select.contains("n::int") { "and k.id in (1, 2, 6, 7)" } else { "" };
         let filter = if rows.is_empty() { "" } else { "&kinds.id=in.(1,2,6,7)" };
         let select = select.replace(' ', "%20").replace('>', "%3E");
         let request = format!("GET /owners?select=id,kinds({select})&kinds.order=id&id=eq.1{filter}");
         let sql = format!(
             "select '[{{\"id\":1,\"kinds\":' || (select json_agg(whole)::jsonb::text
-                from (select {columns} from kinds k where owner = 1 {rows} order by id) whole) || '}}]'"
+                from (select {columns} from kinds k where owner = 1 {rows} order by k.id) whole) || '}}]'"
         );
         let expected: String = client.query_one(&sql, &[]).await.unwrap().get(0);
         let answer = ask(&instance, "wire_caller", request.leak()).await;

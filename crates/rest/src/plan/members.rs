@@ -7,6 +7,7 @@
 
 use super::read_plan::{Embed, Member, MemberKind, ReadPlan, ReadPlanTree, SelectField, SpreadField};
 use super::resolve::Resolver;
+use crate::media_type::MediaType;
 use crate::schema_cache::{MediaHandler, SchemaCache};
 
 /// More members are left to PostgreSQL.
@@ -15,9 +16,11 @@ const MOST: usize = 64;
 const LONGEST_NAME: usize = 63;
 
 /// Decides for each embedding in a body that PostgreSQL makes as plain JSON; others may take the types of columns for what
-/// they were.
-pub(super) fn choose(tree: &mut ReadPlanTree, handler: &MediaHandler, cache: &SchemaCache) {
-    if matches!(handler, MediaHandler::Json | MediaHandler::SingleJson { .. }) {
+/// they were. Execution plans are those of PostgREST's statement, whose costs clients compare: they have the same scans and
+/// joins.
+pub(super) fn choose(tree: &mut ReadPlanTree, handler: &MediaHandler, media_type: &MediaType, cache: &SchemaCache) {
+    let is_json = matches!(handler, MediaHandler::Json | MediaHandler::SingleJson { .. });
+    if is_json && !matches!(media_type, MediaType::VndPlan { .. }) {
         choose_below(tree, cache);
     }
 }
@@ -67,7 +70,7 @@ fn members(plan: &ReadPlan, cache: &SchemaCache) -> Option<Vec<Member>> {
             Embed::Json { name, .. } => add(name, MemberKind::Plain),
             Embed::Spread { fields, .. } => {
                 for SpreadField { name, alias, aggregate, .. } in fields {
-                    if aggregate.is_some() && alias.is_none() {
+                    if alias.is_none() && (aggregate.is_some() || name == "*") {
                         return None;
                     }
                     add(alias.as_deref().unwrap_or(name), MemberKind::Other);

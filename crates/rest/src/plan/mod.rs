@@ -96,7 +96,7 @@ fn read(
     let table = find_table(target, cache)?;
     let mut read = read_tree::read_plan(target, config, cache, request)?;
     let (handler, media_type) = negotiate::negotiate(config, request, target, cache, selects_all(&read))?;
-    members::choose(&mut read, &handler, cache);
+    members::choose(&mut read, &handler, &media_type, cache);
     request.preferences.check()?;
     let by_key = by_key(table, &read);
     Ok(ActionPlan::Crud(Box::new(CrudPlan {
@@ -142,7 +142,7 @@ fn mutate(
     let plan = mutate::mutate_plan(mutation, target, table, request, cache, &read)?;
     request.preferences.check()?;
     let (handler, media_type) = negotiate::negotiate(config, request, target, cache, selects_all(&read))?;
-    members::choose(&mut read, &handler, cache);
+    members::choose(&mut read, &handler, &media_type, cache);
     Ok(ActionPlan::Crud(Box::new(CrudPlan {
         kind: CrudKind::Mutate { mutation, plan },
         read,
@@ -170,7 +170,7 @@ fn call(
     let mut read = read_tree::read_plan(&relation, config, cache, request)?;
     let plan = call::call_plan(&routine, request, method, &call::argument_names(request, method), &read);
     let (handler, media_type) = negotiate::negotiate(config, request, &relation, cache, selects_all(&read))?;
-    members::choose(&mut read, &handler, cache);
+    members::choose(&mut read, &handler, &media_type, cache);
     let preferences = &request.preferences;
     preferences.check()?;
     if preferences.max_affected.is_some() && preferences.is_strict() && routine.returns_single() {
