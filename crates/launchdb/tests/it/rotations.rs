@@ -171,10 +171,16 @@ impl Drop for Session {
     }
 }
 
+/// Connected when it is returned.
 fn postgres(uri: &str) -> Session {
-    let connected =
-        std::process::Command::new("psql").args(["-At", uri, "-c", "select 1"]).output().expect("psql runs");
-    assert!(connected.status.success(), "{connected:?}");
-    let child = std::process::Command::new("psql").args(["-At", uri, "-c", "select pg_sleep(60)"]).spawn();
-    Session(child.expect("psql runs"))
+    let mut child = std::process::Command::new("psql")
+        .args(["-At", uri, "-c", "select 'connected'", "-c", "select pg_sleep(60)"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("psql runs");
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(child.stdout.take().expect("its output"));
+    std::io::BufRead::read_line(&mut said, &mut line).expect("a line");
+    assert_eq!(line.trim(), "connected");
+    Session(child)
 }
