@@ -94,8 +94,10 @@ async fn owners_who_take_every_connection_leave_room_for_the_others() {
     })
     .await;
     test_support::eventually("room", async || services().await.ok()).await;
-    for number in 0..30 {
-        services().await.unwrap_or_else(|error| panic!("connection {number}: {error:?}"));
+    // Whoever is refused has a place for the moment that takes, so one of the services may have to ask again.
+    for _ in 0..30 {
+        let second = std::time::Duration::from_secs(1);
+        test_support::eventually_within(second, "a connection", async || services().await.ok()).await;
     }
     let new = NewProject { owner_id: owner, name: "new".to_owned(), id: None };
     scene.provisioner.create(new).await.unwrap();
