@@ -3,8 +3,9 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -81,11 +82,7 @@ impl Dump {
         let stdout = child.0.stdout.take().ok_or_else(|| failed("it has no output".to_owned()))?;
         let chunks = read_along(stdout);
         let stderr = child.0.stderr.take().map(listen);
-        let (mut tally, mut scanner) = (Tally::default(), StatementScanner::with_longest(LONGEST_STATEMENT));
-        let mut count = |piece: Piece<'_>| -> Result<(), std::convert::Infallible> {
-            tally.count(&piece);
-            Ok(())
-        };
+        let counting = Counting::begin();
         let mut looked_at = 0;
         let mut bytes = 0;
         let mut heard = Instant::now();
@@ -106,18 +103,21 @@ impl Dump {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             heard = Instant::now();
-            scanner.feed(&chunk, &mut count).map_err(|error| failed(error.to_string()))?;
+            let chunk = Arc::new(chunk);
+            if !counting.give(chunk.clone()) {
+                return Err(failed(counting.end().err().unwrap_or_default()));
+            }
             out.write_all(&chunk).map_err(writing)?;
             bytes += chunk.len() as u64;
             progress.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
+        let counted = counting.end();
         let status = child.0.wait().map_err(|error| failed(error.to_string()))?;
         let said = stderr.and_then(|thread| thread.join().ok()).unwrap_or_default();
         if !status.success() {
             return Err(failed(if said.is_empty() { status.to_string() } else { said }));
         }
-        scanner.finish(&mut count).map_err(|error| failed(error.to_string()))?;
-        write_end(&mut out, &tally.finish()).map_err(writing)?;
+        write_end(&mut out, &counted.map_err(failed)?).map_err(writing)?;
         let file = out.finish().and_then(|buffer| buffer.into_inner().map_err(io::IntoInnerError::into_error));
         file.and_then(super::folder::Unfinished::keep).map_err(writing)
     }
@@ -155,6 +155,41 @@ impl Dump {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
+    }
+}
+
+/// Counts and hashes what is in a dump, beside the thread that compresses and encrypts it.
+struct Counting {
+    chunks: SyncSender<Arc<Vec<u8>>>,
+    thread: thread::JoinHandle<Result<End, String>>,
+}
+
+impl Counting {
+    fn begin() -> Self {
+        let (chunks, given) = sync_channel::<Arc<Vec<u8>>>(2);
+        let thread = thread::spawn(move || {
+            let (mut tally, mut scanner) = (Tally::default(), StatementScanner::with_longest(LONGEST_STATEMENT));
+            let mut count = |piece: Piece<'_>| -> Result<(), std::convert::Infallible> {
+                tally.count(&piece);
+                Ok(())
+            };
+            for chunk in given {
+                scanner.feed(&chunk, &mut count).map_err(|error| error.to_string())?;
+            }
+            scanner.finish(&mut count).map_err(|error| error.to_string())?;
+            Ok(tally.finish())
+        });
+        Self { chunks, thread }
+    }
+
+    /// Waits until there is room; false when it has failed, which [`Self::end`] tells of.
+    fn give(&self, chunk: Arc<Vec<u8>>) -> bool {
+        self.chunks.send(chunk).is_ok()
+    }
+
+    fn end(self) -> Result<End, String> {
+        drop(self.chunks);
+        self.thread.join().unwrap_or_else(|_| Err("counting what is in it failed".to_owned()))
     }
 }
 
