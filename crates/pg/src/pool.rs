@@ -2,6 +2,7 @@
 
 mod durations;
 mod lease;
+mod tries;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,7 @@ use crate::turns::{self, Crowded, Turns};
 use durations::Durations;
 pub(crate) use lease::Lease;
 pub use lease::OpenTransaction;
+use tries::Tries;
 
 /// Work that may wait on one shared connection before the next one is taken: the more reads are together, the more of them
 /// share a transaction.
@@ -31,8 +33,6 @@ const TOGETHER: Duration = Duration::from_millis(1);
 /// Work that may wait on one before reads get connections of their own, and how many reads that are at most.
 const CROWD: Duration = Duration::from_millis(10);
 const CROWD_READS: usize = 256;
-/// How often an exchange is sent; where one connection was ended or lost its statements, the next may have been too.
-const MOST_ATTEMPTS: usize = 4;
 
 /// How many connections a pool makes and how long it waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,26 +157,27 @@ impl Pool {
             Box::pin(transaction.commit()).await?;
             return Ok(rows);
         }
-        let mut attempts = 1;
+        let mut tries = Tries::default();
         loop {
-            match self.attempt(exchange).await {
-                Err(error) if attempts < MOST_ATTEMPTS && may_repeat(&error, exchange) => attempts += 1,
+            match self.attempt(exchange, tries.stale).await {
+                Err(error) if tries.allow(&error, exchange) => {}
                 result => return result,
             }
         }
     }
 
-    async fn attempt(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
+    /// `afresh` relies on nothing that is prepared, and shares no connection.
+    async fn attempt(&self, exchange: &Exchange, afresh: bool) -> Result<Vec<Rows>, Error> {
         match self.0.turn().await? {
-            None => self.attempt_now(exchange).await,
+            None => self.attempt_now(exchange, afresh).await,
             // Only while others have work: boxed, so that a request that is alone does not carry the room for it.
-            Some(turn) => Box::pin(turns::keep(turn, self.attempt_now(exchange))).await,
+            Some(turn) => Box::pin(turns::keep(turn, self.attempt_now(exchange, afresh))).await,
         }
     }
 
-    async fn attempt_now(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
+    async fn attempt_now(&self, exchange: &Exchange, afresh: bool) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
-        let alone = exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
+        let alone = afresh || exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
         let sharable = main.filter(|_| exchange.read_only && !alone && self.0.config.interleaved > 0);
         if let Some(usual) = sharable.and_then(|sql| self.0.durations.short(sql))
             && let Some(connection) = self.0.shared_connection(usual)
@@ -191,7 +192,7 @@ impl Pool {
             }
         }
         let mut lease = self.0.check_out().await?;
-        let reply = lease.exchange(exchange, Ending::Sync).await?;
+        let reply = lease.exchange(exchange, Ending::Sync, afresh).await?;
         let mut results = self.0.outcome(exchange, reply, self.0.competitors())?;
         if let Some(long) = results.last_mut().and_then(|rows| rows.long.as_mut()) {
             long.hold(lease);
@@ -201,26 +202,30 @@ impl Pool {
 
     /// Runs an exchange and leaves its transaction open, for a commit that depends on the results.
     pub async fn begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
-        for _ in 1..MOST_ATTEMPTS {
-            match self.attempt_begin(exchange).await {
-                Err(error) if may_repeat(&error, exchange) => {}
+        let mut tries = Tries::default();
+        loop {
+            match self.attempt_begin(exchange, tries.stale).await {
+                Err(error) if tries.allow(&error, exchange) => {}
                 result => return result,
             }
         }
-        self.attempt_begin(exchange).await
     }
 
-    async fn attempt_begin(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
+    async fn attempt_begin(&self, exchange: &Exchange, afresh: bool) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         // Only for the first exchange: who has a transaction open must be able to end it.
         match self.0.turn().await? {
-            None => self.attempt_begin_now(exchange).await,
-            Some(turn) => Box::pin(turns::keep(turn, self.attempt_begin_now(exchange))).await,
+            None => self.attempt_begin_now(exchange, afresh).await,
+            Some(turn) => Box::pin(turns::keep(turn, self.attempt_begin_now(exchange, afresh))).await,
         }
     }
 
-    async fn attempt_begin_now(&self, exchange: &Exchange) -> Result<(Vec<Rows>, OpenTransaction), Error> {
+    async fn attempt_begin_now(
+        &self,
+        exchange: &Exchange,
+        afresh: bool,
+    ) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         let mut lease = self.0.check_out().await?;
-        let reply = lease.exchange(exchange, Ending::Flush).await?;
+        let reply = lease.exchange(exchange, Ending::Flush, afresh).await?;
         match self.0.outcome(exchange, reply, self.0.competitors()) {
             Ok(rows) => Ok((rows, OpenTransaction { lease, scope: exchange.scope.clone(), failed: false })),
             Err(error) => {
@@ -244,7 +249,7 @@ impl Pool {
             streams: Streams::Nothing,
         };
         let mut lease = self.0.check_out().await?;
-        let reply = lease.exchange(&exchange, Ending::Sync).await?;
+        let reply = lease.exchange(&exchange, Ending::Sync, false).await?;
         self.0.outcome(&exchange, reply, 1).map(drop)
     }
 
@@ -293,15 +298,6 @@ impl Pool {
 /// How many reads of this length make so much work; one at least.
 fn fitting(work: Duration, usual: Duration) -> usize {
     usize::try_from(work.as_micros() / usual.as_micros().max(20)).unwrap_or(usize::MAX).max(1)
-}
-
-fn may_repeat(error: &Error, exchange: &Exchange) -> bool {
-    match error {
-        Error::Db(cause) => cause.stale,
-        Error::Lost => exchange.read_only,
-        Error::NotStarted => true,
-        _ => false,
-    }
 }
 
 impl PoolInner {
@@ -462,6 +458,7 @@ impl PoolInner {
         connection: &Connection,
         exchange: &Exchange,
         ending: Ending,
+        unnamed: bool,
     ) -> Result<oneshot::Receiver<UnitReply>, Error> {
         let reset = exchange.resets.then(|| Query { sql: "reset all".into(), params: Vec::new() });
         let mut queries: Vec<&Query> = Vec::with_capacity(exchange.queries.len() + 3);
@@ -475,7 +472,7 @@ impl PoolInner {
             Streams::Rows if exchange.read_only && ending == Ending::Sync => LongRows::Join,
             _ => LongRows::Keep(self.config.most_held),
         };
-        connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending, long_rows })
+        connection.submit(&NewUnit { scope: &exchange.scope, queries: &queries, quiet, ending, long_rows, unnamed })
     }
 
     /// Among how many statements of this pool PostgreSQL's processors are divided, roughly: it has two at least.

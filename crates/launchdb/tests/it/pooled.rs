@@ -1,6 +1,7 @@
 //! Services behind PgBouncer as a service: the platform's database and the projects' through it, and no session of theirs in
 //! PostgreSQL that is not PgBouncer's.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -47,8 +48,25 @@ impl Pooler {
 
     /// As the operator, whose password is on this machine.
     fn ask(&self, database: &str, sql: &str) -> Option<String> {
+        self.psql("-At", database, sql)
+    }
+
+    fn psql(&self, format: &str, database: &str, sql: &str) -> Option<String> {
         let output = Command::new("psql")
-            .args(["-At", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", database, "-c", sql])
+            .args([
+                format,
+                "-Pfooter=off",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "postgres",
+                "-d",
+                database,
+                "-c",
+                sql,
+            ])
             .env("PGPASSFILE", self.folder.join("pooler/pgpass"))
             .env("PGCONNECT_TIMEOUT", "5")
             .output()
@@ -56,11 +74,13 @@ impl Pooler {
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Column `at` of what the console lists of the services' roles.
-    fn of_services(&self, command: &str, at: usize) -> Vec<String> {
-        let text = self.ask("pgbouncer", command).expect("the console answers");
-        let rows = text.lines().map(|line| line.split('|').collect::<Vec<_>>());
-        rows.filter(|row| row[1].ends_with("_authenticator")).map(|row| row[at].to_owned()).collect()
+    /// What the console lists of the services' roles, each row by the names of its columns: versions add some.
+    fn of_services(&self, command: &str) -> Vec<HashMap<String, String>> {
+        let text = self.psql("-A", "pgbouncer", command).expect("the console answers");
+        let mut lines = text.lines().map(|line| line.split('|').map(str::to_owned).collect::<Vec<_>>());
+        let names = lines.next().unwrap_or_default();
+        let rows = lines.map(|row| names.iter().cloned().zip(row).collect::<HashMap<_, _>>());
+        rows.filter(|row| row["user"].ends_with("_authenticator")).collect()
     }
 }
 
@@ -139,13 +159,12 @@ fn services_reach_databases_through_the_pooler() {
     let sql = "select coalesce(string_agg(client_port::text, ' '), '') from pg_stat_activity
         where usename like '%\\_authenticator' and client_port <> -1";
     let sessions = psql(&server.superuser_url("postgres"), sql).expect("PostgreSQL answers");
-    let own = pooler.of_services("show servers", 7);
+    let servers = pooler.of_services("show servers");
+    let own: Vec<&String> = servers.iter().map(|row| &row["local_port"]).collect();
     assert!(!sessions.is_empty() && sessions.split(' ').count() <= 7, "{sessions}");
-    assert!(sessions.split(' ').all(|port| own.iter().any(|own| own == port)), "{sessions} of {own:?}");
-    assert!(pooler.ask("pgbouncer", "show pools").is_some_and(|text| {
-        text.lines()
-            .any(|line| line.starts_with(&format!("{id}|{id}_authenticator|")) && line.ends_with("|transaction"))
-    }));
+    assert!(sessions.split(' ').all(|port| own.iter().any(|own| *own == port)), "{sessions} of {own:?}");
+    let pools = pooler.of_services("show pools");
+    assert!(pools.iter().any(|pool| pool["database"] == id && pool["pool_mode"] == "transaction"), "{pools:?}");
 
     // New passwords, which the pooler hears of a moment later.
     server.cli(&["project", "rotate-passwords", "shop"]);

@@ -142,7 +142,7 @@ impl Connection {
     pub(crate) fn submit_sync(&self) -> Result<oneshot::Receiver<UnitReply>, Error> {
         let scope = Arc::from("");
         let long_rows = LongRows::Keep(0);
-        self.submit(&NewUnit { scope: &scope, queries: &[], quiet: 0, ending: Ending::Sync, long_rows })
+        self.submit(&NewUnit { scope: &scope, queries: &[], quiet: 0, ending: Ending::Sync, long_rows, unnamed: false })
     }
 
     /// Requests that were not answered yet.

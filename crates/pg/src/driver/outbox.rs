@@ -60,7 +60,7 @@ impl Outbox {
         let mut waiting = self.start(unit, new.ending, None);
         let wanted = new.queries.len() - new.quiet;
         for query in new.queries {
-            if let Err(error) = self.add(&mut waiting, new.scope, query) {
+            if let Err(error) = self.add(&mut waiting, new.scope, query, new.unnamed) {
                 self.withdraw(&waiting.unit);
                 return Err(error);
             }
@@ -88,14 +88,14 @@ impl Outbox {
                 let unit = Unit::new(1, Ending::Sync, LongRows::Requeue, true);
                 let open = exchange.joins.then(|| (exchange.scope.clone(), exchange.setup.clone()));
                 let mut waiting = self.start(unit, Ending::Sync, open);
-                self.add(&mut waiting, &exchange.scope, &exchange.setup)?;
+                self.add(&mut waiting, &exchange.scope, &exchange.setup, false)?;
                 waiting
             }
         };
         let (bytes, parses, bound) = (waiting.bytes.len(), waiting.unit.parses.len(), waiting.unit.bound.len());
         let mut added = Ok(());
         for query in &exchange.queries {
-            added = added.and_then(|()| self.add(&mut waiting, &exchange.scope, query));
+            added = added.and_then(|()| self.add(&mut waiting, &exchange.scope, query, false));
         }
         if added.is_ok() {
             waiting.unit.members.push_back(Member::new(reply, exchange.queries.len()));
@@ -128,10 +128,10 @@ impl Outbox {
     }
 
     /// Appends one statement. When it cannot be encoded, nothing of it is left behind.
-    fn add(&mut self, waiting: &mut Waiting, scope: &Arc<str>, query: &Query) -> Result<(), Error> {
+    fn add(&mut self, waiting: &mut Waiting, scope: &Arc<str>, query: &Query, unnamed: bool) -> Result<(), Error> {
         let before = waiting.bytes.len();
         let key = StatementKey { scope: scope.clone(), sql: query.sql.clone() };
-        let send = self.statements.send(&key, &waiting.unit.parses);
+        let send = if unnamed { Send::Unnamed } else { self.statements.send(&key, &waiting.unit.parses) };
         let statement = waiting.unit.parses.len() + waiting.unit.bound.len();
         let encoded = encode(send, query, &mut waiting.bytes);
         match (encoded, send) {

@@ -50,6 +50,8 @@ pub(crate) struct NewUnit<'a> {
     pub(crate) quiet: usize,
     pub(crate) ending: Ending,
     pub(crate) long_rows: LongRows,
+    /// Parse every statement anew, whatever is prepared: stored code of others may drop that again and again.
+    pub(crate) unnamed: bool,
 }
 
 #[derive(Clone, Debug)]

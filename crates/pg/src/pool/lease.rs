@@ -32,9 +32,14 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(super) async fn exchange(&mut self, exchange: &Exchange, ending: Ending) -> Result<UnitReply, Error> {
+    pub(super) async fn exchange(
+        &mut self,
+        exchange: &Exchange,
+        ending: Ending,
+        unnamed: bool,
+    ) -> Result<UnitReply, Error> {
         let connection = self.connection.as_ref().ok_or(Error::Lost)?;
-        self.in_flight = Some(self.pool.submit(connection, exchange, ending)?);
+        self.in_flight = Some(self.pool.submit(connection, exchange, ending, unnamed)?);
         self.transaction = exchange.begin.is_some();
         self.reply().await
     }
@@ -164,6 +169,7 @@ impl OpenTransaction {
             quiet: 0,
             ending: Ending::Flush,
             long_rows: LongRows::Keep(self.lease.pool.config.most_held),
+            unnamed: false,
         };
         let connection = self.lease.connection.as_ref().ok_or(Error::Lost)?;
         self.lease.in_flight = Some(connection.submit(&new)?);
@@ -188,6 +194,7 @@ impl OpenTransaction {
             // The server skips the commit where the statement fails.
             ending: Ending::Sync,
             long_rows: LongRows::Keep(self.lease.pool.config.most_held),
+            unnamed: false,
         };
         let connection = self.lease.connection.as_ref().ok_or(Error::Lost)?;
         self.lease.in_flight = Some(connection.submit(&new)?);
