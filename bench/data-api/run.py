@@ -5,9 +5,8 @@
 
 One database on one machine in one run; every server has the same pool size, and each workload goes through all servers one
 after the other, so that a slow moment of the machine meets all of them. Prints requests/s, p50, p99, CPU per 1,000 requests
-of server and of PostgreSQL, resident memory, and the ratios to pgbench's pipelines. Beside them what PostgREST's own statements cost
-PostgreSQL, sent by pgbench over as many connections as the pool has (`postgrest/`): no server that sends them can be faster,
-or leave PostgreSQL less to do. Needs wrk and pgbench (Debian: wrk, postgresql-contrib). With --runs the figures are medians.
+of server and of PostgreSQL, resident memory, and the ratios to pgbench's pipelines. Beside them what statements
+of PostgREST's shape cost PostgreSQL, sent by pgbench over as many connections as the pool has (`postgrest/`). Needs wrk and pgbench (Debian: wrk, postgresql-contrib). With --runs the figures are medians.
 """
 import argparse, base64, glob, hashlib, hmac, json, os, pathlib, re, shutil, signal, statistics, subprocess, sys, tempfile, time
 

@@ -87,7 +87,8 @@ pub struct Invocation {
 }
 
 const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
+/// The port that https:// leads to without one.
+pub const HTTPS_PORT: u16 = 443;
 
 /// Listeners and what the outside sees.
 #[derive(Clone, Debug)]

@@ -43,28 +43,21 @@ pub fn bind(config: &ListenConfig) -> Result<Listeners, Exit> {
         None => None,
         Some(port) => {
             let address = SocketAddr::new(config.public.ip(), port);
-            match TcpListener::bind(address) {
-                Ok(listener) => Some(listener),
-                Err(e) if config.status_port_required => return Err(refused("LAUNCHDB_STATUS_PORT", address, &e)),
-                Err(_) => {
-                    notes.push(format!("port {port} is in use, so the status page is on the public port only"));
-                    None
-                }
+            let bound = optional("LAUNCHDB_STATUS_PORT", address, config.status_port_required)?;
+            if bound.is_none() {
+                notes.push(format!("port {port} is in use, so the status page is on the public port only"));
             }
+            bound
         }
     };
     let redirect = match config.redirect_port {
         None => None,
         Some((port, required)) => {
-            let address = SocketAddr::new(config.public.ip(), port);
-            match TcpListener::bind(address) {
-                Ok(listener) => Some(listener),
-                Err(e) if required => return Err(refused("LAUNCHDB_REDIRECT_PORT", address, &e)),
-                Err(e) => {
-                    notes.push(format!("http:// is not sent on to https://: port {port} cannot be had ({e})"));
-                    None
-                }
+            let bound = optional("LAUNCHDB_REDIRECT_PORT", SocketAddr::new(config.public.ip(), port), required)?;
+            if bound.is_none() {
+                notes.push(format!("http:// is not sent on to https://, because port {port} cannot be had"));
             }
+            bound
         }
     };
     let local = match config.tls {
@@ -72,6 +65,15 @@ pub fn bind(config: &ListenConfig) -> Result<Listeners, Exit> {
         None => None,
     };
     Ok(Listeners { public, local, redirect, status, admin, notes })
+}
+
+/// None when it cannot be had and was not asked for by name.
+fn optional(setting: &str, address: SocketAddr, required: bool) -> Result<Option<TcpListener>, Exit> {
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(e) if required => Err(refused(setting, address, &e)),
+        Err(_) => Ok(None),
+    }
 }
 
 fn refused(setting: &str, address: SocketAddr, error: &io::Error) -> Exit {

@@ -7,7 +7,7 @@ use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
-const HTTPS: u16 = 443;
+use crate::config::HTTPS_PORT;
 
 /// Sends every request on to `port` of the host that it names, with its method and body (308).
 pub(super) fn router(port: u16) -> Router {
@@ -20,7 +20,7 @@ fn send_on(request: &Request, port: u16) -> Response {
     let Some(authority) = authority else {
         return (StatusCode::BAD_REQUEST, "the request names no host\n").into_response();
     };
-    let port = if port == HTTPS { String::new() } else { format!(":{port}") };
+    let port = if port == HTTPS_PORT { String::new() } else { format!(":{port}") };
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let location = format!("https://{}{port}{path}", authority.host());
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response()
