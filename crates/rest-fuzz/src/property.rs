@@ -64,7 +64,7 @@ impl Fuzzer {
         // The text of a statement depends on nothing that a value is, and on names only where they are quoted.
         match (first, second) {
             (Some(first), Some(second)) => {
-                let skeletons = |texts: &[SqlText]| texts.iter().map(|t| t.skeleton.clone()).collect::<Vec<_>>();
+                let skeletons = |texts: &[SqlText]| texts.iter().map(SqlText::without_order).collect::<Vec<_>>();
                 let (first, second) = (skeletons(&first), skeletons(&second));
                 if first == second {
                     Ok(reached)

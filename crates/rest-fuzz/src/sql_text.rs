@@ -11,15 +11,19 @@ const WORDS: &str = "
     jsonb_to_record jsonb_to_recordset key lateral last left length like ilike limit max min not nothing null nullif
     nulls offset on or order over page_total pgrst_body pgrst_call pgrst_rows pgrst_scalar pgrst_source
     phraseto_tsquery pk plainto_tsquery r returning row row_to_json select set set_config settings st_asgeojson
-    string_agg substring sum text then to_jsonb to_tsquery to_tsvector total_result_set true unknown unnest update value
+    string_agg substring sum text then to_json to_jsonb to_tsquery to_tsvector total_result_set true unknown unnest update value
     values variadic verbose wal websearch_to_tsquery when where with response_headers response_status response_inserted
     _ _postgrest_t k
     integer tsvector character varying bytea nextval regclass public color color_to_json color_from_json
     color_from_text";
 
 /// The string literals of our own statements.
-const LITERALS: [&str; 26] = [
+const LITERALS: [&str; 30] = [
     "'[]'",
+    "'['",
+    "']'",
+    "'}'",
+    "', '",
     "'null'",
     "''",
     "'eq.'",
@@ -56,6 +60,27 @@ pub struct SqlText {
     pub identifiers: Vec<String>,
     /// The highest number of a parameter.
     pub parameters: usize,
+}
+
+impl SqlText {
+    /// The skeleton with the members of each embedded array sorted: they stand in the order of their names' lengths, so
+    /// other names may change it.
+    pub fn without_order(&self) -> String {
+        let (open, close) = ("('[' || string_agg(", ", ', ') || ']')::json");
+        let mut arrays = self.skeleton.split(open);
+        let mut text = arrays.next().unwrap_or_default().to_owned();
+        for array in arrays {
+            let (members, rest) = array.split_once(close).unwrap_or((array, ""));
+            let mut members: Vec<&str> = members.split(" || ").collect();
+            // A name before each member, and a bracket behind the last.
+            let mut kinds: Vec<&str> = members.iter().copied().filter(|piece| piece.starts_with("coalesce(")).collect();
+            kinds.sort_unstable();
+            let places = members.iter_mut().filter(|piece| piece.starts_with("coalesce("));
+            places.zip(kinds).for_each(|(place, kind)| *place = kind);
+            text.extend([open, &members.join(" || "), close, rest]);
+        }
+        text
+    }
 }
 
 /// The words and strings that a statement may have.
@@ -188,6 +213,23 @@ fn quoted_end(text: &str, quote: char, escapes: bool) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_of_arrays_stand_in_any_order() {
+        let check = |a: &str, b: &str, expected: bool| {
+            let text = |members: &str| SqlText {
+                skeleton: format!("SELECT ('[' || string_agg({members} || '}}', ', ') || ']')::json AS \"\""),
+                ..SqlText::default()
+            };
+            assert_eq!(text(a).without_order() == text(b).without_order(), expected, "{a}\n{b}");
+        };
+        let (plain, json) = ("coalesce(\"\"::text, 'null')", "coalesce(to_json(\"\")::text, 'null')");
+        let two = |a: &str, b: &str| format!("$1::text || {a} || $2::text || {b}");
+        check(&two(plain, json), &two(json, plain), true);
+        check(&two(plain, json), &two(json, json), false);
+        check(&two(plain, json), &format!("$1::text || {plain}"), false);
+        check(&two(plain, json), &format!("$2::text || {plain} || $1::text || {json}"), false);
+    }
 
     #[test]
     fn what_is_not_ours_is_found() {
