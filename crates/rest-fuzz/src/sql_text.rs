@@ -4,16 +4,16 @@ use std::collections::HashSet;
 
 /// The words of our own statements, and those of the schema's types, defaults and functions.
 const WORDS: &str = "
-    all analyze and any as asc avg body buffers by case cast coalesce conflict count current_setting delete desc
-    distinct do else elem else end excluded exists explain false first format from full group header in inner insert int
-    int8 into is join json json_agg json_array_elements json_build_object json_each_text json_object_keys
+    all analyze and any as asc avg body buffers by case cast coalesce concat conflict count current_setting delete desc
+    distinct do else elem else end excluded exists explain false first format from full group header in inner insert
+    int int8 into is join json json_agg json_array_elements json_build_object json_each_text json_object_keys
     json_strip_nulls json_to_record json_to_recordset jsonb jsonb_agg jsonb_array_elements jsonb_build_object
     jsonb_to_record jsonb_to_recordset key lateral last left length like ilike limit max min not nothing null nullif
     nulls offset on or order over page_total pgrst_body pgrst_call pgrst_rows pgrst_scalar pgrst_source
     phraseto_tsquery pk plainto_tsquery r returning row row_to_json select set set_config settings st_asgeojson
-    string_agg substring sum text then to_json to_jsonb to_tsquery to_tsvector total_result_set true unknown unnest update value
-    values variadic verbose wal websearch_to_tsquery when where with response_headers response_status response_inserted
-    _ _postgrest_t k
+    string_agg substring sum text then to_json to_jsonb to_tsquery to_tsvector total_result_set true unknown unnest
+    update value values variadic verbose wal websearch_to_tsquery when where with response_headers response_status
+    response_inserted _ _postgrest_t k
     integer tsvector character varying bytea nextval regclass public color color_to_json color_from_json
     color_from_text";
 
@@ -67,17 +67,19 @@ impl SqlText {
     /// other names may change it.
     pub fn without_order(&self) -> String {
         let (open, close) = ("('[' || string_agg(", ", ', ') || ']')::json");
+        let (member, end) = ("coalesce(", "::text, 'null')");
         let mut arrays = self.skeleton.split(open);
         let mut text = arrays.next().unwrap_or_default().to_owned();
         for array in arrays {
             let (members, rest) = array.split_once(close).unwrap_or((array, ""));
-            let mut members: Vec<&str> = members.split(" || ").collect();
-            // A name before each member, and a bracket behind the last.
-            let mut kinds: Vec<&str> = members.iter().copied().filter(|piece| piece.starts_with("coalesce(")).collect();
-            kinds.sort_unstable();
-            let places = members.iter_mut().filter(|piece| piece.starts_with("coalesce("));
-            places.zip(kinds).for_each(|(place, kind)| *place = kind);
-            text.extend([open, &members.join(" || "), close, rest]);
+            let mut pieces = members.split(member);
+            let first = pieces.next().unwrap_or_default();
+            let (mut members, between): (Vec<_>, Vec<_>) =
+                pieces.map(|piece| piece.split_once(end).unwrap_or((piece, ""))).unzip();
+            members.sort_unstable();
+            text.extend([open, first]);
+            members.iter().zip(between).for_each(|(value, behind)| text.extend([member, value, end, behind]));
+            text.extend([close, rest]);
         }
         text
     }
@@ -226,6 +228,7 @@ mod tests {
         let (plain, json) = ("coalesce(\"\"::text, 'null')", "coalesce(to_json(\"\")::text, 'null')");
         let two = |a: &str, b: &str| format!("$1::text || {a} || $2::text || {b}");
         check(&two(plain, json), &two(json, plain), true);
+        check(&format!("concat({})", two(plain, json)), &format!("concat({})", two(json, plain)), true);
         check(&two(plain, json), &two(json, json), false);
         check(&two(plain, json), &format!("$1::text || {plain}"), false);
         check(&two(plain, json), &format!("$2::text || {plain} || $1::text || {json}"), false);
