@@ -358,6 +358,37 @@ async fn a_function_with_an_isolation_level_commits() {
     .await;
 }
 
+/// PostgreSQL calls no function with more than a hundred arguments.
+#[tokio::test]
+async fn embedded_rows_may_have_many_columns() {
+    let database = database().await;
+    database.execute("create table roots (id int primary key); insert into roots values (1)").await;
+    let counts = [1, 8, 47, 48, 62, 63, 200];
+    for count in counts {
+        let columns: String = (0..count).map(|i| format!(", c{i} int default {i}")).collect();
+        database
+            .execute(&format!(
+                "create table wide_{count} (root int primary key references roots{columns});
+                 insert into wide_{count} values (1); grant select on roots, wide_{count} to wire_caller;
+                 create table long_{count} (root int references roots{columns});
+                 insert into long_{count} values (1), (1); grant select on long_{count} to wire_caller"
+            ))
+            .await;
+    }
+    let instance = instance(&database, config()).await;
+    let client = test_support::connect(&database.url()).await;
+    for count in counts {
+        for (table, rows) in
+            [(format!("wide_{count}"), "row_to_json(x)::jsonb"), (format!("long_{count}"), "json_agg(x)::jsonb")]
+        {
+            let sql = format!("select '[{{\"{table}\":' || (select {rows}::text from {table} x) || '}}]'");
+            let expected: String = client.query_one(&sql, &[]).await.unwrap().get(0);
+            let answer = ask(&instance, "wire_caller", format!("GET /roots?select={table}(*)").leak()).await;
+            assert!(answer.starts_with("200 ") && answer.ends_with(&expected), "{table}:\n{answer}\n{expected}");
+        }
+    }
+}
+
 /// What PostgREST casts to `jsonb` is put together from members here: values of every kind come out the same.
 #[tokio::test]
 async fn embedded_arrays_are_what_jsonb_prints() {

@@ -16,6 +16,8 @@ use crate::schema_cache::{Cardinality, Relationship, RoutineParam};
 
 /// Members of a row that are joined two by two.
 const MOST_JOINED: usize = 8;
+/// Members in one call of `concat`: two arguments each, and PostgreSQL takes a hundred (`FUNC_MAX_ARGS`).
+const MOST_IN_CALL: usize = 48;
 
 /// The name under which a plan's rows are addressed.
 fn row_name(plan: &ReadPlan) -> QualifiedIdentifier {
@@ -174,24 +176,25 @@ fn join(s: &mut Snippet, embed: &Embed, child: &ReadPlanTree) {
 /// The rows as a JSON array, put together from their members; NULL when there are none.
 fn array_of(s: &mut Snippet, rows: &str, members: &[Member]) {
     // `||` copies what came before; `concat` costs more to call.
-    let (open, between, close) = if members.len() > MOST_JOINED { ("concat(", ", ", ")") } else { ("", " || ", "") };
-    s.sql("SELECT ('[' || string_agg(").sql(open);
-    for (i, member) in members.iter().enumerate() {
-        let name = serde_json::Value::from(member.name.as_str());
-        s.text_param(&format!("{}{name}: ", if i == 0 { "{" } else { ", " })).sql("::text").sql(between);
-        let (before, after) = match member.kind {
-            MemberKind::Plain => ("", "::text"),
-            MemberKind::Scalar => ("to_json(", ")::text"),
-            MemberKind::Other => ("to_jsonb(", ")::text"),
-        };
-        s.sql("coalesce(")
-            .sql(before)
-            .column(&unqualified(rows), &member.name)
-            .sql(after)
-            .sql(", 'null')")
-            .sql(between);
+    let calls = members.len() > MOST_JOINED;
+    let (open, between, close) = if calls { ("concat(", ", ", ")") } else { ("", " || ", "") };
+    s.sql("SELECT ('[' || string_agg(");
+    for (call, members) in members.chunks(MOST_IN_CALL).enumerate() {
+        s.sql(if call == 0 { "" } else { " || " }).sql(open);
+        for (i, member) in members.iter().enumerate() {
+            let name = serde_json::Value::from(member.name.as_str());
+            s.sql(if i == 0 { "" } else { between });
+            s.text_param(&format!("{}{name}: ", if call + i == 0 { "{" } else { ", " })).sql("::text").sql(between);
+            let (before, after) = match member.kind {
+                MemberKind::Plain => ("", "::text"),
+                MemberKind::Scalar => ("to_json(", ")::text"),
+                MemberKind::Other => ("to_jsonb(", ")::text"),
+            };
+            s.sql("coalesce(").sql(before).column(&unqualified(rows), &member.name).sql(after).sql(", 'null')");
+        }
+        s.sql(close);
     }
-    s.sql("'}'").sql(close).sql(", ', ') || ']')::json");
+    s.sql(" || '}', ', ') || ']')::json");
 }
 
 /// One row for each row of the root, whatever limit and offset are. Inner joins become EXISTS, because joining would
