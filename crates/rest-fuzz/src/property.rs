@@ -63,6 +63,8 @@ impl Fuzzer {
         }
         // The text of a statement depends on nothing that a value is, and on names only where they are quoted.
         match (first, second) {
+            // Members that PostgreSQL cuts off are left to it, so there the length of a name may show.
+            (Some(first), Some(second)) if first.iter().chain(&second).any(SqlText::is_cut_off) => Ok(reached),
             (Some(first), Some(second)) => {
                 let skeletons = |texts: &[SqlText]| texts.iter().map(SqlText::without_order).collect::<Vec<_>>();
                 let (first, second) = (skeletons(&first), skeletons(&second));

@@ -63,6 +63,11 @@ pub struct SqlText {
 }
 
 impl SqlText {
+    /// Whether a name is longer than PostgreSQL keeps (`NAMEDATALEN` - 1 bytes).
+    pub fn is_cut_off(&self) -> bool {
+        self.identifiers.iter().any(|name| name.len() > 63)
+    }
+
     /// The skeleton with the members of each embedded array sorted: they stand in the order of their names' lengths, so
     /// other names may change it.
     pub fn without_order(&self) -> String {
