@@ -17,7 +17,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
 /// Bytes that are read at once.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 128 * 1024;
 
 pub(crate) struct FileBody {
     file: Arc<File>,

@@ -1,5 +1,5 @@
-//! Work on the pieces of a content in their order. A thread is there as long as there is something to do: who hands pieces in
-//! goes on meanwhile, and a client that sends slowly holds no thread.
+//! Work on the pieces of a content in their order, by threads that all contents share: who hands pieces in goes on meanwhile,
+//! a client that sends slowly holds no thread, and a thousand uploads have no more threads than one.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,11 +14,71 @@ type Work<S> = fn(&mut S, &Bytes) -> io::Result<()>;
 /// A piece, and its room among those that wait; several lanes share it.
 type Waiting = (Bytes, Arc<OwnedSemaphorePermit>);
 
+/// Pieces of one lane that are worked on before the next lane's turn.
+const TURN: usize = 8;
+
+/// Threads that work on lanes: as many as there are lanes with something to do, up to a bound.
+pub(super) struct Crew {
+    most: usize,
+    state: Mutex<CrewState>,
+}
+
+#[derive(Default)]
+struct CrewState {
+    /// Lanes with something to do, the longest waiting first.
+    ready: VecDeque<Arc<dyn Turn>>,
+    threads: usize,
+}
+
+impl Crew {
+    /// At most `most` threads at a time.
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, state: Mutex::default() })
+    }
+
+    fn enlist(self: &Arc<Self>, lane: Arc<dyn Turn>) {
+        let mut state = self.lock();
+        state.ready.push_back(lane);
+        if state.threads < self.most {
+            state.threads += 1;
+            let crew = self.clone();
+            tokio::task::spawn_blocking(move || crew.work());
+        }
+    }
+
+    /// What each thread does.
+    fn work(&self) {
+        let mut again = None;
+        loop {
+            let mut state = self.lock();
+            state.ready.extend(again.take());
+            let Some(lane) = state.ready.pop_front() else {
+                // Under the same lock as the look, so that nobody counts on a thread that is leaving.
+                state.threads -= 1;
+                return;
+            };
+            drop(state);
+            again = lane.take_turn().then_some(lane);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CrewState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A lane with something to do.
+trait Turn: Send + Sync {
+    /// Works on some pieces; whether there is more to do.
+    fn take_turn(&self) -> bool;
+}
+
 /// Work on a value, piece by piece.
 pub(super) struct Lane<S>(Arc<Inner<S>>);
 
 struct Inner<S> {
     work: Work<S>,
+    crew: Arc<Crew>,
     state: Mutex<State<S>>,
     /// Nobody works any more.
     idle: Notify,
@@ -27,14 +87,16 @@ struct Inner<S> {
 struct State<S> {
     /// None while a thread works on it, and after a failure.
     value: Option<S>,
+    /// The crew knows of it, or a thread works on it.
+    enlisted: bool,
     waiting: VecDeque<Waiting>,
     failure: Option<io::Error>,
 }
 
 impl<S: Send + 'static> Lane<S> {
-    pub(super) fn new(value: S, work: Work<S>) -> Self {
-        let state = State { value: Some(value), waiting: VecDeque::new(), failure: None };
-        Self(Arc::new(Inner { work, state: Mutex::new(state), idle: Notify::new() }))
+    pub(super) fn new(crew: &Arc<Crew>, value: S, work: Work<S>) -> Self {
+        let state = State { value: Some(value), enlisted: false, waiting: VecDeque::new(), failure: None };
+        Self(Arc::new(Inner { work, crew: crew.clone(), state: Mutex::new(state), idle: Notify::new() }))
     }
 
     /// Hands in a piece; its room is free again when it is done with. What failed before is told at the end.
@@ -44,9 +106,9 @@ impl<S: Send + 'static> Lane<S> {
             return;
         }
         state.waiting.push_back((piece, room));
-        if let Some(value) = state.value.take() {
-            let inner = self.0.clone();
-            tokio::task::spawn_blocking(move || inner.run(value));
+        if !std::mem::replace(&mut state.enlisted, true) {
+            drop(state);
+            self.0.crew.enlist(self.0.clone());
         }
     }
 
@@ -65,7 +127,9 @@ impl<S: Send + 'static> Lane<S> {
                 if let Some(failure) = state.failure.take() {
                     return Err(failure);
                 }
-                if let Some(value) = state.value.take() {
+                if !state.enlisted
+                    && let Some(value) = state.value.take()
+                {
                     return Ok(value);
                 }
             }
@@ -74,29 +138,32 @@ impl<S: Send + 'static> Lane<S> {
     }
 }
 
-impl<S> Inner<S> {
-    fn run(&self, mut value: S) {
-        loop {
-            let next = {
-                let mut state = self.lock();
-                match state.waiting.pop_front() {
-                    Some(next) => next,
-                    None => {
-                        state.value = Some(value);
-                        break;
-                    }
-                }
-            };
-            if let Err(failure) = (self.work)(&mut value, &next.0) {
+impl<S: Send> Turn for Inner<S> {
+    fn take_turn(&self) -> bool {
+        let mut value = self.lock().value.take();
+        for _ in 0..TURN {
+            let mut state = self.lock();
+            let Some((piece, _room)) = value.is_some().then(|| state.waiting.pop_front()).flatten() else { break };
+            drop(state);
+            let Some(worked) = &mut value else { break };
+            if let Err(failure) = (self.work)(worked, &piece) {
                 let mut state = self.lock();
                 state.failure = Some(failure);
                 state.waiting.clear();
-                break;
+                value = None;
             }
         }
-        self.idle.notify_waiters();
+        let mut state = self.lock();
+        state.value = value;
+        state.enlisted = !state.waiting.is_empty();
+        if !state.enlisted {
+            self.idle.notify_waiters();
+        }
+        state.enlisted
     }
+}
 
+impl<S> Inner<S> {
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,26 +183,38 @@ mod tests {
         Ok(())
     }
 
+    /// One lane by one thread, and many by few.
     #[tokio::test]
     async fn pieces_are_worked_on_in_their_order() {
-        let room = Arc::new(Semaphore::new(2));
-        let lane = Lane::new(Vec::new(), append);
-        let mut expected = Vec::new();
-        for number in 0..1_000 {
-            let piece = Bytes::from(format!("{number},"));
-            expected.extend_from_slice(&piece);
-            let permit = room.clone().acquire_owned().await.unwrap();
-            lane.push(piece, Arc::new(permit));
+        for (lanes, threads) in [(1, 1), (50, 3)] {
+            let room = Arc::new(Semaphore::new(2 * lanes));
+            let crew = Crew::new(threads);
+            let lanes: Vec<_> = (0..lanes).map(|_| Lane::new(&crew, Vec::new(), append)).collect();
+            let mut expected = Vec::new();
+            for number in 0..1_000 {
+                let piece = Bytes::from(format!("{number},"));
+                expected.extend_from_slice(&piece);
+                for lane in &lanes {
+                    let permit = room.clone().acquire_owned().await.unwrap();
+                    lane.push(piece.clone(), Arc::new(permit));
+                    assert!(crew.lock().threads <= threads);
+                }
+            }
+            let all = 2 * lanes.len();
+            for lane in lanes {
+                assert_eq!(lane.settle().await.unwrap(), expected);
+            }
+            assert_eq!(room.available_permits(), all);
+            let idle = async || (crew.lock().threads == 0).then_some(());
+            test_support::eventually("no thread is left", idle).await;
+            assert_eq!(Lane::new(&crew, vec![7], append).settle().await.unwrap(), [7], "without any piece");
         }
-        assert_eq!(lane.settle().await.unwrap(), expected);
-        assert_eq!(room.available_permits(), 2);
-        assert_eq!(Lane::new(vec![7], append).settle().await.unwrap(), [7], "without any piece");
     }
 
     #[tokio::test]
     async fn a_failure_ends_the_work_and_is_told() {
         let room = Arc::new(Semaphore::new(3));
-        let lane = Lane::new(Vec::new(), append);
+        let lane = Lane::new(&Crew::new(2), Vec::new(), append);
         for piece in ["a", "bad", "b"] {
             let permit = room.clone().acquire_owned().await.unwrap();
             lane.push(Bytes::from(piece), Arc::new(permit));

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use tokio::sync::Semaphore;
 
 use super::disk_usage::bytes_below;
-use super::lane::Lane;
+use super::lane::{Crew, Lane};
 use super::layout::{PARTS, RESTORED, RESUMABLE, STAGING};
 use super::{BackendError, blocking};
 
@@ -22,6 +22,8 @@ use super::{BackendError, blocking};
 const PIECE: usize = 128 * 1024;
 /// Bytes that wait to be written and digested, of one content.
 const WAITING: usize = 4 * PIECE;
+/// Threads that write, of all contents together: disks take several at a time.
+const WRITERS: usize = 8;
 /// Behind this many bytes the disk is asked to begin, so that the sync at the end finds little left to do.
 const WRITE_BEHIND: u64 = 8 * 1024 * 1024;
 
@@ -50,15 +52,25 @@ pub(crate) struct Free {
 }
 
 /// Where contents are received: `<root>/<project>/%staging`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Staging {
     root: Arc<Path>,
+    crews: Crews,
+}
+
+/// The threads that receive contents.
+#[derive(Clone)]
+struct Crews {
+    writing: Arc<Crew>,
+    digesting: Arc<Crew>,
 }
 
 impl Staging {
     /// `root` is the folder that the projects' folders are in.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.into() }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let crews = Crews { writing: Crew::new(WRITERS), digesting: Crew::new(processors) };
+        Self { root: root.into(), crews }
     }
 
     /// The folder that the projects' folders are in.
@@ -157,13 +169,38 @@ impl Staging {
 
     /// A content that has no bytes yet. It has no file either until there are many.
     pub fn begin(&self, project: &ProjectRef) -> StagedFile {
+        let path = self.folder(project).join(random::hex::<16>());
+        self.receive(path, None, md5::Md5::new(), 0)
+    }
+
+    /// A content that is received in several requests into `path`, which `file` is. `state` is what
+    /// [`StagedFile::digest_state`] gave at this size; without one the file is read again. Unless it gets a place, the file
+    /// stays. Blocking.
+    pub(crate) fn adopt(
+        &self,
+        path: PathBuf,
+        mut file: File,
+        state: &[u8],
+        size: u64,
+    ) -> Result<StagedFile, BackendError> {
+        let md5 = match SerializedState::<md5::Md5>::try_from(state).ok().map(|state| md5::Md5::deserialize(&state)) {
+            Some(Ok(md5)) => md5,
+            _ => digest_again(&mut file)?,
+        };
+        let mut staged = self.receive(path, Some(file), md5, size);
+        staged.placed = true;
+        Ok(staged)
+    }
+
+    fn receive(&self, path: PathBuf, file: Option<File>, md5: md5::Md5, size: u64) -> StagedFile {
         StagedFile {
-            path: self.folder(project).join(random::hex::<16>()),
-            file: None,
-            md5: md5::Md5::new(),
-            size: 0,
+            path,
+            file,
+            md5,
+            size,
             waiting: Vec::new(),
             waiting_bytes: 0,
+            crews: self.crews.clone(),
             lanes: None,
             room: Arc::new(Semaphore::new(WAITING)),
             placed: false,
@@ -172,27 +209,6 @@ impl Staging {
 }
 
 impl StagedFile {
-    /// A content that is received in several requests into `path`, which `file` is. `state` is what
-    /// [`Self::digest_state`] gave at this size; without one the file is read again. Unless it gets a place, the file stays.
-    /// Blocking.
-    pub(crate) fn adopt(path: PathBuf, mut file: File, state: &[u8], size: u64) -> Result<Self, BackendError> {
-        let md5 = match SerializedState::<md5::Md5>::try_from(state).ok().map(|state| md5::Md5::deserialize(&state)) {
-            Some(Ok(md5)) => md5,
-            _ => digest_again(&mut file)?,
-        };
-        Ok(Self {
-            path,
-            file: Some(file),
-            md5,
-            size,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
-            lanes: None,
-            room: Arc::new(Semaphore::new(WAITING)),
-            placed: true,
-        })
-    }
-
     /// The digest on its way, to go on with after a restart; what was received has been synced.
     pub(crate) async fn digest_state(&mut self) -> Result<Vec<u8>, BackendError> {
         self.settle().await?;
@@ -241,6 +257,7 @@ pub struct StagedFile {
     size: u64,
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
+    crews: Crews,
     lanes: Option<Lanes>,
     room: Arc<Semaphore>,
     placed: bool,
@@ -266,10 +283,11 @@ impl StagedFile {
         self.waiting_bytes = 0;
         let lanes = self.lanes.get_or_insert_with(|| Lanes {
             writing: Lane::new(
+                &self.crews.writing,
                 Open { path: self.path.clone(), file: self.file.take(), written: before },
                 |open, piece| open.write(std::slice::from_ref(piece)),
             ),
-            digesting: Lane::new(std::mem::take(&mut self.md5), |md5, piece| {
+            digesting: Lane::new(&self.crews.digesting, std::mem::take(&mut self.md5), |md5, piece| {
                 md5.update(piece);
                 Ok(())
             }),

@@ -169,7 +169,7 @@ async fn create(cx: &Arc<Cx>, signed: bool, body: Body) -> Result<Response, Erro
     record.by_service = !signed && cx.is_service_role();
     record.expires = cx.shared.config.clock.unix_seconds() + LIFETIME;
     let id = random::hex::<16>();
-    let folder = Folder::new(cx.shared.config.staging.root(), &cx.project.project_ref);
+    let folder = Folder::new(&cx.shared.config.staging, &cx.project.project_ref);
     let (project, now) = (&cx.project.project_ref, cx.shared.config.clock.unix_seconds());
     let new = NewUpload { id: &id, record: &record, largest: limit, room: owners_room(cx), now };
     cx.shared.open_uploads.admit(project, &folder, &new).await?;
@@ -237,7 +237,7 @@ struct Upload {
 
 impl Upload {
     async fn find(cx: &Arc<Cx>, signed: bool, id: String) -> Result<Self, Error> {
-        let folder = Folder::new(cx.shared.config.staging.root(), &cx.project.project_ref);
+        let folder = Folder::new(&cx.shared.config.staging, &cx.project.project_ref);
         let record = blocking({
             let (folder, id) = (folder.clone(), id.clone());
             move || folder.load(&id)
@@ -505,7 +505,7 @@ impl Upload {
 
 /// Removes the uploads of a project that have expired; gives how many.
 pub(crate) async fn remove_expired(shared: &Shared, project: &base::ProjectRef, now: i64) -> Result<usize, Error> {
-    let folder = Folder::new(shared.config.staging.root(), project);
+    let folder = Folder::new(&shared.config.staging, project);
     let removing = blocking(move || {
         let (mut removed, mut bytes) = (Vec::new(), folder.remove_strays(now - LIFETIME)?);
         for id in folder.ids()? {

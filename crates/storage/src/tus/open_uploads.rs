@@ -127,6 +127,7 @@ fn open_upload(record: &Record, largest: u64) -> OpenUpload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Staging;
     use crate::tus::header::announced;
 
     const METADATA: &str = "bucketName Yg==,objectName YQ==";
@@ -143,7 +144,7 @@ mod tests {
     async fn fill(uploads: &OpenUploads, prefix: &str, record: &Record, count: usize, now: i64) -> Result<(), Error> {
         let root = tempfile::tempdir().unwrap();
         let project = ProjectRef::parse("proj_abc").unwrap();
-        let folder = Folder::new(root.path(), &project);
+        let folder = Folder::new(&Staging::new(root.path()), &project);
         for number in 0..count {
             let id = format!("{prefix}{number}");
             let new = NewUpload { id: &id, record, largest: 1_000, room: 5_000, now };

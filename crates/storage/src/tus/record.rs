@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base::ProjectRef;
 use base64::Engine as _;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::backend::layout::RESUMABLE;
-use crate::backend::{BackendError, Digest, StagedFile, create, digest_of_state};
+use crate::backend::{BackendError, Digest, StagedFile, Staging, create, digest_of_state};
 use crate::content::ContentInfo;
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey, Version};
@@ -110,14 +110,15 @@ impl Record {
 }
 
 /// The uploads of one project.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Folder {
     path: PathBuf,
+    staging: Staging,
 }
 
 impl Folder {
-    pub(crate) fn new(root: &Path, project: &ProjectRef) -> Self {
-        Self { path: root.join(project.as_str()).join(RESUMABLE) }
+    pub(crate) fn new(staging: &Staging, project: &ProjectRef) -> Self {
+        Self { path: staging.root().join(project.as_str()).join(RESUMABLE), staging: staging.clone() }
     }
 
     fn data(&self, id: &str) -> PathBuf {
@@ -214,7 +215,7 @@ impl Folder {
         file.set_len(record.offset)?;
         io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
         let state = BASE64_STANDARD.decode(&record.digest).unwrap_or_default();
-        StagedFile::adopt(path, file, &state, record.offset)
+        self.staging.adopt(path, file, &state, record.offset)
     }
 
     /// Counts what was synced.
