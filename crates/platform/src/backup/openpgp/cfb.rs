@@ -6,7 +6,7 @@ use aes::Aes256;
 use base::Secret;
 use cfb_mode::cipher::KeyIvInit as _;
 use cfb_mode::{BufDecryptor, BufEncryptor};
-use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
+use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq as _;
 
 use super::packet::malformed;
@@ -19,7 +19,7 @@ const BUFFER: usize = 64 * 1024;
 pub(super) struct CfbWriter<W: Write> {
     inner: W,
     cipher: BufEncryptor<Aes256>,
-    hash: Context,
+    hash: Sha1,
     buffer: Vec<u8>,
 }
 
@@ -28,7 +28,7 @@ impl<W: Write> CfbWriter<W> {
         // The version of the packet's format.
         inner.write_all(&[1])?;
         let cipher = BufEncryptor::new(key.expose().into(), &NO_IV.into());
-        let mut writer = Self { inner, cipher, hash: Context::new(&SHA1_FOR_LEGACY_USE_ONLY), buffer: Vec::new() };
+        let mut writer = Self { inner, cipher, hash: Sha1::new(), buffer: Vec::new() };
         let random: [u8; BLOCK] = base::random::bytes();
         writer.write_all(&random)?;
         writer.write_all(&random[BLOCK - 2..])?;
@@ -37,10 +37,10 @@ impl<W: Write> CfbWriter<W> {
 
     /// Writes the integrity code.
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.hash.update(&tag::INTEGRITY_HEADER);
+        self.hash.update(tag::INTEGRITY_HEADER);
         let mut end = [0; INTEGRITY];
         end[..2].copy_from_slice(&tag::INTEGRITY_HEADER);
-        end[2..].copy_from_slice(self.hash.finish().as_ref());
+        end[2..].copy_from_slice(&self.hash.finalize());
         self.cipher.encrypt(&mut end);
         self.inner.write_all(&end)?;
         Ok(self.inner)
@@ -68,7 +68,7 @@ pub(super) struct CfbReader<R: Read> {
     inner: R,
     cipher: BufDecryptor<Aes256>,
     /// None once the end was reached and found right.
-    hash: Option<Context>,
+    hash: Option<Sha1>,
     /// Decrypted bytes; the last [`INTEGRITY`] of them may be the code and wait.
     buffer: Vec<u8>,
     /// Those before this one were handed out.
@@ -87,8 +87,8 @@ impl<R: Read> CfbReader<R> {
         if prefix[BLOCK - 2..BLOCK] != prefix[BLOCK..] {
             return Ok(None);
         }
-        let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-        hash.update(&prefix);
+        let mut hash = Sha1::new();
+        hash.update(prefix);
         Ok(Some(Self { inner, cipher, hash: Some(hash), buffer: Vec::new(), at: 0 }))
     }
 
@@ -108,10 +108,10 @@ impl<R: Read> CfbReader<R> {
             return Ok(());
         }
         let code = self.buffer.split_off(0);
-        hash.update(&tag::INTEGRITY_HEADER);
-        let hash = self.hash.take().map(Context::finish);
+        hash.update(tag::INTEGRITY_HEADER);
+        let hash = self.hash.take().map(Sha1::finalize);
         let right = hash.is_some_and(|hash| {
-            code.len() == INTEGRITY && code[..2] == tag::INTEGRITY_HEADER && code[2..].ct_eq(hash.as_ref()).into()
+            code.len() == INTEGRITY && code[..2] == tag::INTEGRITY_HEADER && code[2..].ct_eq(&hash).into()
         });
         if right { Ok(()) } else { Err(malformed("the integrity code is wrong: the file was altered or cut off")) }
     }

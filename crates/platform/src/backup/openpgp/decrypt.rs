@@ -6,7 +6,7 @@ use base::Secret;
 use flate2::bufread::{DeflateDecoder, ZlibDecoder};
 
 use super::cfb::CfbReader;
-use super::encrypt::ZLIB;
+use super::encrypt::DEFLATE;
 use super::packet::{PacketReader, byte, bytes, malformed};
 use super::s2k::{DerivedKey, StringToKey};
 use super::{AES_256, tag};
@@ -14,8 +14,8 @@ use super::{AES_256, tag};
 /// Keys that are kept for messages of the same origin.
 const MOST_KNOWN: usize = 4096;
 
-/// Plain deflate in the registry of RFC 4880, section 9.3.
-const DEFLATE: u8 = 1;
+/// The zlib format in the same registry, which earlier backups have.
+const ZLIB: u8 = 2;
 
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -4,19 +4,19 @@ use std::io::{self, Write};
 
 use base::Secret;
 use flate2::Compression;
-use flate2::write::ZlibEncoder;
 
 use super::cfb::CfbWriter;
+use super::deflate::DeflateWriter;
 use super::packet::{PacketWriter, write_short};
 use super::s2k::{DerivedKey, StringToKey};
 use super::{AES_256, tag};
 
 /// Level of compression: dumps become a fifth already, and the next level takes twice as long.
 const LEVEL: u32 = 1;
-/// The zlib format in the registry of RFC 4880, section 9.3.
-pub(super) const ZLIB: u8 = 2;
+/// Plain deflate in the registry of RFC 4880, section 9.3.
+pub(super) const DEFLATE: u8 = 1;
 
-type Compressed<W> = ZlibEncoder<PacketWriter<CfbWriter<PacketWriter<W>>>>;
+type Compressed<W> = DeflateWriter<PacketWriter<CfbWriter<PacketWriter<W>>>>;
 
 /// Encrypts what is written; [`Encryptor::finish`] has to be called at the end.
 pub struct Encryptor<W: Write>(PacketWriter<Compressed<W>>);
@@ -24,23 +24,27 @@ pub struct Encryptor<W: Write>(PacketWriter<Compressed<W>>);
 impl<W: Write> Encryptor<W> {
     /// Begins a message.
     pub(in crate::backup) fn new(inner: W, passphrase: &Secret<String>) -> io::Result<Self> {
-        Self::begin(inner, &DerivedKey::new(StringToKey::fresh(), passphrase), Compression::new(LEVEL))
+        let key = DerivedKey::new(StringToKey::fresh(), passphrase);
+        Self::begin(inner, &key, |packet| DeflateWriter::by_threads(packet, Compression::new(LEVEL)))
     }
 
     /// Begins a message of contents that are mostly compressed already.
     pub(in crate::backup) fn stored(inner: W, key: &DerivedKey) -> io::Result<Self> {
-        Self::begin(inner, key, Compression::none())
+        Self::begin(inner, key, |packet| DeflateWriter::by_itself(packet, Compression::none()))
     }
 
-    fn begin(mut inner: W, key: &DerivedKey, compression: Compression) -> io::Result<Self> {
+    fn begin(
+        mut inner: W,
+        key: &DerivedKey,
+        compress: impl FnOnce(PacketWriter<CfbWriter<PacketWriter<W>>>) -> Compressed<W>,
+    ) -> io::Result<Self> {
         let mut session = vec![4, AES_256];
         key.from.write(&mut session);
         write_short(&mut inner, tag::PASSPHRASE, &session)?;
         let encrypted = CfbWriter::begin(PacketWriter::begin(inner, tag::ENCRYPTED)?, &key.key)?;
         let mut compressed = PacketWriter::begin(encrypted, tag::COMPRESSED)?;
-        compressed.write_all(&[ZLIB])?;
-        let compressed = ZlibEncoder::new(compressed, compression);
-        let mut literal = PacketWriter::begin(compressed, tag::LITERAL)?;
+        compressed.write_all(&[DEFLATE])?;
+        let mut literal = PacketWriter::begin(compress(compressed), tag::LITERAL)?;
         // Bytes, without a name and a date: the file's name has both.
         literal.write_all(&[b'b', 0, 0, 0, 0, 0])?;
         Ok(Self(literal))

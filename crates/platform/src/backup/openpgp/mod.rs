@@ -1,6 +1,6 @@
 //! OpenPGP messages encrypted with a passphrase (RFC 4880), as `gpg --symmetric` makes and `gpg --decrypt` reads them:
 //! a passphrase packet (v4), encrypted and integrity protected data (v1, AES-256 in CFB mode, SHA-1 code), compressed
-//! data (zlib), literal data. Both directions are streams with constant memory.
+//! data (deflate), literal data. Both directions are streams with constant memory.
 //!
 //! Only what backups need is here: no keys, no signatures, no armour. Why it is our own: ARCHITECTURE.md, "Backups".
 //!
@@ -9,6 +9,7 @@
 
 mod cfb;
 mod decrypt;
+mod deflate;
 mod encrypt;
 mod packet;
 mod s2k;
