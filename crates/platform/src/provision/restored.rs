@@ -50,6 +50,8 @@ const ALONE: Duration = Duration::from_secs(1);
 
 /// What the old database is called between its replacement and its end.
 const REPLACED: &str = "_replaced";
+/// PostgreSQL's database with nothing in it.
+const EMPTY: &str = "template0";
 /// State in the comment of databases that are not a project's own.
 const STATE_SCRATCH: &str = "scratch";
 
@@ -115,7 +117,10 @@ impl Provisioner {
         // Before the roles, which nobody takes for left over while it is there.
         let comment = cluster.marker(id.as_str(), STATE_SCRATCH).text();
         let limit = self.0.limits.database;
-        store_restored::scratch_create(&admin.client, &database, &comment, limit).await?;
+        let files = baseline::whole(self.0.files, baseline_version);
+        // The template has all files; a database with fewer of them is made from the beginning.
+        let template = if files.len() == self.0.files.len() { &cluster.template } else { EMPTY };
+        store_restored::scratch_create(&admin.client, &database, template, &comment, limit).await?;
         let roles = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await;
         let owner_password = match roles {
             Ok(password) => password,
@@ -191,7 +196,7 @@ impl Provisioner {
         let mut client = self.connect(&self.admin_target(&scratch.database), &options).await?;
         // A dump has nothing of what a mend changes, so that it fits.
         let files = baseline::whole(self.0.files, scratch.baseline_version);
-        // There is no owner's object in it yet, as in a template.
+        // There is no owner's object in it yet, as in a template. Of a copy of ours nothing is missing.
         baseline::apply(&mut client, None, true, files).await.map_err(ProvisionError::database)?;
         scratch.baseline_version = baseline::version(files);
         for name in &scratch.extensions {

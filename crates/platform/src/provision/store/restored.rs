@@ -6,16 +6,18 @@ use tokio_postgres::{Error, GenericClient};
 
 use super::database::{SILENCE, connect_allow_in_tx};
 
-/// An empty database of `comment`, closed to everybody.
+/// A copy of `template` of `comment`, closed to everybody.
 pub(in crate::provision) async fn scratch_create(
     db: &impl GenericClient,
     name: &str,
+    template: &str,
     comment: &str,
     connection_limit: i32,
 ) -> Result<(), Error> {
     let quoted = quote_ident(name);
     db.batch_execute(&format!(
-        "create database {quoted} template template0 encoding 'UTF8' connection limit {connection_limit}"
+        "create database {quoted} template {} encoding 'UTF8' connection limit {connection_limit}",
+        quote_ident(template)
     ))
     .await?;
     db.batch_execute(&format!(
