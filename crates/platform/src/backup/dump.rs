@@ -81,14 +81,14 @@ impl Dump {
         let failed = |message: String| BackupError::PgDump { database: database.clone(), message };
         let writing = |error| BackupError::writing(&folder, error);
         let file = self.folder.begin(name).map_err(writing)?;
-        let mut out = Encryptor::new(BufWriter::with_capacity(CHUNK, file), &self.key).map_err(writing)?;
-        write_header(&mut out, &self.header).map_err(writing)?;
-
         let mut child = Running(self.start().map_err(|error| failed(format!("it does not start: {error}")))?);
         let stdout = child.0.stdout.take().ok_or_else(|| failed("it has no output".to_owned()))?;
         let chunks = read_along(stdout);
         let stderr = child.0.stderr.take().map(listen);
         let counting = Counting::begin();
+        // Behind the start, because making a key of the passphrase takes as long as pg_dump takes for a small database.
+        let mut out = Encryptor::new(BufWriter::with_capacity(CHUNK, file), &self.key).map_err(writing)?;
+        write_header(&mut out, &self.header).map_err(writing)?;
         let mut looked_at = 0;
         let mut bytes = 0;
         let mut heard = Instant::now();
