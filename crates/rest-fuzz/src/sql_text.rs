@@ -62,29 +62,44 @@ pub struct SqlText {
     pub parameters: usize,
 }
 
+/// How an embedded array that is put together from its members begins and ends.
+const ARRAY: &str = "('[' || string_agg(";
+const ARRAY_END: &str = ", ', ') || ']')::json";
+
 impl SqlText {
     /// Whether a name is longer than PostgreSQL keeps (`NAMEDATALEN` - 1 bytes).
     pub fn is_cut_off(&self) -> bool {
         self.identifiers.iter().any(|name| name.len() > 63)
     }
 
+    /// The skeleton with each embedded array as PostgreSQL makes it, and parameters without their numbers.
+    pub fn without_arrays(&self) -> String {
+        let mut arrays = self.skeleton.split(ARRAY);
+        let mut text = arrays.next().unwrap_or_default().to_owned();
+        for array in arrays {
+            text.extend(["json_agg(\"\")::jsonb", array.split_once(ARRAY_END).map_or("", |(_, rest)| rest)]);
+        }
+        let parts: Vec<&str> =
+            text.split('$').map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit())).collect();
+        parts.join("$")
+    }
+
     /// The skeleton with the members of each embedded array sorted: they stand in the order of their names' lengths, so
     /// other names may change it.
     pub fn without_order(&self) -> String {
-        let (open, close) = ("('[' || string_agg(", ", ', ') || ']')::json");
         let (member, end) = ("coalesce(", "::text, 'null')");
-        let mut arrays = self.skeleton.split(open);
+        let mut arrays = self.skeleton.split(ARRAY);
         let mut text = arrays.next().unwrap_or_default().to_owned();
         for array in arrays {
-            let (members, rest) = array.split_once(close).unwrap_or((array, ""));
+            let (members, rest) = array.split_once(ARRAY_END).unwrap_or((array, ""));
             let mut pieces = members.split(member);
             let first = pieces.next().unwrap_or_default();
             let (mut members, between): (Vec<_>, Vec<_>) =
                 pieces.map(|piece| piece.split_once(end).unwrap_or((piece, ""))).unzip();
             members.sort_unstable();
-            text.extend([open, first]);
+            text.extend([ARRAY, first]);
             members.iter().zip(between).for_each(|(value, behind)| text.extend([member, value, end, behind]));
-            text.extend([close, rest]);
+            text.extend([ARRAY_END, rest]);
         }
         text
     }

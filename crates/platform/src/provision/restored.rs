@@ -120,7 +120,16 @@ impl Provisioner {
         let files = baseline::whole(self.0.files, baseline_version);
         // The template has all files; a database with fewer of them is made from the beginning.
         let template = if files.len() == self.0.files.len() { &cluster.template } else { EMPTY };
-        store_restored::scratch_create(&admin.client, &database, template, &comment, limit).await?;
+        let mut made = store_restored::scratch_create(&admin.client, &database, template, &comment, limit).await;
+        if let Err(error) = &made
+            && template != EMPTY
+        {
+            // For instance because the collations of the system changed under it, which is no reason to restore nothing.
+            tracing::warn!(cause = %error, template, "a database is made without the template");
+            self.scratches_drop(&admin.client, cluster, id).await?;
+            made = store_restored::scratch_create(&admin.client, &database, EMPTY, &comment, limit).await;
+        }
+        made?;
         let roles = self.scratch_roles(&mut admin.client, cluster, id, row.is_some(), secrets).await;
         let owner_password = match roles {
             Ok(password) => password,
@@ -374,9 +383,10 @@ impl Provisioner {
     ) -> Result<(), ProvisionError> {
         for suffix in Purpose::ALL.map(Purpose::suffix).into_iter().chain([REPLACED]) {
             let name = format!("{id}{suffix}");
-            if let Some(found) = store::database::database_get(admin, &name).await?
-                && cluster.is_ours(found.comment.as_deref(), id.as_str())
-            {
+            let Some(found) = store::database::database_get(admin, &name).await? else { continue };
+            // Without a comment it was only begun, which nobody can see from outside.
+            let begun = found.comment.is_none() && !found.allows_connections;
+            if begun || cluster.is_ours(found.comment.as_deref(), id.as_str()) {
                 store::database::database_drop(admin, &name).await?;
             }
         }

@@ -54,13 +54,18 @@ pub(crate) async fn role_put(
     db.batch_execute(&sql).await
 }
 
-/// Makes the database.
+/// Makes the database, which nobody gets into before [`database_close`].
 pub(crate) async fn database_create(db: &impl GenericClient, name: &str, owner: &str) -> Result<(), Error> {
     let (name, owner) = (quote_ident(name), quote_ident(owner));
-    db.batch_execute(&format!("create database {name} owner {owner} template template0 encoding 'UTF8'")).await
+    let options = "template template0 encoding 'UTF8' allow_connections false";
+    db.batch_execute(&format!("create database {name} owner {owner} {options}")).await
 }
 
-/// Lets nobody connect but the database's owner.
+/// Lets nobody connect but the database's owner, who can from now on.
 pub(crate) async fn database_close(db: &impl GenericClient, name: &str) -> Result<(), Error> {
-    db.batch_execute(&format!("revoke all on database {} from public", quote_ident(name))).await
+    let name = quote_ident(name);
+    db.batch_execute(&format!(
+        "revoke all on database {name} from public; alter database {name} with allow_connections true"
+    ))
+    .await
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -117,24 +118,33 @@ impl<S: Send + 'static> Lane<S> {
         self.0.lock().failure.is_some()
     }
 
-    /// The value, once all pieces are done with.
-    pub(super) async fn settle(self) -> io::Result<S> {
+    /// Waits until all pieces are done with, or one has failed.
+    pub(super) async fn idle(&self) {
         loop {
             // Made before the look, so that no end is missed.
             let idle = self.0.idle.notified();
-            {
-                let mut state = self.0.lock();
-                if let Some(failure) = state.failure.take() {
-                    return Err(failure);
-                }
-                if !state.enlisted
-                    && let Some(value) = state.value.take()
-                {
-                    return Ok(value);
-                }
+            if !self.0.lock().enlisted {
+                return;
             }
             idle.await;
         }
+    }
+
+    /// The value of a lane that is idle.
+    pub(super) fn into_value(self) -> io::Result<S> {
+        let mut state = self.0.lock();
+        match (state.failure.take(), state.value.take()) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(value)) => Ok(value),
+            (None, None) => Err(io::Error::other("a content is still worked on")),
+        }
+    }
+
+    /// Nobody wants the value any more: what waits is let go, and only the piece in work is done with.
+    pub(super) fn abandon(&self) {
+        let mut state = self.0.lock();
+        state.failure.get_or_insert_with(|| io::Error::other("the content was given up"));
+        state.waiting.clear();
     }
 }
 
@@ -146,7 +156,9 @@ impl<S: Send> Turn for Inner<S> {
             let Some((piece, _room)) = value.is_some().then(|| state.waiting.pop_front()).flatten() else { break };
             drop(state);
             let Some(worked) = &mut value else { break };
-            if let Err(failure) = (self.work)(worked, &piece) {
+            // A thread of the crew goes on with the other lanes whatever happens to this one.
+            let done = catch_unwind(AssertUnwindSafe(|| (self.work)(worked, &piece)));
+            if let Err(failure) = done.unwrap_or_else(|_| Err(io::Error::other("a content could not be worked on"))) {
                 let mut state = self.lock();
                 state.failure = Some(failure);
                 state.waiting.clear();
@@ -179,8 +191,14 @@ mod tests {
         if &piece[..] == b"bad" {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        assert!(&piece[..] != b"worse");
         text.extend_from_slice(piece);
         Ok(())
+    }
+
+    async fn settled(lane: Lane<Vec<u8>>) -> io::Result<Vec<u8>> {
+        lane.idle().await;
+        lane.into_value()
     }
 
     /// One lane by one thread, and many by few.
@@ -202,12 +220,12 @@ mod tests {
             }
             let all = 2 * lanes.len();
             for lane in lanes {
-                assert_eq!(lane.settle().await.unwrap(), expected);
+                assert_eq!(settled(lane).await.unwrap(), expected);
             }
             assert_eq!(room.available_permits(), all);
             let idle = async || (crew.lock().threads == 0).then_some(());
             test_support::eventually("no thread is left", idle).await;
-            assert_eq!(Lane::new(&crew, vec![7], append).settle().await.unwrap(), [7], "without any piece");
+            assert_eq!(settled(Lane::new(&crew, vec![7], append)).await.unwrap(), [7], "without any piece");
         }
     }
 
@@ -221,6 +239,23 @@ mod tests {
         }
         test_support::eventually("it fails", async || lane.has_failed().then_some(())).await;
         test_support::eventually("no piece holds room", async || (room.available_permits() == 3).then_some(())).await;
-        assert_eq!(lane.settle().await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(settled(lane).await.unwrap_err().kind(), io::ErrorKind::StorageFull);
+    }
+    /// What one lane's work does to its thread, or its client, concerns no other.
+    #[tokio::test]
+    async fn other_lanes_go_on() {
+        let (room, crew) = (Arc::new(Semaphore::new(100)), Crew::new(1));
+        let [bad, left, good] = std::array::from_fn(|_| Lane::new(&crew, Vec::new(), append));
+        let permit = || Arc::new(room.clone().try_acquire_owned().unwrap());
+        for _ in 0..20 {
+            bad.push(Bytes::from_static(b"worse"), permit());
+            left.push(Bytes::from_static(b"a"), permit());
+            good.push(Bytes::from_static(b"a"), permit());
+        }
+        left.abandon();
+        assert_eq!(settled(good).await.unwrap(), [b'a'; 20]);
+        settled(bad).await.unwrap_err();
+        settled(left).await.unwrap_err();
+        assert_eq!(room.available_permits(), 100);
     }
 }

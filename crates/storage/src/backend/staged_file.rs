@@ -203,6 +203,8 @@ impl Staging {
             crews: self.crews.clone(),
             lanes: None,
             room: Arc::new(Semaphore::new(WAITING)),
+            may_exist: false,
+            failed: false,
             placed: false,
         }
     }
@@ -260,6 +262,11 @@ pub struct StagedFile {
     crews: Crews,
     lanes: Option<Lanes>,
     room: Arc<Semaphore>,
+    /// A file may be at the path.
+    may_exist: bool,
+    /// A piece was lost.
+    failed: bool,
+    /// The file is somebody else's from now on.
     placed: bool,
 }
 
@@ -279,8 +286,12 @@ impl StagedFile {
 
     /// Hands in what waits, once there is room.
     async fn flush(&mut self) -> Result<(), BackendError> {
+        if self.failed {
+            return self.settle().await;
+        }
         let before = self.size - self.waiting_bytes as u64;
         self.waiting_bytes = 0;
+        self.may_exist = true;
         let lanes = self.lanes.get_or_insert_with(|| Lanes {
             writing: Lane::new(
                 &self.crews.writing,
@@ -308,23 +319,23 @@ impl StagedFile {
         Ok(())
     }
 
+    /// Waits until what was handed in is on the disk and digested. Given up half-way, it can be called again.
     async fn settle(&mut self) -> Result<(), BackendError> {
-        if let Some(lanes) = self.lanes.take() {
-            let open = lanes.writing.settle().await;
-            self.md5 = lanes.digesting.settle().await?;
-            match open {
-                Ok(open) => self.file = open.file,
+        if let Some(lanes) = &self.lanes {
+            lanes.writing.idle().await;
+            lanes.digesting.idle().await;
+        }
+        if let Some(Lanes { writing, digesting }) = self.lanes.take() {
+            match writing.into_value().and_then(|open| Ok((open, digesting.into_value()?))) {
+                Ok((open, md5)) => (self.file, self.md5) = (open.file, md5),
                 Err(error) => {
-                    if !self.placed {
-                        let path = self.path.clone();
-                        // It is of no more use, and may not even be there.
-                        let _ = blocking(move || Ok(std::fs::remove_file(path)?)).await;
-                    }
+                    self.failed = true;
                     return Err(error.into());
                 }
             }
         }
-        Ok(())
+        // What was lost then is not there now.
+        if self.failed { Err(io::Error::other("a part of the content could not be written").into()) } else { Ok(()) }
     }
 
     /// What was received, once all of it has.
@@ -427,26 +438,25 @@ impl StagedFile {
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        if self.placed {
+        if let Some(lanes) = &self.lanes {
+            lanes.digesting.abandon();
+            lanes.writing.abandon();
+        }
+        if self.placed || !self.may_exist {
             return;
         }
-        match self.lanes.take() {
+        let path = std::mem::take(&mut self.path);
+        match (self.lanes.take(), tokio::runtime::Handle::try_current()) {
             // The writer may be about to make the file.
-            Some(lanes) => {
-                let path = std::mem::take(&mut self.path);
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    let handle = runtime.clone();
-                    runtime.spawn_blocking(move || {
-                        // Ends soon: few pieces wait.
-                        drop(handle.block_on(lanes.writing.settle()));
-                        let _ = std::fs::remove_file(&path);
-                    });
-                }
+            (Some(lanes), Ok(runtime)) => {
+                runtime.spawn(async move {
+                    lanes.writing.idle().await;
+                    let _ = blocking(move || Ok(std::fs::remove_file(&path)?)).await;
+                });
             }
-            None if self.file.is_some() => {
-                let _ = std::fs::remove_file(&self.path);
+            _ => {
+                let _ = std::fs::remove_file(&path);
             }
-            None => {}
         }
     }
 }
@@ -543,3 +553,6 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What an owner's data and code can ask of those who back them up has an end, and costs nobody else.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::faults::{altered, assert_untouched, small};
@@ -84,4 +85,37 @@ async fn what_was_listed_as_a_table_is_not_read_as_a_view() {
     database.batch_execute(&format!("set {restricted}")).await.unwrap();
     let error = database.query("select a from public.v", &[]).await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "55000");
+}
+
+/// A new database is open to every role that can log in, and another project's owner may wait for its name. Looked at by a
+/// session that asks faster than anybody can log in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_closed_to_others_before_anybody_can_connect() {
+    const SQL: &str =
+        "select datname::text, datallowconn and datacl is null from pg_database where datname like '%\\_%'
+        and oid > 16383";
+    let (world, store) = (World::start().await, Store::new());
+    let backups = store.of(&world);
+    let (id, file) = small(&world, &backups).await;
+    let (watcher, done) = (test_support::connect(&world.cluster.superuser_url()).await, CancellationToken::new());
+    let watching = tokio::spawn({
+        let done = done.clone();
+        async move {
+            let mut seen = BTreeSet::new();
+            while !done.is_cancelled() {
+                let rows = watcher.query(SQL, &[]).await.unwrap();
+                seen.extend(rows.iter().map(|row| (row.get::<_, String>(0), row.get::<_, bool>(1))));
+            }
+            seen
+        }
+    });
+    restore(&backups, &file, &onto(&id)).await.unwrap();
+    backups.verify(&file, &Progress::default()).await.unwrap();
+    done.cancel();
+    let seen = watching.await.unwrap();
+    for suffix in ["restoring", "verifying"] {
+        let name = format!("{id}_{suffix}");
+        assert!(seen.contains(&(name.clone(), false)), "it was there: {seen:?}");
+        assert!(!seen.contains(&(name, true)), "it was open: {seen:?}");
+    }
 }

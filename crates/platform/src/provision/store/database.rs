@@ -139,11 +139,15 @@ pub(in crate::provision) async fn database_drop(db: &impl GenericClient, name: &
     db.batch_execute(&format!("drop database if exists {} with (force)", quote_ident(name))).await
 }
 
-/// An empty database in which the template is made.
+/// An empty database in which the template is made, which nobody gets into before it is closed to all.
 pub(in crate::provision) async fn template_begin(db: &impl GenericClient, name: &str) -> Result<(), Error> {
     let name = quote_ident(name);
-    db.batch_execute(&format!("create database {name} template template0 encoding 'UTF8'")).await?;
-    db.batch_execute(&format!("revoke all on database {name} from public")).await
+    let create = format!("create database {name} template template0 encoding 'UTF8' allow_connections false");
+    db.batch_execute(&create).await?;
+    db.batch_execute(&format!(
+        "revoke all on database {name} from public; alter database {name} with allow_connections true"
+    ))
+    .await
 }
 
 /// Freezes every row, so that copies need no vacuum against wraparound for a long time. In the template itself.

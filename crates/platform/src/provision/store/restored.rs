@@ -6,7 +6,8 @@ use tokio_postgres::{Error, GenericClient};
 
 use super::database::{SILENCE, connect_allow_in_tx};
 
-/// A copy of `template` of `comment`, closed to everybody.
+/// A copy of `template` of `comment`, closed to everybody. Nobody gets in before it is: a new database is open to all, and
+/// whoever owns another project may wait for its name.
 pub(in crate::provision) async fn scratch_create(
     db: &impl GenericClient,
     name: &str,
@@ -16,13 +17,15 @@ pub(in crate::provision) async fn scratch_create(
 ) -> Result<(), Error> {
     let quoted = quote_ident(name);
     db.batch_execute(&format!(
-        "create database {quoted} template {} encoding 'UTF8' connection limit {connection_limit}",
+        "create database {quoted} template {} encoding 'UTF8' allow_connections false
+            connection limit {connection_limit}",
         quote_ident(template)
     ))
     .await?;
     db.batch_execute(&format!(
         "revoke all on database {quoted} from public;
-         comment on database {quoted} is {}",
+         comment on database {quoted} is {};
+         alter database {quoted} with allow_connections true",
         quote_literal(comment)
     ))
     .await
