@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// How much less urgent they are, in the steps of `nice`: on a machine that is busy all the time they get a third of what
+/// How much less urgent they are, in the steps of `nice`: on a machine that is busy all the time they get a tenth of what
 /// another thread gets.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 5;
+const NICE: i32 = 10;
 
 /// They end when this is dropped.
 pub(super) struct Threads(Sender<Job>);
