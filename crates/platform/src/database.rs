@@ -1,6 +1,7 @@
 //! The platform database: made when missing, migrated, and the pool of connections to it.
 
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
 use base::project::DatabaseTarget;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
@@ -46,6 +47,47 @@ pub enum PrepareError {
     Connect(#[source] tokio_postgres::Error),
     #[error("the platform database cannot be migrated")]
     Migrate(#[source] MigrateError),
+}
+
+impl PrepareError {
+    /// Whether the server has too much to do just now, recovers, or goes down and comes back: after a crash of either, the
+    /// next start meets it so.
+    fn is_passing(&self) -> bool {
+        const CODES: [SqlState; 4] = [
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::TOO_MANY_CONNECTIONS,
+        ];
+        let (Self::Admin(error) | Self::Connect(error)) = self else { return false };
+        let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+        match error.code() {
+            Some(code) => CODES.contains(code),
+            // Not a refusal: there nobody may ever answer.
+            None => {
+                let broken = [io::ErrorKind::TimedOut, io::ErrorKind::ConnectionReset, io::ErrorKind::UnexpectedEof];
+                error.is_closed() || source.is_some_and(|error| broken.contains(&error.kind()))
+            }
+        }
+    }
+}
+
+/// How long a start asks a server that cannot serve it for the moment, and how long it waits between two tries.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_millis(200);
+
+/// As [`prepare`], for a start: waits while the server is busy with itself.
+pub(crate) async fn prepare_patiently(config: &PlatformConfig) -> Result<migrate::Report, PrepareError> {
+    let started = Instant::now();
+    loop {
+        match prepare(config).await {
+            Err(error) if error.is_passing() && started.elapsed() < PATIENCE => {
+                tracing::warn!(cause = ?error, "PostgreSQL cannot serve the start yet, trying again");
+                tokio::time::sleep(RETRY).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// `target` as `tokio-postgres` reads it.
@@ -183,5 +225,39 @@ mod tests {
         let config = config(&cluster);
         let all = futures_util::future::join_all((0..4).map(|_| prepare(&config))).await;
         assert!(all.iter().all(Result::is_ok), "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_no_time_is_asked_again_and_one_that_refuses_is_not() {
+        let cluster = test_support::TestCluster::shared();
+        let config = config(&cluster);
+        let check = async |target: &DatabaseTarget, expected: bool| {
+            let error = connect(target, &TaskTracker::new()).await.err().expect("no connection");
+            let error = PrepareError::Connect(error);
+            assert_eq!(error.is_passing(), expected, "{error:?}");
+        };
+        let admin = connect(&config.admin, &TaskTracker::new()).await.unwrap();
+        let crowded = format!("crowded_{}", base::random::hex::<4>());
+        let sql = format!("create role {crowded} login password 'x' connection limit 0");
+        admin.batch_execute(&sql).await.unwrap();
+        let as_crowded = |password: &str| DatabaseTarget {
+            user: crowded.clone(),
+            password: base::Secret::new(password.to_owned()),
+            ..config.admin.clone()
+        };
+        check(&as_crowded("x"), true).await;
+        check(&as_crowded("wrong"), false).await;
+        admin.batch_execute(&format!("drop role {crowded}")).await.unwrap();
+        // One that ends the connection before it answers, and nobody.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = DatabaseTarget {
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+            ..config.admin.clone()
+        };
+        let ending = std::thread::spawn(move || drop(listener.accept()));
+        check(&target, true).await;
+        ending.join().unwrap();
+        check(&target, false).await;
     }
 }

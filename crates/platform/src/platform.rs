@@ -65,7 +65,7 @@ pub enum StartError {
 impl Platform {
     /// Prepares the platform database, loads every project into `projects`, and starts what runs in the background.
     pub async fn start(config: PlatformConfig, projects: Arc<ProjectTable>) -> Result<Self, StartError> {
-        database::prepare(&config).await?;
+        database::prepare_patiently(&config).await?;
         let pool = database::pool(&config).map_err(StartError::Pool)?;
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();

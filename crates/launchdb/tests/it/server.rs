@@ -124,6 +124,8 @@ impl Server {
                 return value;
             }
             if let Some(status) = self.child.try_wait().expect("the process can be asked") {
+                // Its last words are still on their way.
+                std::thread::sleep(Duration::from_millis(300));
                 panic!("the server ended with {status} while waiting for: {what}\n{}", self.output());
             }
             assert!(start.elapsed() < patience, "never came: {what}\n{}", self.output());

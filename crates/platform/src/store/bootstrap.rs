@@ -61,11 +61,14 @@ pub(crate) async fn database_create(db: &impl GenericClient, name: &str, owner: 
     db.batch_execute(&format!("create database {name} owner {owner} {options}")).await
 }
 
-/// Lets nobody connect but the database's owner, who can from now on.
+/// Lets nobody connect but the database's owner, who can from now on. At every start; one that is as it should be is left
+/// alone as far as possible, because others may change it at the same time.
 pub(crate) async fn database_close(db: &impl GenericClient, name: &str) -> Result<(), Error> {
+    let is_shut = db.query_opt("select from pg_database where datname = $1 and not datallowconn", &[&name]).await?;
     let name = quote_ident(name);
-    db.batch_execute(&format!(
-        "revoke all on database {name} from public; alter database {name} with allow_connections true"
-    ))
-    .await
+    let mut sql = format!("revoke all on database {name} from public");
+    if is_shut.is_some() {
+        sql.push_str(&format!("; alter database {name} with allow_connections true"));
+    }
+    db.batch_execute(&sql).await
 }
