@@ -232,7 +232,7 @@ mod tests {
         let cluster = test_support::TestCluster::shared();
         let config = config(&cluster);
         let check = async |target: &DatabaseTarget, expected: bool| {
-            let error = connect(target, &TaskTracker::new()).await.err().expect("no connection");
+            let error = connect(target, &TaskTracker::new()).await.expect_err("no connection");
             let error = PrepareError::Connect(error);
             assert_eq!(error.is_passing(), expected, "{error:?}");
         };
