@@ -48,6 +48,7 @@ pub fn find(source: &Source, data: Option<&Path>) -> Result<Direct, Exit> {
         key: secrets.get("BACKUP_ENCRYPTION_KEY").cloned(),
         retention_days: config.backup.retention_days,
         least_free_bytes: crate::run::backups::least_free_bytes(&config),
+        spared_bytes: crate::run::backups::SPARED_BYTES,
         search: Search { bin_dir: config.database.bin_dir.clone(), path: source::executable_path() },
         run_as: RunAs::for_this_process().exit(exit::FAILURE)?,
     };

@@ -21,6 +21,9 @@ use crate::config::{Config, source};
 use crate::exit::{self, Exit, ResultExt as _};
 use crate::files_backup::{self, FilesBackup, FilesError, FilesRun};
 
+/// Most that owners' backups leave free of a big disk for those by the clock.
+pub const SPARED_BYTES: u64 = 8 << 30;
+
 /// How backups of this server are made.
 pub fn backup_config(config: &Config, storage: &Storage) -> Result<BackupConfig, Exit> {
     // An embedded cluster's own programs fit it best.
@@ -34,6 +37,7 @@ pub fn backup_config(config: &Config, storage: &Storage) -> Result<BackupConfig,
         key: storage.secrets.get("BACKUP_ENCRYPTION_KEY").cloned(),
         retention_days: config.backup.retention_days,
         least_free_bytes: least_free_bytes(config),
+        spared_bytes: SPARED_BYTES,
         search: Search { bin_dir: own.or(config.database.bin_dir.clone()), path: source::executable_path() },
         run_as,
     })

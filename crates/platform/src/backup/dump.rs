@@ -58,8 +58,24 @@ pub(super) struct Dump {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) least_free_bytes: u64,
-    /// That one part of so many of the disk stays free besides; 0 for none.
-    pub(super) spared_share: u64,
+    /// An eighth of the disk stays free besides, but no more than this.
+    pub(super) spared_bytes: u64,
+}
+
+impl Room {
+    /// Blocks briefly.
+    ///
+    /// # Errors
+    /// [`BackupError::DiskFull`] when less is free.
+    pub(super) fn check(self, folder: &BackupFolder) -> Result<(), BackupError> {
+        let path = folder.path();
+        let stat = rustix::fs::statvfs(path).map_err(|error| BackupError::writing(path, error.into()))?;
+        let spared = (stat.f_blocks.saturating_mul(stat.f_frsize) / 8).min(self.spared_bytes);
+        match stat.f_bavail.saturating_mul(stat.f_frsize) < self.least_free_bytes.saturating_add(spared) {
+            true => Err(BackupError::DiskFull { folder: path.to_owned() }),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Ends pg_dump when the work is given up.
@@ -95,7 +111,7 @@ impl Dump {
         loop {
             if bytes >= looked_at {
                 looked_at += DISK_LOOK;
-                self.check_disk()?;
+                self.room.check(&self.folder)?;
             }
             if cancel.is_cancelled() {
                 return Err(BackupError::Cancelled);
@@ -126,18 +142,6 @@ impl Dump {
         write_end(&mut out, &counted.map_err(failed)?).map_err(writing)?;
         let file = out.finish().and_then(|buffer| buffer.into_inner().map_err(io::IntoInnerError::into_error));
         file.and_then(super::folder::Unfinished::keep).map_err(writing)
-    }
-
-    fn check_disk(&self) -> Result<(), BackupError> {
-        let folder = self.folder.path();
-        let stat = rustix::fs::statvfs(folder).map_err(|error| BackupError::writing(folder, error.into()))?;
-        let spared =
-            stat.f_blocks.saturating_mul(stat.f_frsize).checked_div(self.room.spared_share).unwrap_or_default();
-        let least = self.room.least_free_bytes.saturating_add(spared);
-        match stat.f_bavail.saturating_mul(stat.f_frsize) < least {
-            true => Err(BackupError::DiskFull { folder: folder.to_owned() }),
-            false => Ok(()),
-        }
     }
 
     fn start(&self) -> io::Result<Child> {

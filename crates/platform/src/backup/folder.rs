@@ -87,9 +87,14 @@ impl BackupFolder {
         self.path.join(name.to_string()).exists()
     }
 
-    /// Begins a file, making the folder when it is missing. Only its user may read either.
+    /// Makes the folder when it is missing. Only its user may read it.
+    pub(super) fn make(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+    }
+
+    /// Begins a file, and the folder where that is missing. Only its user may read either.
     pub(super) fn begin(&self, name: BackupName) -> io::Result<Unfinished> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        self.make()?;
         let partial = self.path.join(format!(".{name}{PARTIAL}{}", base::random::hex::<4>()));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
         Ok(Unfinished { folder: self.path.clone(), partial, name, file, written: 0, kept: false })

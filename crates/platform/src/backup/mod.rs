@@ -66,8 +66,6 @@ use crate::store::settings::settings_map;
 /// A dump that met a change of the schema is made again, so often.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(1);
-/// What a backup that an owner asks for leaves free besides, as a part of the disk: those by the clock come first.
-const SPARED_SHARE: u64 = 8;
 /// No more tries after so long: a table that its owner locks costs a minute each time.
 const LONGEST_TRIES: Duration = Duration::from_secs(90);
 
@@ -81,6 +79,9 @@ pub struct BackupConfig {
     pub retention_days: u32,
     /// A backup is given up when less than this is free on the folder's disk: it may be the database's, too.
     pub least_free_bytes: u64,
+    /// One that an owner asks for leaves an eighth of the disk free besides, but no more than this: those by the clock come
+    /// first.
+    pub spared_bytes: u64,
     /// Where `pg_dump` is looked for.
     pub search: Search,
     pub run_as: RunAs,
@@ -173,6 +174,24 @@ impl Backups {
         self.0.opener.clone().ok_or(BackupError::NoKey)
     }
 
+    fn room(&self, asked: bool) -> Room {
+        let BackupConfig { least_free_bytes, spared_bytes, .. } = self.0.config;
+        Room { least_free_bytes, spared_bytes: if asked { spared_bytes } else { 0 } }
+    }
+
+    /// Whether the disk has room for a backup that an owner asks for.
+    ///
+    /// # Errors
+    /// [`BackupError::DiskFull`] when it has not, [`BackupError::Folder`] when that cannot be seen.
+    pub(crate) async fn check_room(&self) -> Result<(), BackupError> {
+        let (folder, room) = (self.folder().clone(), self.room(true));
+        let work = tokio::task::spawn_blocking(move || {
+            folder.make().map_err(|error| BackupError::writing(folder.path(), error))?;
+            room.check(&folder)
+        });
+        joined(work.await)
+    }
+
     fn now(&self) -> i64 {
         self.0.provisioner.config().clock.unix_seconds()
     }
@@ -254,7 +273,7 @@ impl Backups {
         drop(session);
         let major = u32::try_from(version / 10_000).unwrap_or_default();
         let (search, folder) = (self.0.config.search.clone(), self.0.config.folder.clone());
-        let (run_as, least_free_bytes) = (self.0.config.run_as.clone(), self.0.config.least_free_bytes);
+        let (run_as, room) = (self.0.config.run_as.clone(), self.room(asked));
         let target = base::project::DatabaseTarget {
             database: header.database.clone(),
             ..self.0.provisioner.config().admin.clone()
@@ -262,8 +281,6 @@ impl Backups {
         let (progress, cancel) = (Arc::clone(progress), self.0.shutdown.clone());
         let work = tokio::task::spawn_blocking(move || {
             let pg_dump = client_program::find(&search, "pg_dump", major).map_err(BackupError::NoPgDump)?;
-            let spared_share = if asked { SPARED_SHARE } else { 0 };
-            let room = Room { least_free_bytes, spared_share };
             let dump = Dump { pg_dump, run_as, target, header, key, folder, room, restricts_relations };
             dump.run(&progress, &cancel)
         });

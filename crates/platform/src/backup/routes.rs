@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{BackupFile, Backups, Subject, store};
+use super::{BackupError, BackupFile, Backups, Subject, store};
 use crate::error::Error;
 use crate::request::ProjectCx;
 use crate::store::audit::audit_insert;
@@ -59,6 +59,10 @@ pub(crate) async fn create_backup(cx: ProjectCx) -> Result<impl IntoResponse, Er
     let (asked, seconds) = store::asked_within_a_day(&**db, &cx.project_ref).await?;
     if asked >= MOST_A_DAY {
         return Err(Error::TooManyRequests(u64::try_from(seconds).unwrap_or(1).max(1)));
+    }
+    match backups.check_room().await {
+        Err(BackupError::DiskFull { .. }) => return Err(Error::DiskNearlyFull),
+        checked => checked.map_err(|error| Error::Internal(error.into()))?,
     }
     let work = backups.try_run(Subject::Project(cx.project_ref.clone())).ok_or(Error::ProjectBusy)?;
     let entry = cx.caller.actor();

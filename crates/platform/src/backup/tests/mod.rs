@@ -35,6 +35,7 @@ impl Store {
             key: Some(self.key.clone()),
             retention_days: 7,
             least_free_bytes: 0,
+            spared_bytes: 0,
             search: Search { bin_dir: None, path: std::env::var_os("PATH") },
             run_as: RunAs::for_this_process().unwrap(),
         }

@@ -31,6 +31,29 @@ async fn an_owner_makes_a_backup_and_sees_own_ones_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owner_is_told_that_the_disk_has_no_room_for_a_backup() {
+    let (server, store) = (Server::start().await, Store::new());
+    let provisioner = server.platform.provisioner().clone();
+    // So near to all that the eighth for the backups of the clock decides.
+    let stat = rustix::fs::statvfs(store.dir.path()).unwrap();
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let config = BackupConfig {
+        least_free_bytes: free.saturating_sub(stat.f_blocks.saturating_mul(stat.f_frsize) / 16),
+        spared_bytes: u64::MAX,
+        ..store.config()
+    };
+    let backups = Backups::new(config, provisioner, CancellationToken::new());
+    server.platform.offer_backups(backups.clone());
+    let id = ProjectRef::parse(&server.project().await).unwrap();
+    let path = format!("/api/projects/{id}/backups");
+    let refused = server.call("POST", &path, Value::Null).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "disk_nearly_full"));
+    assert_eq!(server.ok("GET", &path, Value::Null).await, json!({ "backups": [] }));
+    // The clock's have that eighth.
+    assert!(backed_up(&backups, &id).await.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_owners_backups_take_the_place_of_each_other_and_have_a_number_a_day() {
     let (server, store) = (Server::start().await, Store::new());
     let provisioner = server.platform.provisioner().clone();
