@@ -7,7 +7,7 @@ Starts LaunchDB on a temporary data folder, makes a project with users, and meas
 `GET /user`, refreshing (each session's tokens one after the other), signing in with a password, and `GET /user` and rows
 of the data API while others flood the service with logins. Needs wrk on PATH.
 """
-import argparse, concurrent.futures, importlib.util, json, os, pathlib, re, shutil, subprocess, sys, tempfile, time
+import argparse, concurrent.futures, importlib.util, json, os, pathlib, re, shutil, statistics, subprocess, sys, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -96,16 +96,21 @@ def main():
         found = load("login.lua", 8).finish()
         row("sign-in with a password", f"{found['per_second']:.0f}/s, p50 {found['p50']:.0f} ms", "bound by Argon2id", found["per_second"] > 0)
 
-        idle = load("user.lua", 4, threads=1).finish()
-        flood = Load(base, "login.lua", args.seconds + 4, env, 256)
-        time.sleep(2)
-        busy = load("user.lua", 4, threads=1).finish()
-        flood = flood.finish()
-        ratio = busy["p99"] / idle["p99"] if idle["p99"] else 0
+        # Idle and flooded take turns, so that a slow moment of the machine meets both; the median of three decides.
+        rounds, answers = [], []
+        for _ in range(3):
+            idle = load("user.lua", 4, threads=1).finish()
+            flood = Load(base, "login.lua", args.seconds + 4, env, 256)
+            time.sleep(2)
+            busy = load("user.lua", 4, threads=1).finish()
+            answers.append((idle["statuses"], busy["statuses"], flood.finish()["statuses"]))
+            rounds.append((busy["p99"] / idle["p99"] if idle["p99"] else 0, busy["p99"], idle["p99"]))
         # Without answers there is no latency either.
-        answered = busy["statuses"].keys() == {200} and idle["statuses"].keys() == {200}
-        row("p99 of GET /user under a flood of logins", f"{busy['p99']:.1f} ms, idle {idle['p99']:.1f} ms: {ratio:.1f} times", "3 times", answered and ratio <= 3)
-        print(f"    answers: idle {idle['statuses']}, under the flood {busy['statuses']}, of the flood {flood['statuses']}")
+        answered = all(idle.keys() == {200} and busy.keys() == {200} for idle, busy, _ in answers)
+        ratio = statistics.median(ratio for ratio, _, _ in rounds)
+        figures = ", ".join(f"{busy:.1f} and {idle:.1f} ms" for _, busy, idle in rounds)
+        row("p99 of GET /user under a flood of logins, and idle", f"{figures}: {ratio:.1f} times", "3 times", answered and ratio <= 3)
+        print(f"    answers (idle, under the flood, of the flood): {answers}")
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)

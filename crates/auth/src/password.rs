@@ -62,8 +62,8 @@ struct Line {
     turns: Arc<Semaphore>,
 }
 
-/// What the refusal of a password takes that there is no place for, and refusals that are held back at once.
-const REFUSAL: Duration = Duration::from_secs(1);
+/// What the refusal of a password takes at most that there is no place for, and refusals that are held back at once.
+const REFUSAL: Duration = Duration::from_millis(1_500);
 const MOST_HELD: usize = 1_024;
 
 const SHARE_IN_A_CROWD: usize = 2;
@@ -185,7 +185,9 @@ impl PasswordHasher {
         }
         // Who asks again as soon as there is an answer would take more time with these than with passwords, from everybody.
         if let Ok(_held) = self.held.try_acquire() {
-            tokio::time::sleep(REFUSAL).await;
+            // Apart from each other: a flood that is answered at once asks again at once.
+            let part = f64::from(random::bytes::<1>()[0]) / 255.0;
+            tokio::time::sleep(REFUSAL.mul_f64(1.0 - 2.0 / 3.0 * part)).await;
         }
         let what = "Too many passwords are being checked; try again";
         Err(Error::new(ErrorCode::OverRequestRateLimit, what).retry_after(2))

@@ -59,7 +59,8 @@ impl Neighbours {
     }
 }
 
-/// The turns of one pool: as many as the machine has processors, and two at least.
+/// The turns of one pool: half as many as the machine has processors, and one at least, so that what two databases have under
+/// way together fits the machine. A flood does as much with those as with twice as many (docs/performance.md, "Fairness").
 pub(crate) struct Turns {
     database: u64,
     free: Semaphore,
@@ -67,8 +68,8 @@ pub(crate) struct Turns {
 
 impl Turns {
     pub(crate) fn new(host: &str, database: &str) -> Self {
-        let processors = std::thread::available_parallelism().map_or(2, |count| count.get().max(2));
-        Self::of(host, database, processors)
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::of(host, database, (processors / 2).max(1))
     }
 
     fn of(host: &str, database: &str, most: usize) -> Self {
