@@ -61,9 +61,10 @@ def children(pid):
 
 def postgresql_cpu(postmaster):
     """A reader of the seconds that the whole of PostgreSQL has taken since this call."""
-    before, living = cpu(postmaster), {pid: cpu_own(pid) for pid in children(postmaster)}
-    # Ended backends count in the postmaster's; those that live, and the newcomers, on their own.
-    return lambda: cpu(postmaster) - before + sum(cpu_own(pid) - living.get(pid, 0) for pid in children(postmaster))
+    # An ended backend counts in the postmaster's with all it ever took; those that live count on their own.
+    taken = lambda: cpu(postmaster) + sum(map(cpu_own, children(postmaster)))
+    before = taken()
+    return lambda: taken() - before
 
 
 def rss_mb(pid):
