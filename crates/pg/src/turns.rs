@@ -60,7 +60,7 @@ impl Neighbours {
 }
 
 /// The turns of one pool: half as many as the machine has processors, and one at least, so that what two databases have under
-/// way together fits the machine. A flood does as much with those as with twice as many (docs/performance.md, "Fairness").
+/// way together fits the machine. A flood does as much with those as with twice as many (`bench/fairness`, docs/performance.md).
 pub(crate) struct Turns {
     database: u64,
     free: Semaphore,
