@@ -73,6 +73,11 @@ impl DbError {
         }
     }
 
+    /// Whether the session ends with it (protocol docs: severity FATAL or PANIC).
+    pub(crate) fn is_fatal(&self) -> bool {
+        matches!(self.severity.as_str(), "FATAL" | "PANIC")
+    }
+
     /// In place of an error whose text is too long to be held in memory: stored code can raise any.
     pub(crate) fn too_long() -> Self {
         Self::new("54000", "PostgreSQL's error message is too long")

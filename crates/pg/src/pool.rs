@@ -151,19 +151,24 @@ impl Pool {
     /// A statement that the server lost or can no longer use is sent again; so is a read whose connection broke, and
     /// what a connection was given that had ended before.
     pub async fn run(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
-        if exchange.begin.is_some() {
-            // A Sync does not end what a BEGIN began.
-            let (rows, transaction) = Box::pin(self.begin(exchange)).await?;
-            Box::pin(transaction.commit()).await?;
-            return Ok(rows);
-        }
         let mut tries = Tries::default();
         loop {
-            match self.attempt(exchange, tries.stale).await {
+            let result = match exchange.begin {
+                None => self.attempt(exchange, tries.stale).await,
+                Some(_) => Box::pin(self.attempt_to_commit(exchange, tries.stale)).await,
+            };
+            match result {
                 Err(error) if tries.allow(&error, exchange) => {}
                 result => return result,
             }
         }
+    }
+
+    /// An exchange with a BEGIN, which a Sync does not end.
+    async fn attempt_to_commit(&self, exchange: &Exchange, afresh: bool) -> Result<Vec<Rows>, Error> {
+        let (rows, transaction) = self.attempt_begin(exchange, afresh).await?;
+        transaction.commit().await?;
+        Ok(rows)
     }
 
     /// `afresh` relies on nothing that is prepared, and shares no connection.

@@ -15,6 +15,9 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::schema_cache::{self, SchemaCache};
 
+/// How often the catalog is read before an error of it is told.
+const MOST_READS: usize = 5;
+
 /// Version rows above which they are folded into one.
 const MANY_VERSION_ROWS: i64 = 64;
 
@@ -152,9 +155,7 @@ impl Loader {
             joins: false,
             streams: Streams::Nothing,
         };
-        let (mut results, transaction) = self.pool.begin(&exchange).await.map_err(unavailable)?;
-        // Nothing was written: how it ends is of no interest.
-        transaction.commit().await.ok();
+        let mut results = self.read(&exchange).await?;
         let version = if self.versioned { results.pop() } else { None };
         let Self { config, pool, .. } = self;
         // Building it takes a tenth of a second when there are thousands of tables; requests go on meanwhile.
@@ -172,6 +173,30 @@ impl Loader {
         }
         Ok(cache)
     }
+
+    /// Reads the catalog. PostgreSQL prints expressions, policies and views as they are now, not as they were when the
+    /// snapshot was taken, and fails when what they are on was dropped meanwhile; a new snapshot does without them.
+    async fn read(&self, exchange: &Exchange) -> Result<Vec<Rows>, Error> {
+        let mut reads = 1;
+        let (results, transaction) = loop {
+            match self.pool.begin(exchange).await {
+                Err(pg::Error::Db(cause)) if reads < MOST_READS && is_of_something_gone(&cause.code) => {
+                    tracing::debug!(error = %cause.message, "the catalog changed while it was read");
+                    reads += 1;
+                }
+                read => break read.map_err(unavailable)?,
+            }
+        };
+        // Nothing was written: how it ends is of no interest.
+        transaction.commit().await.ok();
+        Ok(results)
+    }
+}
+
+/// Whether an error of this SQLSTATE can come of an object that was dropped while the catalog was read: internal errors
+/// ("could not open relation with OID"), and those of class 42 ("does not exist").
+fn is_of_something_gone(code: &str) -> bool {
+    code == "XX000" || code.starts_with("42")
 }
 
 impl Source<'_> {

@@ -198,7 +198,11 @@ impl MainTx<'_> {
         if ending.rollback {
             transaction.rollback().await?;
         } else {
-            transaction.commit().await?;
+            match transaction.commit().await {
+                // A read has its results, however its transaction ended.
+                Err(pg::Error::Lost | pg::Error::NotStarted) if exchange.read_only => {}
+                committed => committed?,
+            }
         }
         Ok(results)
     }

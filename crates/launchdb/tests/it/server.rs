@@ -280,8 +280,17 @@ fn postmaster_file(data: &Path) -> Option<String> {
     std::fs::read_to_string(data.join("postgres/data/postmaster.pid")).ok()
 }
 
+/// Lines of the log that a failed test shows.
+const LOG_LINES: usize = 60;
+
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.stderr();
+            let from = log.lines().count().saturating_sub(LOG_LINES);
+            eprintln!("the end of the server's log:");
+            log.lines().skip(from).for_each(|line| eprintln!("  {line}"));
+        }
         if self.child.try_wait().ok().flatten().is_none() {
             test_support::signal(self.child.id(), "TERM");
             let start = Instant::now();

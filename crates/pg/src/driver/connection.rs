@@ -89,6 +89,7 @@ impl Connection {
             outgoing: BytesMut::new(),
             stuck: None,
             long_row: None,
+            ended: false,
         };
         tasks.spawn(async move {
             if let Err(error) = driver.run().await {
@@ -122,7 +123,7 @@ impl Connection {
         let wake = {
             let mut state = self.shared.lock();
             if state.closed || state.closing {
-                return Err(Error::Lost);
+                return Err(Error::NotStarted);
             }
             push(&mut state.outbox, reply)?;
             state.may_send()
@@ -200,19 +201,25 @@ struct Driver {
     outgoing: BytesMut,
     stuck: Option<Pin<Box<tokio::time::Sleep>>>,
     long_row: Option<LongRow>,
+    /// The server said that it ends the session: it executes nothing more.
+    ended: bool,
 }
 
 impl Driver {
     async fn run(mut self) -> io::Result<()> {
         let result = std::future::poll_fn(|cx| self.poll(cx)).await;
-        let units: Vec<Unit> = {
+        let (sent, waiting): (Vec<Unit>, Vec<Unit>) = {
             let mut state = self.shared.lock();
             state.closed = true;
             let state = &mut *state;
-            state.pending.drain(..).chain(state.outbox.drain()).collect()
+            (state.pending.drain(..).collect(), state.outbox.drain().collect())
         };
-        for mut unit in units {
-            unit.lose();
+        for mut unit in sent {
+            unit.lose(self.ended);
+            unit.finish();
+        }
+        for mut unit in waiting {
+            unit.lose(true);
             unit.finish();
         }
         result
@@ -329,12 +336,21 @@ impl Driver {
                     }
                 }
                 let Some(message) = Message::parse(&mut self.incoming)? else { return Poll::Ready(Ok(())) };
-                let Some(unit) = state.pending.front_mut() else { continue };
-                if let Progress::Finished = unit.receive(message, state.outbox.statements())? {
-                    finished.extend(state.pending.pop_front());
-                    if let Some(next) = state.pending.front_mut() {
-                        next.begin(Instant::now());
+                if let Some(unit) = state.pending.front_mut() {
+                    let progress = unit.receive(message, state.outbox.statements())?;
+                    self.ended = unit.was_ended();
+                    if let Progress::Finished = progress {
+                        finished.extend(state.pending.pop_front());
+                        if let Some(next) = state.pending.front_mut() {
+                            next.begin(Instant::now());
+                        }
                     }
+                } else if let Message::ErrorResponse(body) = message {
+                    self.ended = DbError::read(body.fields())?.is_fatal();
+                }
+                // The process takes its time to go, and nobody must be given this connection meanwhile.
+                if self.ended {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
             }
         }

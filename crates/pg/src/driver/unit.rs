@@ -133,6 +133,8 @@ pub(super) struct Unit {
     transaction: Option<bool>,
     /// Nothing came back for the unit yet.
     untouched: bool,
+    /// The server ended the session instead of answering.
+    farewell: bool,
 }
 
 /// What a message means for the unit at the head.
@@ -163,6 +165,7 @@ impl Unit {
             error: None,
             transaction: None,
             untouched: true,
+            farewell: false,
         }
     }
 
@@ -278,6 +281,7 @@ impl Unit {
         }
         self.joined = None;
         // An error at commit comes after the results; the first error is the cause of any later one.
+        self.farewell |= error.is_fatal();
         let not_begun = self.untouched && is_farewell(&error);
         let error = if not_begun { UnitError::Requeue } else { UnitError::Db(Box::new(error)) };
         self.error.get_or_insert(error);
@@ -346,9 +350,15 @@ impl Unit {
         }
     }
 
-    /// The connection broke.
-    pub(super) fn lose(&mut self) {
-        self.error.get_or_insert(UnitError::Lost);
+    /// The connection broke; `ended` when the server had said goodbye before, or never got the unit.
+    pub(super) fn lose(&mut self, ended: bool) {
+        let not_begun = ended && self.untouched;
+        self.error.get_or_insert(if not_begun { UnitError::Requeue } else { UnitError::Lost });
+    }
+
+    /// Whether the server ended the session instead of answering.
+    pub(super) fn was_ended(&self) -> bool {
+        self.farewell
     }
 
     /// The unit is over: answers everybody who was not answered yet.
@@ -377,15 +387,15 @@ impl Unit {
 /// invalid_sql_statement_name
 const LOST_STATEMENT: &str = "26000";
 
-/// Whether the server said goodbye (administrator shutdown, crash, or the database is being dropped).
+/// Whether the server said goodbye (administrator shutdown, crash, the database is being dropped, nothing to do for long).
 pub(crate) fn is_farewell(error: &DbError) -> bool {
-    error.severity == "FATAL" && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03")
+    error.is_fatal() && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03" | "57P05")
 }
 
 /// Whether a pooler gave up the connection: it found no session in time, or lost the one that was at work. What was under way may
 /// have been done.
 pub(crate) fn is_pooler_farewell(error: &DbError) -> bool {
-    error.severity == "FATAL" && error.code == "08P01"
+    error.is_fatal() && error.code == "08P01"
 }
 
 /// Whether the server refused a named statement because of its age, not because of the request: it was dropped, its

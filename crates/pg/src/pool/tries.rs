@@ -14,14 +14,15 @@ const MOST_STARTS: usize = 16;
 pub(super) struct Tries {
     attempts: usize,
     starts: usize,
-    /// What was prepared for it was no longer good, the last time.
+    /// What was prepared for it was no longer good once; it may not be on the next connection either.
     pub(super) stale: bool,
 }
 
 impl Tries {
     /// Whether it may be sent again after this error.
     pub(super) fn allow(&mut self, error: &Error, exchange: &Exchange) -> bool {
-        self.stale = matches!(error, Error::Db(cause) if cause.stale);
+        let stale = matches!(error, Error::Db(cause) if cause.stale);
+        self.stale |= stale;
         match error {
             Error::NotStarted => {
                 self.starts += 1;
@@ -29,7 +30,7 @@ impl Tries {
             }
             Error::Lost | Error::Db(_) => {
                 self.attempts += 1;
-                let repeatable = self.stale || exchange.read_only && matches!(error, Error::Lost);
+                let repeatable = stale || exchange.read_only && matches!(error, Error::Lost);
                 repeatable && self.attempts < MOST_ATTEMPTS
             }
             _ => false,

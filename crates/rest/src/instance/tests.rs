@@ -13,6 +13,7 @@ use super::{Instance, Shared};
 use crate::config::Config;
 use crate::dropin::database_config::DatabaseConfig;
 use crate::error;
+use crate::identifier::QualifiedIdentifier;
 use crate::response::{Body, ServerTiming};
 
 const FIXTURE: &str = "
@@ -457,4 +458,35 @@ async fn embedded_arrays_are_what_jsonb_prints() {
         let answer = ask(&instance, "wire_caller", request).await;
         assert!(answer.starts_with("200 ") && answer.ends_with(&format!(" {body}")), "{request}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn the_schema_cache_is_read_again_when_what_it_reads_goes_meanwhile() {
+    let database = database().await;
+    let instance = instance(&database, config()).await;
+    // To print the condition PostgreSQL opens the table, and waits for whoever has it locked.
+    database
+        .execute(
+            "create table guarded (id int default 7);
+             create function guard() returns trigger language plpgsql as 'begin return new; end';
+             create trigger guard before insert on guarded for each row
+               when (current_setting('request.headers') <> '') execute function guard()",
+        )
+        .await;
+    let owner = database.connect().await;
+    owner.batch_execute("begin; drop table guarded; create table successor (id int default 8)").await.unwrap();
+    let (loaded, ()) = tokio::join!(instance.reload_schema_cache(), async {
+        let observer = database.connect().await;
+        let waits = "select exists (select from pg_locks where not granted and relation = 'guarded'::regclass)";
+        let mut rounds = 0;
+        while !observer.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
+            rounds += 1;
+            assert!(rounds < 1000, "nobody waits");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        owner.batch_execute("commit").await.unwrap();
+    });
+    let cache = loaded.expect("the schema cache is loaded");
+    let table = |name: &str| cache.tables.contains_key(&QualifiedIdentifier::new("public", name));
+    assert!(table("successor") && !table("guarded"));
 }

@@ -76,8 +76,9 @@ relation_columns as (
               and s.refobjsubid = a.attnum and s.deptype = 'i'
             limit 1
           )
-          when a.attgenerated = 's' then null
-          else pg_get_expr(ad.adbin, ad.adrelid)
+          when a.attgenerated <> '' then null
+          -- A default names no columns. For the table's number it would be opened, and waited for while it is changed.
+          else pg_get_expr(ad.adbin, 0)
         end
       ) order by a.attnum
     ) as columns
