@@ -62,9 +62,10 @@ struct Line {
     turns: Arc<Semaphore>,
 }
 
-/// What the refusal of a password takes at most that there is no place for, and refusals that are held back at once.
+/// What the refusal of a password takes at most that there is no place for, and refusals that are held back at once: a
+/// quarter of the requests that a project may have under way at the gateway.
 const REFUSAL: Duration = Duration::from_millis(1_500);
-const MOST_HELD: usize = 1_024;
+const MOST_HELD: usize = 256;
 
 const SHARE_IN_A_CROWD: usize = 2;
 

@@ -19,6 +19,8 @@ pub struct DbError {
     pub position: Option<u32>,
     /// The statement had been prepared before; prepared anew it may succeed.
     pub stale: bool,
+    /// A pooler says so, not PostgreSQL: PgBouncer has no field for the severity that is the same in every language.
+    pub by_pooler: bool,
 }
 
 /// Longest text of an error that is kept, in bytes.
@@ -70,6 +72,7 @@ impl DbError {
             constraint: None,
             position: None,
             stale: false,
+            by_pooler: false,
         }
     }
 
@@ -94,14 +97,16 @@ impl DbError {
     /// Reads the fields of an ErrorResponse.
     pub(crate) fn read(mut fields: postgres_protocol::message::backend::ErrorFields<'_>) -> std::io::Result<Self> {
         use fallible_iterator::FallibleIterator as _;
-        let mut error = Self::new("", "");
+        let mut error = Self { by_pooler: true, ..Self::new("", "") };
+        let mut severity = String::new();
         while let Some(field) = fields.next()? {
             let bytes = field.value_bytes();
             // Stored code can raise any text; nobody reads more of it.
             let text = || String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_FIELD)]).into_owned();
             match field.type_() {
                 b'C' => error.code = text(),
-                b'V' => error.severity = text(),
+                b'V' => (error.severity, error.by_pooler) = (text(), false),
+                b'S' => severity = text(),
                 b'M' => error.message = text(),
                 b'D' => error.detail = Some(text()),
                 b'H' => error.hint = Some(text()),
@@ -113,6 +118,36 @@ impl DbError {
                 _ => {}
             }
         }
+        if error.by_pooler {
+            error.severity = severity;
+        }
         Ok(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use postgres_protocol::message::backend::Message;
+
+    use super::*;
+
+    fn read(fields: &str) -> DbError {
+        let mut message = BytesMut::from(&b"E"[..]);
+        message.extend_from_slice(&u32::try_from(fields.len() + 4).unwrap().to_be_bytes());
+        message.extend_from_slice(fields.as_bytes());
+        let Some(Message::ErrorResponse(body)) = Message::parse(&mut message).unwrap() else { panic!("{fields:?}") };
+        DbError::read(body.fields()).unwrap()
+    }
+
+    #[test]
+    fn whether_postgresql_or_a_pooler_ends_the_session_is_seen() {
+        // What PostgreSQL 15 in German and PgBouncer 1.18 send.
+        let postgresql = read("SFATAL\0VFATAL\0C57P01\0Mbreche Verbindung ab\0\0");
+        assert!(postgresql.is_fatal() && !postgresql.by_pooler);
+        let statement = read("SFEHLER\0VERROR\0C42P01\0MRelation nicht da\0\0");
+        assert!(!statement.is_fatal() && !statement.by_pooler);
+        let pooler = read("SFATAL\0C08P01\0Mquery_wait_timeout\0\0");
+        assert!(pooler.is_fatal() && pooler.by_pooler);
     }
 }

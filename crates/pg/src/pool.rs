@@ -173,6 +173,7 @@ impl Pool {
 
     /// `afresh` relies on nothing that is prepared, and shares no connection.
     async fn attempt(&self, exchange: &Exchange, afresh: bool) -> Result<Vec<Rows>, Error> {
+        let _counted = self.0.turns.count();
         match self.0.turn().await? {
             None => self.attempt_now(exchange, afresh).await,
             // Only while others have work: boxed, so that a request that is alone does not carry the room for it.
@@ -218,6 +219,7 @@ impl Pool {
 
     async fn attempt_begin(&self, exchange: &Exchange, afresh: bool) -> Result<(Vec<Rows>, OpenTransaction), Error> {
         // Only for the first exchange: who has a transaction open must be able to end it.
+        let _counted = self.0.turns.count();
         match self.0.turn().await? {
             None => self.attempt_begin_now(exchange, afresh).await,
             Some(turn) => Box::pin(turns::keep(turn, self.attempt_begin_now(exchange, afresh))).await,

@@ -577,6 +577,35 @@ async fn a_connection_that_was_said_goodbye_to_gets_no_write() {
 }
 
 #[tokio::test]
+async fn a_farewell_is_read_although_nothing_can_be_written_any_more() {
+    let fixture = Fixture::new().await;
+    let socket = fixture.database.cluster().socket_dir().display().to_string();
+    let connect = ConnectConfig { host: socket, ..fixture.connect.clone() };
+    let pool = Pool::new(connect, one(1), fixture.budget.clone(), fixture.tasks.clone());
+    let pid = number(&pool, "select pg_backend_pid()::int8").await.unwrap().unwrap();
+    let url = fixture.database.url();
+    // This thread, which drives the connection, sees nothing of it until the socket is closed.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = test_support::connect(&url).await;
+            client.execute(&format!("select pg_terminate_backend({pid})"), &[]).await.unwrap();
+            eventually("the process has gone", async || {
+                let left = format!("select from pg_stat_activity where pid = {pid}");
+                client.query(&left, &[]).await.unwrap().is_empty().then_some(())
+            })
+            .await;
+            // It leaves the list before its socket is closed.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        });
+    })
+    .join()
+    .unwrap();
+    let write = exchange(query("insert into t values (2, 'two')", &[]), false);
+    pool.run(&write).await.expect("the write goes over a new connection");
+}
+
+#[tokio::test]
 async fn refusals_say_why() {
     let fixture = Fixture::new().await;
     let wrong = ConnectConfig { password: Some(Secret::new("wrong".to_owned())), ..fixture.connect.clone() };

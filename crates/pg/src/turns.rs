@@ -1,11 +1,13 @@
 //! Turns: how much of one database's work is under way at once while others have work too.
 //!
 //! A flood of one project makes every queue long that it shares with others: the event loop's, PostgreSQL's, the processors'.
-//! The length of those queues, not their order, is what the others wait for. So while several databases have work, each has
-//! only so much of it under way, and the rest waits where it costs nobody anything. Who is alone has no such bound.
+//! The length of those queues, not their order, is what the others wait for. So while several databases have work, the one with
+//! the longer queue has only so much of it under way, and the rest waits where it costs nobody anything. Who is alone has no
+//! such bound, nor who asks for little: one after another, its writes would each wait for the disk.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,14 +39,16 @@ struct Work {
     database: u64,
     /// Since [`Neighbours::created`].
     at: Duration,
+    /// Exchanges that were asked for and not ended.
+    exchanges: usize,
 }
 
 impl Recent {
-    /// Notes work of `database`, and says whether another one had some lately.
-    fn note(&mut self, database: u64, at: Duration) -> bool {
-        let other = if self.last.is_some_and(|last| last.database != database) { self.last } else { self.other };
-        *self = Self { last: Some(Work { database, at }), other };
-        other.is_some_and(|other| other.database != database && at.saturating_sub(other.at) < LATELY)
+    /// Notes work of a database, and gives that of another one, if it had some lately.
+    fn note(&mut self, work: Work) -> Option<Work> {
+        let other = if self.last.is_some_and(|last| last.database != work.database) { self.last } else { self.other };
+        *self = Self { last: Some(work), other };
+        other.filter(|other| other.database != work.database && work.at.saturating_sub(other.at) < LATELY)
     }
 }
 
@@ -53,9 +57,9 @@ impl Neighbours {
         Self { created: Instant::now(), recent: Mutex::default() }
     }
 
-    fn note(&self, database: u64) -> bool {
-        let at = self.created.elapsed();
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(database, at)
+    fn note(&self, database: u64, exchanges: usize) -> Option<Work> {
+        let work = Work { database, at: self.created.elapsed(), exchanges };
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(work)
     }
 }
 
@@ -64,6 +68,19 @@ impl Neighbours {
 pub(crate) struct Turns {
     database: u64,
     free: Semaphore,
+    /// Exchanges that were asked for and not ended.
+    exchanges: AtomicUsize,
+    /// So many of them are not a flood.
+    few: usize,
+}
+
+/// An exchange that counts, until it is dropped.
+pub(crate) struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Turns {
@@ -75,12 +92,20 @@ impl Turns {
     fn of(host: &str, database: &str, most: usize) -> Self {
         let mut hasher = DefaultHasher::new();
         (host, database).hash(&mut hasher);
-        Self { database: hasher.finish(), free: Semaphore::new(most) }
+        Self { database: hasher.finish(), free: Semaphore::new(most), exchanges: AtomicUsize::new(0), few: 4 * most }
+    }
+
+    /// Counts an exchange.
+    pub(crate) fn count(&self) -> Counted<'_> {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.exchanges)
     }
 
     /// Whether one has to wait for a turn; if not, it has it until the permit is dropped. `Ok(None)`: nobody needs one.
     pub(crate) fn try_take(&self, neighbours: &Neighbours) -> Result<Option<SemaphorePermit<'_>>, Crowded> {
-        if !neighbours.note(self.database) {
+        let exchanges = self.exchanges.load(Ordering::Relaxed);
+        let floods = |other: Work| exchanges > self.few && exchanges >= other.exchanges;
+        if !neighbours.note(self.database, exchanges).is_some_and(floods) {
             return Ok(None);
         }
         self.free.try_acquire().map(Some).map_err(|_| Crowded)
@@ -112,36 +137,54 @@ mod tests {
     #[test]
     fn a_database_is_alone_until_another_has_work() {
         let mut recent = Recent::default();
-        // database, milliseconds, whether another one had work lately
-        let check = |recent: &mut Recent, database, at, expected| {
-            assert_eq!(recent.note(database, Duration::from_millis(at)), expected, "{database} at {at}");
+        // database, milliseconds, the exchanges of another one that had work lately
+        let check = |recent: &mut Recent, database: u64, at, expected: Option<usize>| {
+            let work = Work { database, at: Duration::from_millis(at), exchanges: 10 * database as usize };
+            assert_eq!(recent.note(work).map(|other| other.exchanges), expected, "{database} at {at}");
         };
-        check(&mut recent, 1, 0, false);
-        check(&mut recent, 1, 10, false);
-        check(&mut recent, 2, 20, true);
-        check(&mut recent, 2, 80, true);
-        check(&mut recent, 1, 90, true);
-        check(&mut recent, 1, 179, true);
-        check(&mut recent, 1, 180, false);
-        check(&mut recent, 3, 181, true);
-        check(&mut recent, 1, 182, true);
-        check(&mut recent, 1, 5_000, false);
+        check(&mut recent, 1, 0, None);
+        check(&mut recent, 1, 10, None);
+        check(&mut recent, 2, 20, Some(10));
+        check(&mut recent, 2, 80, Some(10));
+        check(&mut recent, 1, 90, Some(20));
+        check(&mut recent, 1, 179, Some(20));
+        check(&mut recent, 1, 180, None);
+        check(&mut recent, 3, 181, Some(10));
+        check(&mut recent, 1, 182, Some(30));
+        check(&mut recent, 1, 5_000, None);
     }
 
     #[tokio::test]
     async fn a_crowd_waits_for_its_turns_only_beside_others() {
         let neighbours = Neighbours::new();
         let (crowd, quiet) = (Turns::of("h", "crowd", 2), Turns::of("h", "quiet", 2));
+        let counted: Vec<_> = (0..10).map(|_| crowd.count()).collect();
         for _ in 0..10 {
             assert!(matches!(crowd.try_take(&neighbours), Ok(None)));
         }
-        assert!(matches!(quiet.try_take(&neighbours), Ok(Some(_))));
+        let _one = quiet.count();
+        let held: Vec<_> = (0..2).map(|_| crowd.try_take(&neighbours).ok().flatten()).collect();
+        assert!(held.iter().all(Option::is_none), "nobody else had work yet");
+        assert!(matches!(quiet.try_take(&neighbours), Ok(None)), "one that asks for little");
         let held: Vec<_> = (0..2).map(|_| crowd.try_take(&neighbours).ok().flatten()).collect();
         assert!(held.iter().all(Option::is_some));
         assert!(matches!(crowd.try_take(&neighbours), Err(Crowded)));
         assert!(crowd.wait().await.is_none(), "a turn that nobody gave back");
         drop(held);
         assert!(crowd.wait().await.is_some());
+        drop(counted);
+        assert!(matches!(crowd.try_take(&neighbours), Ok(None)), "no crowd any more");
+    }
+
+    #[tokio::test]
+    async fn of_two_crowds_the_larger_waits() {
+        let neighbours = Neighbours::new();
+        let (large, small) = (Turns::of("h", "large", 1), Turns::of("h", "small", 1));
+        let _large: Vec<_> = (0..20).map(|_| large.count()).collect();
+        let _small: Vec<_> = (0..10).map(|_| small.count()).collect();
+        large.try_take(&neighbours).ok();
+        assert!(matches!(small.try_take(&neighbours), Ok(None)));
+        assert!(matches!(large.try_take(&neighbours), Ok(Some(_))));
     }
 
     #[tokio::test]

@@ -83,6 +83,8 @@ pub enum Error {
     NotBuilt(&'static str),
     /// Nothing is written until there is room again.
     DiskNearlyFull,
+    /// There is room for what projects write, and none for another backup.
+    NoRoomForBackup,
     /// The project's database cannot be reached.
     ProjectDatabase(Cause),
     /// The platform's database cannot be reached.
@@ -133,7 +135,7 @@ impl Error {
             Self::SqlTimeout(_) => (S::GATEWAY_TIMEOUT, "sql_timeout"),
             Self::Migration(_) => (S::BAD_REQUEST, "migration_failed"),
             Self::NotBuilt(_) => (S::NOT_IMPLEMENTED, "not_implemented"),
-            Self::DiskNearlyFull => (S::SERVICE_UNAVAILABLE, "disk_nearly_full"),
+            Self::DiskNearlyFull | Self::NoRoomForBackup => (S::SERVICE_UNAVAILABLE, "disk_nearly_full"),
             Self::ProjectDatabase(_) => (S::SERVICE_UNAVAILABLE, "project_database_unavailable"),
             Self::Unavailable(_) => (S::SERVICE_UNAVAILABLE, "database_unavailable"),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal_error"),
@@ -171,6 +173,7 @@ impl Error {
             Self::ProjectDatabase(_) | Self::Unavailable(_) | Self::ProjectBusy => Some(1),
             // It takes somebody who makes room.
             Self::DiskNearlyFull => Some(30),
+            Self::NoRoomForBackup => Some(600),
             _ => None,
         }
     }
@@ -212,6 +215,7 @@ impl fmt::Display for Error {
             Self::Migration(failure) => &failure.message,
             Self::NotBuilt(what) => return write!(f, "{what} are not available in this version yet"),
             Self::DiskNearlyFull => "the disk is nearly full: nothing is written until there is room again",
+            Self::NoRoomForBackup => "the disk has no room for another backup: the server's operator has to make some",
             Self::ProjectDatabase(_) => "the project's database cannot be reached at the moment",
             Self::Unavailable(_) => "the platform's database cannot be reached at the moment",
             Self::Internal(_) => "something went wrong on the server",

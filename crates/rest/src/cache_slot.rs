@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt as _;
@@ -15,8 +15,10 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::schema_cache::{self, SchemaCache};
 
-/// How often the catalog is read before an error of it is told.
-const MOST_READS: usize = 5;
+/// How often the catalog is read before an error of it is told, and the pause before the second time; each further one is
+/// longer by as much.
+const MOST_READS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Version rows above which they are folded into one.
 const MANY_VERSION_ROWS: i64 = 64;
@@ -182,6 +184,7 @@ impl Loader {
             match self.pool.begin(exchange).await {
                 Err(pg::Error::Db(cause)) if reads < MOST_READS && is_of_something_gone(&cause.code) => {
                     tracing::debug!(error = %cause.message, "the catalog changed while it was read");
+                    tokio::time::sleep(PAUSE * reads).await;
                     reads += 1;
                 }
                 read => break read.map_err(unavailable)?,
@@ -194,9 +197,9 @@ impl Loader {
 }
 
 /// Whether an error of this SQLSTATE can come of an object that was dropped while the catalog was read: internal errors
-/// ("could not open relation with OID"), and those of class 42 ("does not exist").
+/// ("could not open relation with OID"), and those of class 42 ("does not exist") but for missing privileges.
 fn is_of_something_gone(code: &str) -> bool {
-    code == "XX000" || code.starts_with("42")
+    code == "XX000" || code.starts_with("42") && code != "42501"
 }
 
 impl Source<'_> {

@@ -181,7 +181,8 @@ impl MainTx<'_> {
 
     /// Runs the exchange and ends its transaction: an explicit one by what came of it.
     async fn transact(&self, exchange: &Exchange, ending: &Ending) -> Result<Vec<Rows>, Error> {
-        if exchange.begin.is_none() {
+        // Reads have nothing to undo, and may be run again when the connection breaks under them.
+        if exchange.begin.is_none() || exchange.read_only {
             let results = self.pool.run(exchange).await?;
             ending.check.apply(results.get(ending.at), ending.form)?;
             return Ok(results);
@@ -198,11 +199,7 @@ impl MainTx<'_> {
         if ending.rollback {
             transaction.rollback().await?;
         } else {
-            match transaction.commit().await {
-                // A read has its results, however its transaction ended.
-                Err(pg::Error::Lost | pg::Error::NotStarted) if exchange.read_only => {}
-                committed => committed?,
-            }
+            transaction.commit().await?;
         }
         Ok(results)
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use postgres_protocol::message::{backend::Message, frontend};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncReadExt as _, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio_util::io::poll_read_buf;
 use tokio_util::task::TaskTracker;
@@ -19,7 +19,7 @@ use super::connect::{self, CancelKey, ConnectConfig};
 use super::long_row::{Head, LONG_ERROR, LONG_ROW, LONG_SHARED_ROW, LongRow, take_head};
 use super::outbox::Outbox;
 use super::stream::Stream;
-use super::unit::{Ending, LongRows, Member, NewUnit, Progress, Unit, UnitReply};
+use super::unit::{Ending, Farewell, LongRows, Member, NewUnit, Progress, Unit, UnitReply};
 use crate::error::{DbError, Error};
 use crate::exchange::Exchange;
 
@@ -28,6 +28,9 @@ const STUCK: Duration = Duration::from_millis(20);
 
 /// How long a unit may take before newcomers rather take another connection.
 const STALLS: Duration = Duration::from_millis(5);
+
+/// How long a process of PostgreSQL that said goodbye may take to go, and how long its last words are waited for.
+const GOING: Duration = Duration::from_secs(1);
 
 /// Prepared statements kept on one connection; a plan costs PostgreSQL some 20-50 KiB.
 pub(crate) const STATEMENTS_PER_CONNECTION: usize = 128;
@@ -89,7 +92,8 @@ impl Connection {
             outgoing: BytesMut::new(),
             stuck: None,
             long_row: None,
-            ended: false,
+            broken: None,
+            farewell: None,
         };
         tasks.spawn(async move {
             if let Err(error) = driver.run().await {
@@ -201,8 +205,10 @@ struct Driver {
     outgoing: BytesMut,
     stuck: Option<Pin<Box<tokio::time::Sleep>>>,
     long_row: Option<LongRow>,
-    /// The server said that it ends the session: it executes nothing more.
-    ended: bool,
+    /// Nothing can be written any more: how long what is left is read.
+    broken: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Who said that the session ends.
+    farewell: Option<Farewell>,
 }
 
 impl Driver {
@@ -215,12 +221,18 @@ impl Driver {
             (state.pending.drain(..).collect(), state.outbox.drain().collect())
         };
         for mut unit in sent {
-            unit.lose(self.ended);
+            unit.lose(self.farewell == Some(Farewell::Server));
             unit.finish();
         }
         for mut unit in waiting {
             unit.lose(true);
             unit.finish();
+        }
+        if self.farewell.is_some() {
+            // The process takes its time to go, and counts among PostgreSQL's connections until then.
+            let mut rest = [0; 512];
+            let gone = async { while self.stream.read(&mut rest).await.is_ok_and(|read| read > 0) {} };
+            tokio::time::timeout(GOING, gone).await.ok();
         }
         result
     }
@@ -230,11 +242,12 @@ impl Driver {
         self.shared.waker.register(cx.waker());
         loop {
             let goodbye = self.take_outgoing();
-            while !self.outgoing.is_empty() {
+            while !self.outgoing.is_empty() && self.broken.is_none() {
                 match Pin::new(&mut self.stream).poll_write(cx, &self.outgoing) {
                     Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                     Poll::Ready(Ok(n)) => self.outgoing.advance(n),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    // Why it cannot be written may be there to be read: a farewell, and then the end.
+                    Poll::Ready(Err(_)) => self.broken = Some(Box::pin(tokio::time::sleep(GOING))),
                     Poll::Pending => break,
                 }
             }
@@ -248,6 +261,10 @@ impl Driver {
                 Poll::Ready(Ok(_)) => ready!(self.poll_receive(cx))?,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
+                    if let Some(patience) = &mut self.broken {
+                        ready!(patience.as_mut().poll(cx));
+                        return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+                    }
                     self.poll_stuck(cx);
                     return Poll::Pending;
                 }
@@ -338,7 +355,7 @@ impl Driver {
                 let Some(message) = Message::parse(&mut self.incoming)? else { return Poll::Ready(Ok(())) };
                 if let Some(unit) = state.pending.front_mut() {
                     let progress = unit.receive(message, state.outbox.statements())?;
-                    self.ended = unit.was_ended();
+                    self.farewell = unit.farewell();
                     if let Progress::Finished = progress {
                         finished.extend(state.pending.pop_front());
                         if let Some(next) = state.pending.front_mut() {
@@ -346,10 +363,10 @@ impl Driver {
                         }
                     }
                 } else if let Message::ErrorResponse(body) = message {
-                    self.ended = DbError::read(body.fields())?.is_fatal();
+                    self.farewell = Farewell::of(&DbError::read(body.fields())?);
                 }
-                // The process takes its time to go, and nobody must be given this connection meanwhile.
-                if self.ended {
+                // Some time before the socket closes: nobody must be given this connection meanwhile.
+                if self.farewell.is_some() {
                     return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                 }
             }

@@ -133,8 +133,21 @@ pub(super) struct Unit {
     transaction: Option<bool>,
     /// Nothing came back for the unit yet.
     untouched: bool,
-    /// The server ended the session instead of answering.
-    farewell: bool,
+    /// The session was ended instead of an answer.
+    farewell: Option<Farewell>,
+}
+
+/// Who ended a session. PostgreSQL says goodbye before what it executes next, a pooler knows nothing of what was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    Server,
+    Pooler,
+}
+
+impl Farewell {
+    pub(super) fn of(error: &DbError) -> Option<Self> {
+        error.is_fatal().then_some(if error.by_pooler { Self::Pooler } else { Self::Server })
+    }
 }
 
 /// What a message means for the unit at the head.
@@ -165,7 +178,7 @@ impl Unit {
             error: None,
             transaction: None,
             untouched: true,
-            farewell: false,
+            farewell: None,
         }
     }
 
@@ -281,7 +294,7 @@ impl Unit {
         }
         self.joined = None;
         // An error at commit comes after the results; the first error is the cause of any later one.
-        self.farewell |= error.is_fatal();
+        self.farewell = self.farewell.or(Farewell::of(&error));
         let not_begun = self.untouched && is_farewell(&error);
         let error = if not_begun { UnitError::Requeue } else { UnitError::Db(Box::new(error)) };
         self.error.get_or_insert(error);
@@ -350,14 +363,14 @@ impl Unit {
         }
     }
 
-    /// The connection broke; `ended` when the server had said goodbye before, or never got the unit.
-    pub(super) fn lose(&mut self, ended: bool) {
-        let not_begun = ended && self.untouched;
+    /// The connection broke; `unexecuted` when the server had said goodbye before, or never got the unit.
+    pub(super) fn lose(&mut self, unexecuted: bool) {
+        let not_begun = unexecuted && self.untouched;
         self.error.get_or_insert(if not_begun { UnitError::Requeue } else { UnitError::Lost });
     }
 
-    /// Whether the server ended the session instead of answering.
-    pub(super) fn was_ended(&self) -> bool {
+    /// Who ended the session instead of answering.
+    pub(super) fn farewell(&self) -> Option<Farewell> {
         self.farewell
     }
 
@@ -389,13 +402,14 @@ const LOST_STATEMENT: &str = "26000";
 
 /// Whether the server said goodbye (administrator shutdown, crash, the database is being dropped, nothing to do for long).
 pub(crate) fn is_farewell(error: &DbError) -> bool {
-    error.is_fatal() && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03" | "57P05")
+    Farewell::of(error) == Some(Farewell::Server)
+        && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03" | "57P05")
 }
 
 /// Whether a pooler gave up the connection: it found no session in time, or lost the one that was at work. What was under way may
 /// have been done.
 pub(crate) fn is_pooler_farewell(error: &DbError) -> bool {
-    error.is_fatal() && error.code == "08P01"
+    Farewell::of(error) == Some(Farewell::Pooler)
 }
 
 /// Whether the server refused a named statement because of its age, not because of the request: it was dropped, its

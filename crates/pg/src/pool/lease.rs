@@ -211,7 +211,8 @@ impl OpenTransaction {
         let reply = self.lease.finish("commit").await?;
         match reply.result {
             Ok(_) => Ok(()),
-            Err(UnitError::Db(cause)) => Err(Error::Db(cause)),
+            Err(UnitError::Db(cause)) if !cause.is_fatal() => Err(Error::Db(cause)),
+            // Nobody knows whether it was done.
             Err(_) => Err(Error::Lost),
         }
     }

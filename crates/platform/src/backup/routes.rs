@@ -61,7 +61,7 @@ pub(crate) async fn create_backup(cx: ProjectCx) -> Result<impl IntoResponse, Er
         return Err(Error::TooManyRequests(u64::try_from(seconds).unwrap_or(1).max(1)));
     }
     match backups.check_room().await {
-        Err(BackupError::DiskFull { .. }) => return Err(Error::DiskNearlyFull),
+        Err(BackupError::DiskFull { .. }) => return Err(Error::NoRoomForBackup),
         checked => checked.map_err(|error| Error::Internal(error.into()))?,
     }
     let work = backups.try_run(Subject::Project(cx.project_ref.clone())).ok_or(Error::ProjectBusy)?;
