@@ -256,6 +256,21 @@ async fn an_error_too_long_to_hold_is_told_short() {
 }
 
 #[tokio::test]
+async fn long_notices_are_dropped_as_they_come() {
+    let fixture = Fixture::new().await;
+    let function = "create function shout(n int) returns int8 stable language plpgsql as
+        $$ begin raise notice '%', repeat('x', n); raise warning '%', repeat('y', n); return n; end $$";
+    fixture.database.execute(function).await;
+    for interleaved in [0, 1] {
+        let pool = fixture.pool(PoolConfig { max_connections: 2, interleaved, ..PoolConfig::default() });
+        for length in [10, 16_384, 20_000, 60_000_000, 5] {
+            let shouted = number(&pool, &format!("select shout({length})")).await;
+            assert_eq!(shouted.unwrap(), Some(length), "{interleaved}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_leaves_no_statement_running_and_no_half_read_connection() {
     let fixture = Fixture::new().await;
     let pool = fixture.pool(one(1));

@@ -29,17 +29,17 @@ const PREPARE: &str = "
     create table moving (id int primary key, n int);
     insert into moving values (1, 5);
     create function replaced() returns text language sql stable as $$ select 'one' $$;
-    create function deallocate() returns int language plpgsql as $$ begin execute 'deallocate all'; return 1; end $$;
+    create function deallocate() returns int language plpgsql as $$ begin deallocate all; return 1; end $$;
     -- DISCARD ALL runs in no transaction, and what we send is always in one. These are its parts (PostgreSQL docs,
-    -- DISCARD) but for those that make settings: where stored code does that, reads no longer share transactions.
+    -- DISCARD) but for those that make settings, and for CLOSE ALL, which takes an EXECUTE: where stored code has these,
+    -- reads no longer share transactions.
     create function discard() returns int language plpgsql as $$ begin
-      execute 'close all';
-      execute 'deallocate all';
-      execute 'unlisten *';
+      deallocate all;
+      unlisten *;
       perform pg_advisory_unlock_all();
-      execute 'discard plans';
-      execute 'discard temp';
-      execute 'discard sequences';
+      discard plans;
+      discard temp;
+      discard sequences;
       return 1;
     end $$;
     grant usage on schema other to anon, service_role;

@@ -16,7 +16,7 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::task::TaskTracker;
 
 use super::connect::{self, CancelKey, ConnectConfig};
-use super::long_row::{Head, LONG_ERROR, LONG_ROW, LONG_SHARED_ROW, LongRow, take_head};
+use super::long_row::{Head, LONG_ERROR, LONG_NOTICE, LONG_ROW, LONG_SHARED_ROW, LongRow, take_head};
 use super::outbox::Outbox;
 use super::stream::Stream;
 use super::unit::{Ending, Farewell, LongRows, Member, NewUnit, Progress, Unit, UnitReply};
@@ -322,6 +322,11 @@ impl Driver {
                     if let Progress::Finished = unit.fail(DbError::too_long(), state.outbox.statements()) {
                         finished.extend(state.pending.pop_front());
                     }
+                    self.long_row = Some(LongRow::new(length, None));
+                    break;
+                }
+                // Nobody reads notices, and stored code can raise any.
+                if let Some(length) = long_length(&self.incoming, b'N', LONG_NOTICE) {
                     self.long_row = Some(LongRow::new(length, None));
                     break;
                 }

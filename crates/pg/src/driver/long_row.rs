@@ -19,6 +19,8 @@ pub(super) const LONG_ROW: usize = 8 * 1024 * 1024;
 pub(super) const LONG_SHARED_ROW: usize = 512 * 1024;
 /// An error message longer than this is not held in memory. Deep recursion makes long ones, by where it happened.
 pub(super) const LONG_ERROR: usize = 16 * 1024 * 1024;
+/// A notice longer than this is dropped as it comes.
+pub(super) const LONG_NOTICE: usize = 16 * 1024;
 /// Pieces that may wait for the client; each has as many bytes as came with one read.
 const PIECES: usize = 16;
 /// How long the client may take nothing before the value is given up.

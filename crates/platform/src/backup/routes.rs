@@ -55,14 +55,15 @@ pub(crate) async fn list_backups(cx: ProjectCx) -> Result<Json<Value>, Error> {
 pub(crate) async fn create_backup(cx: ProjectCx) -> Result<impl IntoResponse, Error> {
     let backups = backups(&cx)?;
     cx.require_present()?;
+    // Before a connection is taken: a folder on another machine may not answer.
+    match backups.check_room().await {
+        Err(BackupError::DiskFull { .. }) => return Err(Error::NoRoomForBackup),
+        checked => checked.map_err(|error| Error::Internal(error.into()))?,
+    }
     let db = cx.platform().db().await?;
     let (asked, seconds) = store::asked_within_a_day(&**db, &cx.project_ref).await?;
     if asked >= MOST_A_DAY {
         return Err(Error::TooManyRequests(u64::try_from(seconds).unwrap_or(1).max(1)));
-    }
-    match backups.check_room().await {
-        Err(BackupError::DiskFull { .. }) => return Err(Error::NoRoomForBackup),
-        checked => checked.map_err(|error| Error::Internal(error.into()))?,
     }
     let work = backups.try_run(Subject::Project(cx.project_ref.clone())).ok_or(Error::ProjectBusy)?;
     let entry = cx.caller.actor();

@@ -20,6 +20,8 @@ pub struct WatchdogConfig {
     pub idle_in_transaction: Duration,
     /// Longest a transaction is open, whatever it does.
     pub transaction: Duration,
+    /// Longest autovacuum analyzes a table. A large one takes seconds.
+    pub analyze: Duration,
     /// Most locks of a session, of every kind. The cluster has one table for all (64 for each possible session).
     pub locks: i64,
     /// Most locks of a project's sessions together.
@@ -56,6 +58,7 @@ impl Default for WatchdogConfig {
             statement: Duration::from_secs(5 * 60),
             idle_in_transaction: Duration::from_secs(60),
             transaction: Duration::from_secs(15 * 60),
+            analyze: Duration::from_secs(5 * 60),
             locks: 2_000,
             project_locks: 4_000,
             sessions: 100,

@@ -17,6 +17,7 @@
 
 mod config;
 mod half_open;
+mod lock_sentry;
 mod low_disk;
 mod memory;
 mod offence;
@@ -38,6 +39,7 @@ use crate::provision::{ProvisionError, Provisioner};
 
 pub use config::WatchdogConfig;
 use half_open::HalfOpenLogins;
+use lock_sentry::LockSentry;
 pub(crate) use low_disk::health_part;
 pub use low_disk::{DiskConfig, DiskGuard, DiskSpace, DiskState, SpaceSource};
 pub use memory::MemoryConfig;
@@ -64,6 +66,9 @@ pub struct Watchdog {
     config: WatchdogConfig,
     disk: Option<DiskGuard>,
     client: Option<Client>,
+    sentry: Option<LockSentry>,
+    /// The table of locks was full at the last look.
+    locks_are_full: bool,
     docket: Docket,
     /// What the cluster was last told; none when that is not known.
     refusing: Option<bool>,
@@ -95,6 +100,8 @@ impl Watchdog {
             config,
             disk,
             client: None,
+            sentry: None,
+            locks_are_full: false,
             docket: Docket::default(),
             refusing: None,
             unable: BTreeSet::new(),
@@ -150,7 +157,10 @@ impl Watchdog {
                 }
                 None => {}
                 Some(error) => {
-                    self.client = None;
+                    // While the table of locks is full, nobody could connect anew.
+                    if !is_out_of_shared_memory(&error) {
+                        self.client = None;
+                    }
                     if failures == 0 {
                         tracing::warn!(cause = ?error, "the watchdog cannot look");
                     }
@@ -173,7 +183,8 @@ impl Watchdog {
     }
 
     fn pause(&self, failures: u32) -> Duration {
-        let usual = if self.refuses_writes() { self.config.interval / 4 } else { self.config.interval };
+        let urgent = self.refuses_writes() || self.locks_are_full;
+        let usual = if urgent { self.config.interval / 4 } else { self.config.interval };
         usual.saturating_mul(1 << failures.min(4)).min(LONGEST_PAUSE.max(usual))
     }
 
@@ -182,22 +193,32 @@ impl Watchdog {
     /// # Errors
     /// When PostgreSQL cannot be reached or refuses; the next round needs no preparation.
     pub async fn round(&mut self) -> Result<Vec<Action>, ProvisionError> {
+        let mut actions = Vec::new();
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
-            None => self.connect().await?,
+            None => match self.connect().await {
+                Err(error) if is_out_of_shared_memory(&error) => {
+                    actions.extend(self.empty_locks().await);
+                    self.connect().await?
+                }
+                connected => connected?,
+            },
         };
         let mut looked = self.look(&client).await;
-        if looked.as_ref().is_err_and(is_out_of_shared_memory) {
-            store::locks_release(&client).await?;
+        self.locks_are_full = looked.as_ref().is_err_and(is_out_of_shared_memory);
+        if self.locks_are_full {
+            actions.extend(self.empty_locks().await);
             looked = self.look(&client).await;
-            if let Err(error) = store::locks_reserve(&client).await {
-                tracing::debug!(cause = %error, "no room for locks in reserve");
-            }
-            // Nobody could connect anew now.
-            self.client = Some(client);
-            return looked;
         }
-        let actions = looked?;
+        match looked {
+            Ok(more) => actions.extend(more),
+            Err(error) => {
+                // Nobody could connect anew while it is full.
+                self.client = Some(client).filter(|_| is_out_of_shared_memory(&error));
+                return if actions.is_empty() { Err(error) } else { Ok(actions) };
+            }
+        }
+        self.post_sentry(&client).await?;
         if self.swept.elapsed() >= SWEEP_INTERVAL {
             self.swept = Instant::now();
             if let Err(error) = self.provisioner.sweep_roles().await {
@@ -206,6 +227,33 @@ impl Watchdog {
         }
         self.client = Some(client);
         Ok(actions)
+    }
+
+    /// Sees to it that there is a session that can empty the table of locks when it is full.
+    async fn post_sentry(&mut self, client: &Client) -> Result<(), ProvisionError> {
+        if self.sentry.as_ref().is_some_and(|sentry| !sentry.is_gone()) {
+            return Ok(());
+        }
+        let posted = LockSentry::post(&self.provisioner, &self.config).await.map(|sentry| self.sentry = Some(sentry));
+        self.note(client, "keep what it takes to empty the table of locks", posted)
+    }
+
+    /// Ends the sessions that hold most of the table of locks, and strikes their owners.
+    async fn empty_locks(&mut self) -> Vec<Action> {
+        let Some(sentry) = self.sentry.take_if(|sentry| !sentry.is_gone()) else { return Vec::new() };
+        match sentry.end_holders(&self.config).await {
+            Ok(actions) => {
+                self.sentry = Some(sentry);
+                for action in actions.iter().filter(|action| action.role == action.project) {
+                    self.limits.strike_for_locks(&action.role);
+                }
+                actions
+            }
+            Err(error) => {
+                tracing::error!(cause = ?error, "the table of locks is full and cannot be emptied");
+                Vec::new()
+            }
+        }
     }
 
     async fn look(&mut self, client: &Client) -> Result<Vec<Action>, ProvisionError> {
@@ -222,6 +270,15 @@ impl Watchdog {
             let ended = self.half_open.end(client).await.map_err(ProvisionError::from);
             self.note(client, "end a login that is not through", ended)?;
         }
+        let ended = store::analyze_end(client, &self.config).await.map_err(ProvisionError::from).map(|projects| {
+            for project in projects {
+                tracing::warn!(
+                    "project.ref" = project,
+                    "autovacuum analyzed a table of this project for too long and was ended"
+                );
+            }
+        });
+        self.note(client, "end what autovacuum is kept by", ended)?;
         self.docket.begin();
         let usual = self.config.temporary_bytes;
         let situation = store::Situation {
@@ -241,7 +298,7 @@ impl Watchdog {
                 self.note(client, "end a session", acted)?;
             }
         }
-        let locked_out = self.limits.lock_out(client).await;
+        let locked_out = self.limits.lock_out(client, &self.config).await;
         self.note(client, "lock a role out", locked_out)?;
         Ok(actions)
     }
@@ -324,9 +381,6 @@ impl Watchdog {
         if self.disk.is_some() {
             let exempt = store::writers_exempt(&client).await.map_err(ProvisionError::from);
             self.note(&client, "let the control plane write at all times", exempt)?;
-        }
-        if let Err(error) = store::locks_reserve(&client).await {
-            tracing::debug!(cause = %error, "no room for locks in reserve");
         }
         // PostgreSQL may have been started anew, with other settings.
         self.refusing = None;

@@ -8,13 +8,18 @@ use tokio_postgres::Client;
 use super::{WatchdogConfig, store};
 use crate::provision::{ConnectionLimits, ProvisionError};
 
-/// Sessions of an owner that are ended for writing while that is refused, before the role is locked out.
+/// Sessions of an owner that are ended for writing while that is refused, or because the table of locks is full, before the
+/// role is locked out.
 const STRIKES: u32 = 3;
 
 /// Limits that the watchdog lowers, and gives back. What an earlier watchdog lowered is found in the roles themselves.
 pub(super) struct OwnerLimits {
     /// Sessions that were ended for writing since writes are refused.
     strikes: HashMap<String, u32>,
+    /// Sessions that were ended because the table of locks was full, and when the first one of them was.
+    lock_strikes: HashMap<String, (u32, Instant)>,
+    /// Roles that are locked out because of their locks, and since when.
+    locked_out: HashMap<String, Instant>,
     /// Roles of a crowd, and when that was last so.
     crowds: HashMap<String, Instant>,
     /// Whether some limit may be lower without a reason.
@@ -23,12 +28,24 @@ pub(super) struct OwnerLimits {
 
 impl OwnerLimits {
     pub(super) fn new() -> Self {
-        Self { strikes: HashMap::new(), crowds: HashMap::new(), stale: true }
+        Self {
+            strikes: HashMap::new(),
+            lock_strikes: HashMap::new(),
+            locked_out: HashMap::new(),
+            crowds: HashMap::new(),
+            stale: true,
+        }
     }
 
     /// Counts a session that was ended for writing.
     pub(super) fn strike(&mut self, role: &str) {
         *self.strikes.entry(role.to_owned()).or_default() += 1;
+    }
+
+    /// Counts a session that was ended because the table of locks was full.
+    pub(super) fn strike_for_locks(&mut self, role: &str) {
+        let strikes = self.lock_strikes.entry(role.to_owned()).or_insert_with(|| (0, Instant::now()));
+        strikes.0 += 1;
     }
 
     /// Writes are allowed again, or nothing is known of the cluster.
@@ -37,8 +54,24 @@ impl OwnerLimits {
         self.stale = true;
     }
 
-    /// Keeps owners out who go on writing while that is refused.
-    pub(super) async fn lock_out(&mut self, client: &Client) -> Result<(), ProvisionError> {
+    /// Keeps owners out who go on writing while that is refused, or fill the table of locks again and again.
+    pub(super) async fn lock_out(&mut self, client: &Client, config: &WatchdogConfig) -> Result<(), ProvisionError> {
+        self.lock_strikes.retain(|_, (_, since)| since.elapsed() < config.crowd_hold);
+        let fillers: Vec<String> = self
+            .lock_strikes
+            .iter()
+            .filter(|(_, (strikes, _))| *strikes >= STRIKES)
+            .map(|(role, _)| role.clone())
+            .collect();
+        for role in fillers {
+            store::connection_limit_put(client, &role, 0).await?;
+            self.lock_strikes.remove(&role);
+            tracing::warn!(
+                "project.ref" = role,
+                "the owner's role is locked out for a while: it filled the table of locks"
+            );
+            self.locked_out.insert(role, Instant::now());
+        }
         let incorrigible: Vec<String> =
             self.strikes.iter().filter(|(_, strikes)| **strikes >= STRIKES).map(|(role, _)| role.clone()).collect();
         for role in incorrigible {
@@ -83,14 +116,18 @@ impl OwnerLimits {
         config: &WatchdogConfig,
         writes_refused: bool,
     ) -> Result<(), ProvisionError> {
-        let before = self.crowds.len();
+        let before = self.crowds.len() + self.locked_out.len();
         self.crowds.retain(|_, since| since.elapsed() < config.crowd_hold);
-        if !self.stale && self.crowds.len() == before {
+        self.locked_out.retain(|_, since| since.elapsed() < config.crowd_hold);
+        if !self.stale && self.crowds.len() + self.locked_out.len() == before {
             return Ok(());
         }
         self.stale = true;
         for (role, limit) in store::owner_limits(client, config, usual()).await? {
-            let has_reason = if limit == 0 { writes_refused } else { self.crowds.contains_key(&role) };
+            let has_reason = match limit {
+                0 => writes_refused || self.locked_out.contains_key(&role),
+                _ => self.crowds.contains_key(&role),
+            };
             if !has_reason {
                 store::connection_limit_put(client, &role, usual()).await?;
             }

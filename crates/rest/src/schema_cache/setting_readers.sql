@@ -69,7 +69,37 @@ marks as (
   where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
     and l.lanname in ('sql', 'plpgsql') and p.prosqlbody is null
     and p.prorettype <> 'event_trigger'::regtype and p.pronamespace is distinct from to_regnamespace('_launchdb')
-    and p.prosrc ~* '(^|;|''|\mbegin|\mthen|\melse|\mloop)\s*set\s|\mset\s+(local|session|role)\M'
+    and (
+      p.prosrc ~* '(^|;|''|\mbegin|\mthen|\melse|\mloop)\s*set\s|\mset\s+(local|session|role)\M'
+      -- Any SET that is not UPDATE's. Open cursors outlive a statement as settings do.
+      or regexp_replace(
+        regexp_replace(regexp_replace(p.prosrc, '/\*.*?\*/', ' ', 'g'), '--[^\n]*', ' ', 'g'),
+        '\mdo\s+update\s+set\M|\mupdate\s+(only\s+)?(?!(then|begin|loop|else)\M)["\w.$]+(\s*\*)?(\s+as)?(\s+(?!(then|begin|loop|else)\M)["\w$]+)?\s+set\M',
+        ' ', 'gi'
+      ) ~* '\m(set|cursor|refcursor)\M'
+    )
+  union all
+  -- A statement that is put together at run time can be any; extensions' are none of an owner's.
+  select true, true, true, true, true, true, true, true
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_language l on l.oid = p.prolang
+  where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    and l.lanname in ('sql', 'plpgsql') and p.prosqlbody is null
+    and p.prorettype <> 'event_trigger'::regtype and p.pronamespace is distinct from to_regnamespace('_launchdb')
+    and (l.lanname = 'plpgsql' and p.prosrc ~* '\mexecute\M' or p.prosrc ~* '\m(query_to_xml|query_to_xmlschema|query_to_xml_and_xmlschema|ts_stat)\M')
+    and not exists (
+      select from pg_catalog.pg_depend d
+      where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+    )
+  union all
+  -- These functions under another name.
+  select true, true, true, true, true, true, true, true
+  from pg_catalog.pg_operator o
+  where o.oprcode::oid in (2077, 2078, 2084, 3294)
+  union all
+  select true, true, true, true, true, true, true, true
+  from pg_catalog.pg_aggregate a
+  where a.aggtransfn::oid in (2077, 2078, 2084, 3294) or a.aggfinalfn::oid in (2077, 2078, 2084, 3294)
   union all
   select true, true, true, true, true, true, true, true
   from pg_catalog.pg_proc p

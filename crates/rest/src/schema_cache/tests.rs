@@ -218,8 +218,22 @@ async fn code_that_makes_settings_is_found() {
     check("perform set_config('app.tenant', x, true);", true).await;
     check("set local app.tenant = 'x';", true).await;
     check("if x is null then set app.tenant to 'x'; end if;", true).await;
-    check("execute 'set app.tenant = ' || x;", true).await;
-    check("execute format('SET LOCAL app.tenant = %L', x);", true).await;
+    check("-- whose rows\n set app.tenant = 'x';", true).await;
+    check("/* whose rows */ set app.tenant = 'x'; update t set a = 1;", true).await;
+    check("declare c refcursor; begin open c for select 1; end;", true).await;
     check("update t set a = 1;", false).await;
+    check("update only t as u set a = 1; -- set free\n", false).await;
+    check(
+        "insert into t values (1) on conflict do nothing; delete from t where a in (select a from t offset 1);",
+        false,
+    )
+    .await;
     check("insert into t values (1); update t\n set a = 2 where a = 1;", false).await;
+    for code in [
+        "create function f(q text) returns void language plpgsql as $$ begin execute q; end $$",
+        "create function f(q text) returns xml language sql as $$ select query_to_xml(q, true, true, '') $$",
+        "create operator public.## (function = current_setting, leftarg = text, rightarg = bool)",
+    ] {
+        assert_eq!(readers(code).await, SettingReaders::ALL, "{code}");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use base::ProjectRef;
 use pg::ident::quote_ident;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::WatchdogConfig;
 use super::offence::{Measure, Offence, Reason};
@@ -23,14 +23,29 @@ pub(super) async fn session_prepare(db: &Client) -> Result<(), Error> {
     db.batch_execute(include_str!("../session_prepare.sql")).await
 }
 
-/// Takes locks that nobody needs, to have room in the lock table when there is none.
-pub(super) async fn locks_reserve(db: &Client) -> Result<(), Error> {
-    db.execute(include_str!("../locks_reserve.sql"), &[]).await.map(drop)
+/// Takes the locks that [`lock_holders_end`] needs, in a transaction that stays open, and prepares it.
+pub(super) async fn lock_sentry_prepare(db: &Client) -> Result<Statement, Error> {
+    db.batch_execute(include_str!("../locks_sentry.sql")).await?;
+    db.prepare(include_str!("../lock_holders_end.sql")).await
 }
 
-/// Gives the reserved locks back.
-pub(super) async fn locks_release(db: &Client) -> Result<(), Error> {
-    db.execute(include_str!("../locks_release.sql"), &[]).await.map(drop)
+/// Ends sessions that hold most of the table of locks (pid, role and project of each), or only looks at them.
+pub(super) async fn lock_holders_end(
+    db: &Client,
+    statement: &Statement,
+    config: &WatchdogConfig,
+    ends: bool,
+) -> Result<Vec<(i32, String, String)>, Error> {
+    // Within a transaction PostgreSQL goes on showing the sessions that it showed first.
+    db.batch_execute("select pg_catalog.pg_stat_clear_snapshot()").await?;
+    let rows = db.query(statement, &[&ends, &config.locks, &config.project_locks, &only(config)]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+}
+
+/// Ends autovacuum's work on tables that are analyzed for too long; gives their projects.
+pub(super) async fn analyze_end(db: &Client, config: &WatchdogConfig) -> Result<Vec<String>, Error> {
+    let rows = db.query(include_str!("../analyze_end.sql"), &[&config.analyze.as_secs_f64(), &only(config)]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Sessions that pass a limit.

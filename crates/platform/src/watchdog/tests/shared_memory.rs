@@ -90,3 +90,45 @@ async fn a_full_lock_table_is_emptied() {
     assert_eq!(taken, [(hostile.as_str(), Reason::Locks, Measure::Ended)]);
     test_support::eventually("room", async || code(&neighbour, lock).await.is_none().then_some(())).await;
 }
+
+#[tokio::test]
+async fn who_fills_the_lock_table_again_and_again_is_locked_out() {
+    let scene = Scene::own().await;
+    let (hostile, neighbour) = (scene.project().await, scene.project().await);
+    let mut watchdog = scene.watchdog(WatchdogConfig::default());
+    assert_eq!(watchdog.round().await.unwrap(), []);
+    let neighbour = scene.owner(&neighbour).await;
+    // Whatever room is made is taken at once.
+    let fill = "do $$ begin for i in 1..100000000 loop
+        begin perform pg_advisory_lock(pg_backend_pid(), i); exception when others then perform pg_sleep(0.001); end;
+        end loop; end $$";
+    let url = scene.owner_url(&hostile);
+    let fillers: Vec<_> = (0..3)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move {
+                loop {
+                    if let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
+                        let _ = tokio::join!(connection, client.batch_execute(fill));
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+        })
+        .collect();
+    let lock = "select pg_advisory_lock((random() * 1000000000)::int8)";
+    test_support::eventually("full", async || code(&neighbour, lock).await.map(drop)).await;
+    // Not even who has to connect anew can be kept out.
+    watchdog.client = None;
+    let limit = format!("select rolconnlimit from pg_roles where rolname = '{hostile}'");
+    let mut ended = 0;
+    test_support::eventually("room, and nobody who takes it", async || {
+        // A look may fail while the ended ones go.
+        ended += watchdog.round().await.map_or(0, |actions| actions.len());
+        let limit: Option<i32> = scene.admin.query_one(&limit, &[]).await.ok().map(|row| row.get(0));
+        (limit == Some(0) && code(&neighbour, lock).await.is_none()).then_some(())
+    })
+    .await;
+    assert!(ended >= 3, "{ended}");
+    fillers.into_iter().for_each(|filler| filler.abort());
+}

@@ -1,0 +1,37 @@
+-- Ends sessions of projects that hold most of the lock table: those beyond a session's limit, and the largest ones of
+-- every project that is beyond its own, or has the most of all. Gives each with its role and project.
+--
+-- No view and no table: pg_locks and pg_stat_activity would want locks on catalogs of the whole cluster, which have no
+-- fast path, and there is no room for them. Those that the functions read are locked already (locks_sentry.sql).
+--
+-- $1 bool whether to end them, or only to see that all this can be run
+-- $2 int8 locks of a session $3 int8 locks of a project $4 text[] the only projects to look at or null
+with held as materialized (
+    select lock.pid, count(*) as locks
+    from pg_catalog.pg_lock_status() lock
+    where lock.mode <> 'SIReadLock'
+    group by lock.pid
+),
+session as materialized (
+    select held.pid, held.locks, pg_catalog.pg_get_userbyid(activity.usesysid)::text as role
+    from held
+    join pg_catalog.pg_stat_get_activity(null) activity on activity.pid = held.pid
+    where activity.backend_type = 'client backend'
+),
+owned as (
+    select *, substring(role from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') as project from session
+),
+ranked as (
+    select
+        *,
+        sum(locks) over (partition by project) as project_locks,
+        row_number() over (partition by project order by locks desc, pid) as place
+    from owned
+    where project is not null and ($4::text[] is null or project = any ($4::text[]))
+),
+compared as (
+    select *, max(project_locks) over () as most from ranked
+)
+select pid, role, project, case when $1::bool then pg_catalog.pg_terminate_backend(pid) end
+from compared
+where locks > $2::int8 or place <= 8 and (project_locks > $3::int8 or project_locks = most)
