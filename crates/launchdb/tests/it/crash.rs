@@ -12,6 +12,8 @@ use crate::server::Server;
 
 const CREATIONS: usize = 100;
 const INSERTS: u64 = 1_000;
+/// Projects that nobody was told of and that are looked at all the same.
+const OTHERS: usize = 50;
 
 #[test]
 fn killed_servers_leave_whole_projects_and_every_acknowledged_row() {
@@ -150,7 +152,10 @@ fn every_project_is_whole(server: &mut Server, acknowledged: &[String]) {
     for id in acknowledged {
         assert!(ids.contains(id.as_str()), "{id} was acknowledged and is gone");
     }
-    for id in &ids {
+    // On a busy machine most creations are cut off, and each leaves a project that is finished later: several hundred. All of
+    // them are active; whether they can be used is asked of every acknowledged one and of some of the others.
+    let others = ids.iter().filter(|id| !acknowledged.iter().any(|known| known == *id)).take(OTHERS);
+    for id in acknowledged.iter().map(String::as_str).chain(others.copied()) {
         let connection = server.cli_json(&["project", "connection", id]);
         let field = |name: &str| connection[name].as_str().expect("a text").to_owned();
         let (status, body) = server.get(&format!("{}/rest/v1/nothing", field("api_url")), &field("anon_key"));
