@@ -20,10 +20,8 @@ const PREPARE: &str = "
     create function role_timeout() returns text language sql stable as $$ select current_setting('statement_timeout') $$;
     -- Nothing in this body looks like a reader of settings.
     create function hidden_reader() returns text language plpgsql stable as $$
-        declare found text;
         begin
-            execute 'select curr' || 'ent_' || 'setting(''requ' || 'est.method'', true)' into found;
-            return coalesce(found, '');
+            return coalesce(U&\"curr\\0065nt_setting\"(U&'requ\\0065st.method', true), '');
         end $$;
     create function busy() returns bigint language sql volatile as $$
         select count(*) from pg_sleep(0.3), pg_stat_get_activity(null) a

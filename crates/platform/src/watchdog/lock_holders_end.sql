@@ -1,5 +1,6 @@
 -- Ends sessions of projects that hold most of the lock table: those beyond a session's limit, and the largest ones of
--- every project that is beyond its own, or has the most of all. Gives each with its role and project.
+-- every project that is beyond its own, or has the most of all while projects fill half of the table: when those who
+-- filled it are gone already, nobody has to go for them. Gives each with its role and project.
 --
 -- No view and no table: pg_locks and pg_stat_activity would want locks on catalogs of the whole cluster, which have no
 -- fast path, and there is no room for them. Those that the functions read are locked already (locks_sentry.sql).
@@ -9,7 +10,8 @@
 with held as materialized (
     select lock.pid, count(*) as locks
     from pg_catalog.pg_lock_status() lock
-    where lock.mode <> 'SIReadLock'
+    -- The others are not in this table.
+    where lock.mode <> 'SIReadLock' and not lock.fastpath
     group by lock.pid
 ),
 session as materialized (
@@ -30,8 +32,13 @@ ranked as (
     where project is not null and ($4::text[] is null or project = any ($4::text[]))
 ),
 compared as (
-    select *, max(project_locks) over () as most from ranked
+    select
+        *,
+        max(project_locks) over () as most,
+        sum(locks) over () > pg_catalog.current_setting('max_locks_per_transaction')::int8
+            * pg_catalog.current_setting('max_connections')::int8 / 2 as full_of_projects
+    from ranked
 )
 select pid, role, project, case when $1::bool then pg_catalog.pg_terminate_backend(pid) end
 from compared
-where locks > $2::int8 or place <= 8 and (project_locks > $3::int8 or project_locks = most)
+where locks > $2::int8 or place <= 8 and (project_locks > $3::int8 or full_of_projects and project_locks = most)

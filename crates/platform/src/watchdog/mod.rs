@@ -193,17 +193,18 @@ impl Watchdog {
     /// # Errors
     /// When PostgreSQL cannot be reached or refuses; the next round needs no preparation.
     pub async fn round(&mut self) -> Result<Vec<Action>, ProvisionError> {
-        let mut actions = Vec::new();
         let client = match self.client.take().filter(|client| !client.is_closed()) {
             Some(client) => client,
             None => match self.connect().await {
                 Err(error) if is_out_of_shared_memory(&error) => {
-                    actions.extend(self.empty_locks().await);
-                    self.connect().await?
+                    self.locks_are_full = true;
+                    let actions = self.empty_locks().await;
+                    return if actions.is_empty() { Err(error) } else { Ok(actions) };
                 }
                 connected => connected?,
             },
         };
+        let mut actions = Vec::new();
         let mut looked = self.look(&client).await;
         self.locks_are_full = looked.as_ref().is_err_and(is_out_of_shared_memory);
         if self.locks_are_full {
@@ -238,14 +239,15 @@ impl Watchdog {
         self.note(client, "keep what it takes to empty the table of locks", posted)
     }
 
-    /// Ends the sessions that hold most of the table of locks, and strikes their owners.
+    /// Ends the sessions that hold most of the table of locks, and strikes each of their owners once.
     async fn empty_locks(&mut self) -> Vec<Action> {
         let Some(sentry) = self.sentry.take_if(|sentry| !sentry.is_gone()) else { return Vec::new() };
         match sentry.end_holders(&self.config).await {
             Ok(actions) => {
                 self.sentry = Some(sentry);
-                for action in actions.iter().filter(|action| action.role == action.project) {
-                    self.limits.strike_for_locks(&action.role);
+                let owners = actions.iter().filter(|action| action.role == action.project);
+                for role in owners.map(|action| &action.role).collect::<BTreeSet<_>>() {
+                    self.limits.strike_for_locks(role);
                 }
                 actions
             }

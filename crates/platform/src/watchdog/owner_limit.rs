@@ -8,15 +8,15 @@ use tokio_postgres::Client;
 use super::{WatchdogConfig, store};
 use crate::provision::{ConnectionLimits, ProvisionError};
 
-/// Sessions of an owner that are ended for writing while that is refused, or because the table of locks is full, before the
-/// role is locked out.
+/// Sessions of an owner that are ended for writing while that is refused, or times that sessions of his were ended because
+/// the table of locks was full, before the role is locked out.
 const STRIKES: u32 = 3;
 
 /// Limits that the watchdog lowers, and gives back. What an earlier watchdog lowered is found in the roles themselves.
 pub(super) struct OwnerLimits {
     /// Sessions that were ended for writing since writes are refused.
     strikes: HashMap<String, u32>,
-    /// Sessions that were ended because the table of locks was full, and when the first one of them was.
+    /// Times that the table of locks was full of a role's locks, and when the first one of them was.
     lock_strikes: HashMap<String, (u32, Instant)>,
     /// Roles that are locked out because of their locks, and since when.
     locked_out: HashMap<String, Instant>,
@@ -42,7 +42,7 @@ impl OwnerLimits {
         *self.strikes.entry(role.to_owned()).or_default() += 1;
     }
 
-    /// Counts a session that was ended because the table of locks was full.
+    /// Counts a time that the table of locks was full of this role's locks.
     pub(super) fn strike_for_locks(&mut self, role: &str) {
         let strikes = self.lock_strikes.entry(role.to_owned()).or_insert_with(|| (0, Instant::now()));
         strikes.0 += 1;
