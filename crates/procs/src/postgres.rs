@@ -11,7 +11,7 @@
 //!
 //! A LaunchDB that was killed leaves PostgreSQL running; the next one on the same folder takes it over.
 
-mod memory;
+mod backends;
 mod postmaster;
 mod server_log;
 mod socket;
@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use self::memory::BackendMemory;
+pub use self::backends::Backends;
 use self::postmaster::{Place, Postmaster};
 use self::server_log::ServerLog;
 use crate::backoff::Backoff;
@@ -256,9 +256,9 @@ impl Cluster {
         self.health.clone()
     }
 
-    /// The memory that the server's processes take, for whoever watches over them.
-    pub fn memory(&self) -> BackendMemory {
-        BackendMemory(Arc::clone(&self.place))
+    /// The server's processes, for whoever watches over them.
+    pub fn backends(&self) -> Backends {
+        Backends(Arc::clone(&self.place))
     }
 
     /// Fits settings to the number of databases; cheap when nothing changes.

@@ -305,6 +305,7 @@ async fn run_services(
             service_sessions: i64::from(config.database.connection_budget),
             disk: storage.disk(config),
             quota_bytes: storage.quota(config),
+            backends: storage.backends(),
             memory: storage.memory(config),
             ..WatchdogConfig::default()
         };

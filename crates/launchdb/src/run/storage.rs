@@ -12,7 +12,7 @@ use procs::binaries::{Binaries, Search};
 use procs::data_dir::{DataDir, DataDirError};
 use procs::machine;
 use procs::pgbackrest::PgBackRest;
-use procs::postgres::{Cluster, ClusterConfig, ClusterError};
+use procs::postgres::{Backends, Cluster, ClusterConfig, ClusterError};
 
 use crate::config::secrets::{PLATFORM_DB_PASSWORD, PlatformSecrets};
 use crate::config::{Config, source};
@@ -89,11 +89,16 @@ impl Storage {
         Some(DiskConfig { low_bytes: reserve, ballast_bytes: reserve / 8, ..DiskConfig::new(folder.to_owned()) })
     }
 
+    /// PostgreSQL's processes, when it is ours.
+    pub fn backends(&self) -> Option<Backends> {
+        self.cluster.as_ref().map(Cluster::backends)
+    }
+
     /// The memory that the watchdog guards.
     pub fn memory(&self, config: &Config) -> Option<MemoryConfig> {
         let cluster = self.cluster.as_ref()?;
         let bytes = project_memory(config.platform.project_memory, machine::memory_bytes())?;
-        Some(MemoryConfig::new(cluster.memory(), bytes))
+        Some(MemoryConfig::new(cluster.backends(), bytes))
     }
 
     /// Bytes that a project's database may have.

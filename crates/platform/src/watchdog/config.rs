@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base::ProjectRef;
+use procs::postgres::Backends;
 
 use super::low_disk::DiskConfig;
 use super::memory::MemoryConfig;
@@ -20,7 +21,7 @@ pub struct WatchdogConfig {
     pub idle_in_transaction: Duration,
     /// Longest a transaction is open, whatever it does.
     pub transaction: Duration,
-    /// Longest autovacuum analyzes a table. A large one takes seconds.
+    /// Longest autovacuum works at a table otherwise than by VACUUM. To analyze a large one takes seconds.
     pub analyze: Duration,
     /// Most locks of a session, of every kind. The cluster has one table for all (64 for each possible session).
     pub locks: i64,
@@ -32,6 +33,8 @@ pub struct WatchdogConfig {
     pub service_sessions: i64,
     /// How long a role keeps the lower connection limit that it got when owners together took more than their share.
     pub crowd_hold: Duration,
+    /// PostgreSQL's processes, when it is ours: for what cannot be done by SQL any more.
+    pub backends: Option<Backends>,
     /// The memory to guard, when PostgreSQL is ours.
     pub memory: Option<MemoryConfig>,
     /// Most bytes in temporary files of a project's sessions together; `temp_file_limit` is for each session.
@@ -64,6 +67,7 @@ impl Default for WatchdogConfig {
             sessions: 100,
             service_sessions: 60,
             crowd_hold: Duration::from_secs(5 * 60),
+            backends: None,
             memory: None,
             temporary_bytes: 4 << 30,
             notification_queue: 0.05,

@@ -1,5 +1,6 @@
--- Opens a transaction that holds what lock_holders_end.sql reads of the catalogs that all databases share. It keeps no
--- row version alive: without a statement under way there is no snapshot. Only VACUUM FULL of these would wait for it.
+-- Opens a transaction that holds all that lock_holders_end.sql can need: every system catalog with its indexes, because
+-- what PostgreSQL has cached of them is forgotten whenever others change much at once, and is read again. It keeps no row
+-- version alive: without a statement under way there is no snapshot. Only VACUUM FULL and the like would wait for it.
 set statement_timeout = '8s';
 set lock_timeout = '5s';
 set idle_in_transaction_session_timeout = 0;
@@ -7,6 +8,11 @@ set search_path = pg_catalog, pg_temp;
 set application_name = 'launchdb watchdog (locks)';
 begin isolation level read committed read only;
 -- The planner locks a table with all its indexes until the transaction ends; LOCK TABLE leaves the indexes out.
-select from pg_catalog.pg_authid where oid = 0;
-select from pg_catalog.pg_auth_members where roleid = 0;
-select from pg_catalog.pg_database where oid = 0;
+do $$
+declare
+    name text;
+begin
+    for name in select relname from pg_class where relnamespace = 'pg_catalog'::regnamespace and relkind = 'r' loop
+        execute format('select from pg_catalog.%I limit 0', name);
+    end loop;
+end $$;

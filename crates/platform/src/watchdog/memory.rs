@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use procs::postgres::BackendMemory;
+use procs::postgres::Backends;
 
 use super::offence::Offence;
 
 /// The memory of an embedded cluster's backends. Sizes are in bytes of private memory: shared buffers do not count.
 #[derive(Clone, Debug)]
 pub struct MemoryConfig {
-    pub backends: BackendMemory,
+    pub backends: Backends,
     /// Most that the sessions of one project may have together.
     pub project_bytes: u64,
     /// Most that the sessions of all projects may have together.
@@ -24,14 +24,14 @@ pub struct MemoryConfig {
 
 impl MemoryConfig {
     /// A project may have `project_bytes`, all of them together twice that.
-    pub fn new(backends: BackendMemory, project_bytes: u64) -> Self {
+    pub fn new(backends: Backends, project_bytes: u64) -> Self {
         let total_bytes = project_bytes.saturating_mul(2);
         Self { backends, project_bytes, total_bytes, interval: Duration::from_millis(100) }
     }
 
     /// The processes' sizes when some project can have too much.
     pub(super) fn excess(&self) -> Option<HashMap<u32, u64>> {
-        let sizes = self.backends.sizes();
+        let sizes = self.backends.memory_sizes();
         let sum: u64 = sizes.values().sum();
         (sum > self.project_bytes.min(self.total_bytes)).then_some(sizes)
     }

@@ -53,6 +53,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 const ROUND_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long processes that were ended take to go.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// Sessions ended at once because of the notification queue; then it is looked at again.
 const QUEUE_HOLDERS_AT_ONCE: usize = 4;
 /// Temporary bytes of a project while the disk is nearly full: reading can fill it, too.
@@ -69,6 +71,8 @@ pub struct Watchdog {
     sentry: Option<LockSentry>,
     /// The table of locks was full at the last look.
     locks_are_full: bool,
+    /// Since when processes are ended because nothing else helps.
+    last_resort: Option<Instant>,
     docket: Docket,
     /// What the cluster was last told; none when that is not known.
     refusing: Option<bool>,
@@ -102,6 +106,7 @@ impl Watchdog {
             client: None,
             sentry: None,
             locks_are_full: false,
+            last_resort: None,
             docket: Docket::default(),
             refusing: None,
             unable: BTreeSet::new(),
@@ -219,6 +224,7 @@ impl Watchdog {
                 return if actions.is_empty() { Err(error) } else { Ok(actions) };
             }
         }
+        self.last_resort = None;
         self.post_sentry(&client).await?;
         if self.swept.elapsed() >= SWEEP_INTERVAL {
             self.swept = Instant::now();
@@ -239,23 +245,35 @@ impl Watchdog {
         self.note(client, "keep what it takes to empty the table of locks", posted)
     }
 
-    /// Ends the sessions that hold most of the table of locks, and strikes each of their owners once.
+    /// Ends the sessions that hold most of the table of locks, and strikes each of their owners once who passed a limit.
     async fn empty_locks(&mut self) -> Vec<Action> {
-        let Some(sentry) = self.sentry.take_if(|sentry| !sentry.is_gone()) else { return Vec::new() };
-        match sentry.end_holders(&self.config).await {
-            Ok(actions) => {
-                self.sentry = Some(sentry);
-                let owners = actions.iter().filter(|action| action.role == action.project);
-                for role in owners.map(|action| &action.role).collect::<BTreeSet<_>>() {
+        let sentry = self.sentry.take().filter(|sentry| !sentry.is_gone());
+        let ended = match &sentry {
+            Some(sentry) => Some(sentry.end_holders(&self.config).await),
+            None => None,
+        };
+        let cause = match ended {
+            Some(Ok(ended)) => {
+                self.sentry = sentry;
+                let owners = ended.iter().filter(|(action, beyond)| *beyond && action.role == action.project);
+                for role in owners.map(|(action, _)| &action.role).collect::<BTreeSet<_>>() {
                     self.limits.strike_for_locks(role);
                 }
-                actions
+                return ended.into_iter().map(|(action, _)| action).collect();
             }
-            Err(error) => {
-                tracing::error!(cause = ?error, "the table of locks is full and cannot be emptied");
-                Vec::new()
-            }
-        }
+            Some(Err(error)) => Some(error),
+            None => None,
+        };
+        let thoroughly = match self.last_resort {
+            None => false,
+            Some(since) if since.elapsed() > ENDS_WITHIN => true,
+            // They are on their way out.
+            Some(_) => return Vec::new(),
+        };
+        self.last_resort.get_or_insert_with(Instant::now);
+        let ended = lock_sentry::end_without_sql(&self.config, thoroughly);
+        tracing::error!(?cause, processes = ended, "the table of locks is full: processes of all projects were ended");
+        Vec::new()
     }
 
     async fn look(&mut self, client: &Client) -> Result<Vec<Action>, ProvisionError> {

@@ -21,10 +21,16 @@ with session as materialized (
         and ($10::text[] is null
             or substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') = any ($10::text[]))
 ),
+-- The processes that work for each: what a parallel query's workers have is the session's.
+process as materialized (
+    select activity.pid as process, session.pid, session.project
+    from pg_catalog.pg_stat_activity activity
+    join session on session.pid = coalesce(activity.leader_pid, activity.pid)
+),
 -- SIReadLock is left out: serializable transactions have a table of their own, which merges locks by itself.
 held as (
     select session.pid, session.project, count(*) as locks
-    from pg_catalog.pg_locks lock join session on session.pid = lock.pid
+    from pg_catalog.pg_locks lock join process session on session.process = lock.pid
     where lock.mode <> 'SIReadLock'
     group by session.pid, session.project
 ),
@@ -39,7 +45,7 @@ ranked_locks as (
 temporary as (
     select session.pid, session.project, sum(file.size)::int8 as bytes
     from pg_catalog.pg_ls_tmpdir() file
-    join session on file.name ~ ('^pgsql_tmp' || session.pid || '[.]')
+    join process session on session.process = substring(file.name from '^pgsql_tmp([0-9]+)[.]')::int
     group by session.pid, session.project
 ),
 ranked_temporary as (

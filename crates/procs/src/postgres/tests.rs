@@ -149,9 +149,9 @@ async fn backends_have_a_memory_limit() {
     )
     .spawn()
     .unwrap();
-    let memory = cluster.memory();
+    let backends = cluster.backends();
     let (pid, bytes) = loop {
-        let (pid, bytes) = memory.sizes().into_iter().max_by_key(|(_, bytes)| *bytes).unwrap();
+        let (pid, bytes) = backends.memory_sizes().into_iter().max_by_key(|(_, bytes)| *bytes).unwrap();
         if bytes > 60_000_000 {
             break (pid, bytes);
         }

@@ -29,20 +29,30 @@ pub(super) async fn lock_sentry_prepare(db: &Client) -> Result<Statement, Error>
     db.prepare(include_str!("../lock_holders_end.sql")).await
 }
 
-/// Ends sessions that hold most of the table of locks (pid, role and project of each), or only looks at them.
+/// A session that holds much of the table of locks.
+pub(super) struct LockHolder {
+    pub(super) pid: i32,
+    pub(super) role: String,
+    pub(super) project: String,
+    /// It, or all of its project together, passed a limit.
+    pub(super) beyond: bool,
+}
+
+/// Ends sessions that hold most of the table of locks, or only looks at them.
 pub(super) async fn lock_holders_end(
     db: &Client,
     statement: &Statement,
     config: &WatchdogConfig,
     ends: bool,
-) -> Result<Vec<(i32, String, String)>, Error> {
+) -> Result<Vec<LockHolder>, Error> {
     // Within a transaction PostgreSQL goes on showing the sessions that it showed first.
     db.batch_execute("select pg_catalog.pg_stat_clear_snapshot()").await?;
     let rows = db.query(statement, &[&ends, &config.locks, &config.project_locks, &only(config)]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    let holder = |row: &Row| LockHolder { pid: row.get(0), role: row.get(1), project: row.get(2), beyond: row.get(3) };
+    Ok(rows.iter().map(holder).collect())
 }
 
-/// Ends autovacuum's work on tables that are analyzed for too long; gives their projects.
+/// Ends autovacuum's work on tables that takes too long; gives their projects.
 pub(super) async fn analyze_end(db: &Client, config: &WatchdogConfig) -> Result<Vec<String>, Error> {
     let rows = db.query(include_str!("../analyze_end.sql"), &[&config.analyze.as_secs_f64(), &only(config)]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

@@ -235,35 +235,3 @@ async fn a_lost_connection_is_made_anew_and_the_loop_ends_when_told() {
     shutdown.cancel();
     running.await.unwrap();
 }
-
-#[tokio::test]
-async fn a_table_that_cannot_be_analyzed_does_not_keep_autovacuum() {
-    let often = "autovacuum_naptime = 1s\nautovacuum_analyze_threshold = 1\n";
-    let scene = Scene::own_with(|_| {}, often).await;
-    let project = scene.project().await;
-    let mut watchdog = scene.watchdog(WatchdogConfig { analyze: Duration::from_secs(1), ..WatchdogConfig::default() });
-    let owner = scene.owner(&project).await;
-    // Only autovacuum waits: whoever inserts has an application.
-    owner
-        .batch_execute(
-            "set application_name = 'owner';
-             create function slow(i int) returns int immutable language plpgsql as $$ begin
-               if current_setting('application_name') = '' then perform pg_sleep(100000); end if; return i; end $$;
-             create table t (i int);
-             create index on t (slow(i));
-             insert into t select generate_series(1, 1000)",
-        )
-        .await
-        .unwrap();
-    let worker = "select pid from pg_stat_activity
-        where backend_type = 'autovacuum worker' and datname = $1 and xact_start < now() - interval '2 seconds'";
-    let find = async || {
-        let row = scene.admin.query_opt(worker, &[&project.database()]).await.unwrap();
-        row.map(|row| row.get::<_, i32>(0))
-    };
-    let first = test_support::eventually("it is kept", find).await;
-    watchdog.round().await.unwrap();
-    test_support::eventually("it goes on", async || (find().await != Some(first)).then_some(())).await;
-    // A session of its own is left alone.
-    assert!(lives(&owner).await);
-}

@@ -81,7 +81,7 @@ async fn pids(scene: &Scene, project: &ProjectRef) -> Vec<u32> {
 }
 
 async fn bytes(scene: &Scene, project: &ProjectRef) -> u64 {
-    let sizes = scene.memory().sizes();
+    let sizes = scene.backends().memory_sizes();
     pids(scene, project).await.iter().filter_map(|pid| sizes.get(pid)).sum()
 }
 
@@ -89,7 +89,7 @@ async fn bytes(scene: &Scene, project: &ProjectRef) -> u64 {
 async fn sessions_that_eat_memory_together_lose_the_largest() {
     let scene = Scene::own_with(|config| config.backend_memory = Some(192 * MIB), "").await;
     let (hostile, neighbour) = (scene.project().await, scene.project().await);
-    let mut memory = MemoryConfig::new(scene.memory(), 160 * MIB);
+    let mut memory = MemoryConfig::new(scene.backends(), 160 * MIB);
     memory.interval = Duration::from_millis(20);
     let config = WatchdogConfig { memory: Some(memory), ..WatchdogConfig::default() };
     let started = server_start(&scene).await;
@@ -142,7 +142,7 @@ async fn sessions_that_eat_memory_together_lose_the_largest() {
 async fn the_largest_session_of_the_greediest_project_goes_first() {
     let scene = Scene::own().await;
     let check = |sizes: &[(&str, u64)], ended: &[usize]| {
-        let mut config = MemoryConfig::new(scene.memory(), 100);
+        let mut config = MemoryConfig::new(scene.backends(), 100);
         config.total_bytes = 150;
         let session = |(number, (project, bytes)): (usize, &(&str, u64))| {
             let offence = Offence {

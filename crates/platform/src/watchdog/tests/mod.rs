@@ -1,5 +1,6 @@
 //! The watchdog against a real PostgreSQL. What touches the whole cluster gets a cluster of its own.
 
+mod autovacuum;
 mod crowd;
 mod half_open;
 mod limits;
@@ -13,7 +14,7 @@ use base::project::DatabaseTarget;
 use base::{ProjectRef, Secret, random};
 use procs::binaries::Search;
 use procs::data_dir::DataDir;
-use procs::postgres::{BackendMemory, Cluster, ClusterConfig};
+use procs::postgres::{Backends, Cluster, ClusterConfig};
 use test_support::{ScratchDir, TestCluster, connect};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
@@ -102,9 +103,9 @@ impl Scene {
         connect(&url(&self.config, &project.authenticator_role(), PASSWORD, project.database())).await
     }
 
-    /// The memory of a cluster of its own.
-    fn memory(&self) -> BackendMemory {
-        self.own.as_ref().unwrap().0.memory()
+    /// The processes of a cluster of its own.
+    fn backends(&self) -> Backends {
+        self.own.as_ref().unwrap().0.backends()
     }
 
     fn watchdog(&self, config: WatchdogConfig) -> Watchdog {

@@ -4,6 +4,8 @@ use super::*;
 
 /// As many bytes of notifications as no pair of socket buffers holds.
 const FLOOD: &str = "select pg_notify('flood', lpad(i::text, 7000, '-')) from generate_series(1, 4000) i";
+/// Takes locks until there is no room for more; they outlive the statement that failed.
+const FILL: &str = "select pg_advisory_lock(i) from generate_series(1, 10000000) i";
 /// 80 KB of 8 GB.
 const THRESHOLD: f64 = 0.000_01;
 
@@ -80,9 +82,7 @@ async fn a_full_lock_table_is_emptied() {
     assert_eq!(watchdog.round().await.unwrap(), []);
     let neighbour = scene.owner(&neighbour).await;
     let session = scene.owner(&hostile).await;
-    // Locks of a session outlive the statement that failed at the end of the table.
-    let fill = "select pg_advisory_lock(i) from generate_series(1, 10000000) i";
-    assert_eq!(code(&session, fill).await, Some(SqlState::OUT_OF_MEMORY));
+    assert_eq!(code(&session, FILL).await, Some(SqlState::OUT_OF_MEMORY));
     let lock = "select pg_advisory_lock(1)";
     assert_eq!(code(&neighbour, lock).await, Some(SqlState::OUT_OF_MEMORY));
     let actions = watchdog.round().await.unwrap();
@@ -144,4 +144,74 @@ async fn who_fills_the_lock_table_again_and_again_is_locked_out() {
     assert!(rounds >= 3, "{rounds}");
     test_support::eventually("room", async || code(&neighbour, lock).await.is_none().then_some(())).await;
     fillers.into_iter().for_each(|filler| filler.abort());
+}
+
+#[tokio::test]
+async fn locks_of_parallel_workers_are_their_sessions() {
+    let scene = Scene::own().await;
+    let hostile = scene.project().await;
+    let mut watchdog = scene.watchdog(WatchdogConfig::default());
+    let session = scene.owner(&hostile).await;
+    // PostgreSQL 16 calls it by another name.
+    let debug = "select name from pg_settings where name in ('force_parallel_mode', 'debug_parallel_query')";
+    let debug: String = scene.admin.query_one(debug, &[]).await.unwrap().get(0);
+    let fill = format!(
+        "create function fill() returns int language plpgsql parallel safe as $$ begin
+           perform pg_advisory_xact_lock_shared(i) from generate_series(1, 2500) i; perform pg_sleep(60); return 1; end $$;
+         set {debug} = on"
+    );
+    session.batch_execute(&fill).await.unwrap();
+    let pid: i32 = session.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    let filling = tokio::spawn(async move { session.query("select fill()", &[]).await.map(drop) });
+    let many = "select 1 from pg_locks l join pg_stat_activity a using (pid)
+        where a.backend_type = 'parallel worker' having count(*) > 2000";
+    test_support::eventually("locks", async || scene.admin.query_opt(many, &[]).await.unwrap().map(drop)).await;
+    let actions = watchdog.round().await.unwrap();
+    let taken: Vec<_> = actions.iter().map(|a| (a.pid, a.reason, a.measure)).collect();
+    assert_eq!(taken, [(pid, Reason::Locks, Measure::Ended)]);
+    assert!(filling.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn who_changes_much_at_once_does_not_blind_the_watchdog() {
+    let scene = Scene::own().await;
+    let (hostile, neighbour) = (scene.project().await, scene.project().await);
+    let mut watchdog = scene.watchdog(WatchdogConfig::default());
+    assert_eq!(watchdog.round().await.unwrap(), []);
+    let neighbour = scene.owner(&neighbour).await;
+    let session = scene.owner(&hostile).await;
+    // Every session forgets what it has cached, and finds no lock that takes no room (PostgreSQL's "fast path").
+    let storm = "create table s (i int);
+        do $$ begin for i in 1..800 loop execute format('create table t%s (i int)', i); end loop; end $$;
+        do $$ begin for i in 1..3000 loop execute format('alter table s alter i set statistics %s', i % 100); end loop; end $$";
+    session.batch_execute(storm).await.unwrap();
+    let holder = scene.owner(&hostile).await;
+    let hold =
+        "begin; do $$ begin for i in 1..800 loop execute format('lock table t%s in share mode', i); end loop; end $$";
+    holder.batch_execute(hold).await.unwrap();
+    assert_eq!(code(&session, FILL).await, Some(SqlState::OUT_OF_MEMORY));
+    watchdog.client = None;
+    let ended = watchdog.round().await.unwrap();
+    assert!(ended.iter().any(|a| a.project == hostile.as_str() && a.reason == Reason::Locks), "{ended:?}");
+    let lock = "select pg_advisory_lock(1)";
+    test_support::eventually("room", async || code(&neighbour, lock).await.is_none().then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_lock_table_that_was_full_before_is_emptied_without_sql() {
+    let scene = Scene::own().await;
+    let (hostile, neighbour) = (scene.project().await, scene.project().await);
+    let config = WatchdogConfig { backends: Some(scene.backends()), ..WatchdogConfig::default() };
+    let mut watchdog = scene.watchdog(config);
+    let (owner, services) = (scene.owner(&hostile).await, scene.authenticator(&neighbour).await);
+    assert_eq!(code(&owner, FILL).await, Some(SqlState::OUT_OF_MEMORY));
+    assert!(watchdog.round().await.is_err());
+    test_support::eventually("room", async || watchdog.round().await.ok()).await;
+    assert!(!lives(&owner).await && lives(&services).await);
+
+    // The services' sessions go when that was not enough.
+    let (full, mut watchdog) = (scene.authenticator(&hostile).await, scene.watchdog(watchdog.config.clone()));
+    assert_eq!(code(&full, FILL).await, Some(SqlState::OUT_OF_MEMORY));
+    test_support::eventually("room", async || watchdog.round().await.ok()).await;
+    assert!(!lives(&full).await && !lives(&services).await);
 }
