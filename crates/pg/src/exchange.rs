@@ -16,13 +16,36 @@ pub struct Exchange {
     pub queries: Vec<Query>,
     /// Nothing is written, so the exchange may be run again when its connection breaks.
     pub read_only: bool,
-    /// Undo first what stored code may have left behind in the session's settings (`set_config(.., false)`, SET).
-    pub resets: bool,
+    /// What of that which stored code may have left behind in the session is undone first.
+    pub resets: Resets,
     /// May run behind the claims statement of another exchange that has the same one: nothing in it leaves a trace in the
     /// transaction (`set_config`) or is decided by when the transaction began.
     pub joins: bool,
     /// How the result of the last statement may be handed on before it is there whole. Only with `read_only`.
     pub streams: Streams,
+}
+
+/// What is undone before an exchange. Not on connections that short reads share: no stored code that leaves anything runs there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resets {
+    #[default]
+    Nothing,
+    /// Settings (`set_config(.., false)`, SET).
+    Settings,
+    /// Settings, open cursors, advisory locks of the session, and temporary tables.
+    Session,
+}
+
+impl Resets {
+    /// The statements; they may stand in a transaction.
+    pub(crate) fn statements(self) -> &'static [&'static str] {
+        const ALL: [&str; 4] = ["reset all", "close all", "select pg_catalog.pg_advisory_unlock_all()", "discard temp"];
+        match self {
+            Self::Nothing => &[],
+            Self::Settings => &ALL[..1],
+            Self::Session => &ALL,
+        }
+    }
 }
 
 /// What of a result may be handed on piece by piece, as [`Rows::long`](crate::Rows::long).

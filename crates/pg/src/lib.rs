@@ -25,7 +25,7 @@ pub use driver::{
     StatementResult,
 };
 pub use error::{DbError, Error};
-pub use exchange::{Exchange, Streams};
+pub use exchange::{Exchange, Resets, Streams};
 pub use listen::Listener;
 pub use pool::{OpenTransaction, Pool, PoolConfig};
 pub use query::{Query, Row, Rows};

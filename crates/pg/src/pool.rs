@@ -14,11 +14,10 @@ use tokio_util::task::TaskTracker;
 use crate::budget::{Budget, PoolUsage};
 use crate::claims::SCHEMA_MOVED;
 use crate::driver::{
-    ConnectConfig, Connection, Ending, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply, is_farewell,
-    is_pooler_farewell,
+    ConnectConfig, Connection, Ending, LongRows, NewUnit, STATEMENTS_PER_CONNECTION, UnitError, UnitReply,
 };
 use crate::error::Error;
-use crate::exchange::{Exchange, Streams};
+use crate::exchange::{Exchange, Resets, Streams};
 use crate::query::{Query, Rows};
 use crate::turns::{self, Crowded, Turns};
 
@@ -126,7 +125,7 @@ impl Pool {
     /// A pool without connections yet. Its background work runs on `tasks`.
     pub fn new(connect: ConnectConfig, config: PoolConfig, budget: Arc<Budget>, tasks: TaskTracker) -> Self {
         let inner = Arc::new(PoolInner {
-            turns: Turns::new(&connect.host, &connect.database),
+            turns: Turns::new(&budget.neighbours, &connect.host, &connect.database),
             connect: Arc::new(connect),
             slots: Arc::new(Semaphore::new(config.max_connections.max(1))),
             config,
@@ -183,7 +182,8 @@ impl Pool {
 
     async fn attempt_now(&self, exchange: &Exchange, afresh: bool) -> Result<Vec<Rows>, Error> {
         let main = exchange.queries.last().map(|query| &query.sql);
-        let alone = afresh || exchange.begin.is_some() || exchange.resets || exchange.streams == Streams::Rows;
+        let unshared = exchange.resets != Resets::Nothing && !exchange.joins;
+        let alone = afresh || exchange.begin.is_some() || unshared || exchange.streams == Streams::Rows;
         let sharable = main.filter(|_| exchange.read_only && !alone && self.0.config.interleaved > 0);
         if let Some(usual) = sharable.and_then(|sql| self.0.durations.short(sql))
             && let Some(connection) = self.0.shared_connection(usual)
@@ -199,7 +199,8 @@ impl Pool {
         }
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Sync, afresh).await?;
-        let mut results = self.0.outcome(exchange, reply, self.0.competitors())?;
+        let mut results =
+            self.0.outcome(exchange, reply, self.0.competitors()).inspect_err(|error| lease.doubt(exchange, error))?;
         if let Some(long) = results.last_mut().and_then(|rows| rows.long.as_mut()) {
             long.hold(lease);
         }
@@ -237,6 +238,7 @@ impl Pool {
             Ok(rows) => Ok((rows, OpenTransaction { lease, scope: exchange.scope.clone(), failed: false })),
             Err(error) => {
                 lease.abort().await;
+                lease.doubt(exchange, &error);
                 Err(error)
             }
         }
@@ -244,17 +246,7 @@ impl Pool {
 
     /// Whether the server answers a trivial statement as this pool's role.
     pub async fn ping(&self) -> Result<(), Error> {
-        let query = Query { sql: "select 1".into(), params: Vec::new() };
-        let exchange = Exchange {
-            scope: "".into(),
-            begin: None,
-            setup: query.into(),
-            queries: Vec::new(),
-            read_only: true,
-            resets: false,
-            joins: false,
-            streams: Streams::Nothing,
-        };
+        let exchange = trivial(Resets::Nothing);
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(&exchange, Ending::Sync, false).await?;
         self.0.outcome(&exchange, reply, 1).map(drop)
@@ -302,6 +294,21 @@ impl Pool {
     }
 }
 
+/// An exchange that asks for nothing.
+fn trivial(resets: Resets) -> Exchange {
+    let query = Query { sql: "select 1".into(), params: Vec::new() };
+    Exchange {
+        scope: "".into(),
+        begin: None,
+        setup: query.into(),
+        queries: Vec::new(),
+        read_only: true,
+        resets,
+        joins: false,
+        streams: Streams::Nothing,
+    }
+}
+
 /// How many reads of this length make so much work; one at least.
 fn fitting(work: Duration, usual: Duration) -> usize {
     usize::try_from(work.as_micros() / usual.as_micros().max(20)).unwrap_or(usize::MAX).max(1)
@@ -346,7 +353,7 @@ impl PoolInner {
     /// Gets a connection as any request does, waiting for its turn, and lets reads share it from then on: in a crowd that
     /// keeps all places taken, sharing would never begin if it did not wait, and is needed most.
     async fn open_shared(self: Arc<Self>) {
-        let kept = self.check_out().await.ok().and_then(Lease::keep);
+        let kept = self.check_out_clean().await.and_then(Lease::keep);
         let mut shared = lock(&self.shared);
         shared.opening = false;
         if let Some((connection, opened, slot)) = kept
@@ -356,6 +363,13 @@ impl PoolInner {
             let (connection, used) = (Arc::new(connection), Instant::now());
             shared.connections.push(SharedConnection { connection, opened, used, _slot: slot });
         }
+    }
+
+    /// A connection in which stored code has left nothing.
+    async fn check_out_clean(self: &Arc<Self>) -> Option<Lease> {
+        let mut lease = self.check_out().await.ok()?;
+        let reset = lease.exchange(&trivial(Resets::Session), Ending::Sync, false).await.ok()?;
+        reset.result.is_ok().then_some(lease)
     }
 
     async fn connect(&self, permit: OwnedSemaphorePermit) -> Result<Connection, Error> {
@@ -467,10 +481,11 @@ impl PoolInner {
         ending: Ending,
         unnamed: bool,
     ) -> Result<oneshot::Receiver<UnitReply>, Error> {
-        let reset = exchange.resets.then(|| Query { sql: "reset all".into(), params: Vec::new() });
-        let mut queries: Vec<&Query> = Vec::with_capacity(exchange.queries.len() + 3);
+        let statement = |sql: &&str| Query { sql: (*sql).into(), params: Vec::new() };
+        let resets: Vec<Query> = exchange.resets.statements().iter().map(statement).collect();
+        let mut queries: Vec<&Query> = Vec::with_capacity(exchange.queries.len() + resets.len() + 2);
         queries.extend(exchange.begin.as_ref());
-        queries.extend(reset.as_ref());
+        queries.extend(&resets);
         queries.push(&exchange.setup);
         let quiet = queries.len();
         queries.extend(&exchange.queries);
@@ -506,7 +521,8 @@ impl PoolInner {
     fn result(&self, result: Result<Vec<Rows>, UnitError>) -> Result<Vec<Rows>, Error> {
         result.map_err(|error| match error {
             UnitError::Db(cause) if cause.code == SCHEMA_MOVED => Error::SchemaMoved,
-            UnitError::Db(cause) if is_farewell(&cause) || is_pooler_farewell(&cause) => Error::Lost,
+            // Whatever the session died of: where it ended may have been behind the commit.
+            UnitError::Db(cause) if cause.is_fatal() => Error::Lost,
             UnitError::Db(cause) => Error::Db(cause),
             UnitError::Lost => Error::Lost,
             UnitError::Requeue => Error::NotStarted,

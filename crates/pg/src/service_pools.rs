@@ -13,7 +13,7 @@ use crate::budget::Budget;
 use crate::claims::{Claims, application_name};
 use crate::driver::ConnectConfig;
 use crate::error::Error;
-use crate::exchange::{Exchange, Streams};
+use crate::exchange::{Exchange, Resets, Streams};
 use crate::pool::{OpenTransaction, Pool, PoolConfig};
 use crate::query::{Query, Rows};
 
@@ -106,7 +106,7 @@ impl Pool {
     /// Runs `queries`, which only read and run no stored code of the project, in one round trip that others with the same
     /// claims may share.
     pub async fn read(&self, claims: &Claims<'_>, queries: Vec<Query>) -> Result<Vec<Rows>, Error> {
-        let exchange = Exchange { resets: false, joins: true, ..self.committed(claims, queries) };
+        let exchange = Exchange { joins: true, ..self.committed(claims, queries) };
         self.run(&exchange).await
     }
 
@@ -118,8 +118,8 @@ impl Pool {
             setup: self.setup(claims).into(),
             queries,
             read_only: claims.read_only,
-            // Stored code may have left something behind in the session (`set_config(.., false)`, SET).
-            resets: true,
+            // Triggers and policies may have left something behind.
+            resets: Resets::Settings,
             joins: false,
             streams: Streams::Nothing,
         }

@@ -8,9 +8,10 @@ use test_support::{TestCluster, TestDatabase, eventually};
 use tokio_util::task::TaskTracker;
 
 use crate::claims::Claims;
-use crate::{Budget, ConnectConfig, Error, Exchange, Pool, PoolConfig, Query, Streams};
+use crate::{Budget, ConnectConfig, Error, Exchange, Pool, PoolConfig, Query, Resets, Streams};
 
 mod farewells;
+mod sessions;
 
 struct Fixture {
     database: TestDatabase,
@@ -61,7 +62,7 @@ fn exchange(main: Query, read_only: bool) -> Exchange {
         setup: setup.into(),
         queries: vec![main],
         read_only,
-        resets: false,
+        resets: Resets::Nothing,
         joins: read_only,
         streams: if read_only { Streams::LastValue } else { Streams::Nothing },
     }
@@ -182,23 +183,6 @@ async fn the_last_statement_commits_unless_it_fails() {
         let error = transaction.query_and_commit(&query("select 1 / 0", &[])).await.unwrap_err();
         assert!(matches!(&error, Error::Db(cause) if cause.code == "22012"), "{error}");
         assert_eq!(number(&pool, left).await.unwrap(), Some(0), "{n}");
-    }
-}
-
-#[tokio::test]
-async fn what_stored_code_leaves_in_a_session_is_undone() {
-    let fixture = Fixture::new().await;
-    let pool = fixture.pool(one(1));
-    let leave =
-        exchange(query("select set_config('search_path', 'evil', false), set_config('a.b', 'x', false)", &[]), true);
-    let look = Exchange {
-        resets: true,
-        ..exchange(query("select current_setting('search_path'), current_setting('a.b', true)", &[]), true)
-    };
-    for _ in 0..3 {
-        pool.run(&leave).await.unwrap();
-        let rows = pool.run(&look).await.unwrap();
-        assert_eq!((rows[0].rows[0].text(0), rows[0].rows[0].text(1)), (Some("\"$user\", public"), Some("")));
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use pg::{Exchange, Pool, Query, Rows, Streams};
+use pg::{Exchange, Pool, Query, Resets, Rows, Streams};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
@@ -92,12 +92,16 @@ impl CacheSlot {
 
     fn start(self: &Arc<Self>, source: &Source<'_>) -> Loading {
         let loader = Loader { pool: source.pool.clone(), config: source.config.clone(), versioned: source.versioned };
-        let slot = self.clone();
+        let (slot, pool) = (self.clone(), source.pool.clone());
         self.is_loading.store(true, Ordering::Relaxed);
         let task = source.tasks.spawn(async move {
             let ended = Ended(&slot);
             let loaded = loader.load().await.map(Arc::new);
             if let Ok(cache) = &loaded {
+                // What the code that is gone has left in sessions is not undone any more.
+                if slot.peek().is_some_and(|before| before.readers.writes) && !cache.readers.writes {
+                    pool.renew();
+                }
                 tracing::debug!(version = cache.version, "schema cache loaded: {}", cache.summary());
                 slot.current.store(Some(cache.clone()));
             }
@@ -153,7 +157,7 @@ impl Loader {
             setup: statement("select pg_catalog.set_config('transaction_read_only', 'on', true)").into(),
             queries,
             read_only: true,
-            resets: false,
+            resets: Resets::Settings,
             joins: false,
             streams: Streams::Nothing,
         };
@@ -218,7 +222,7 @@ impl Source<'_> {
             setup: statement("select pg_catalog.set_config('transaction_read_only', 'on', true)").into(),
             queries: vec![query],
             read_only: true,
-            resets: false,
+            resets: Resets::Settings,
             joins: false,
             streams: Streams::Nothing,
         };
@@ -235,7 +239,7 @@ async fn fold_versions(pool: &Pool) {
         setup: statement("select _launchdb.compact_schema_versions()").into(),
         queries: Vec::new(),
         read_only: false,
-        resets: false,
+        resets: Resets::Settings,
         joins: false,
         streams: Streams::Nothing,
     };

@@ -8,7 +8,7 @@ use base::{Caller, Project, RoleName, WriteGate};
 use bytes::Bytes;
 use http::request::Parts;
 use pg::claims::{Claims, SchemaCheck};
-use pg::{Budget, ConnectConfig, Exchange, Pool, PoolConfig, Route, Streams};
+use pg::{Budget, ConnectConfig, Exchange, Pool, PoolConfig, Resets, Route, Streams};
 use tokio_util::task::TaskTracker;
 
 use crate::api_request::ApiRequest;
@@ -525,7 +525,7 @@ impl Instance {
             setup: claims.statement().into(),
             queries: vec![objects.query(&self.config.db_schemas)],
             read_only: true,
-            resets: false,
+            resets: Resets::Settings,
             joins: false,
             streams: Streams::Nothing,
         };

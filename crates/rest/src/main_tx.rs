@@ -6,7 +6,7 @@ use base::settings::TxEnd;
 use bytes::Bytes;
 use http::request::Parts;
 use pg::claims::application_name;
-use pg::{Exchange, Pool, Query, Row, Rows, Streams};
+use pg::{Exchange, Pool, Query, Resets, Row, Rows, Streams};
 use web::RequestId;
 
 use crate::api_request::preferences::{PreferCount, PreferTransaction};
@@ -73,6 +73,8 @@ impl ResultSet {
     }
 }
 
+/// How often a transaction is begun whose connection ends before its COMMIT: all of a pool may end at once.
+const MOST_STARTS: u32 = 4;
 /// SQLSTATE of a transaction that could not be put in line with others; it is to be run again.
 const SERIALIZATION_FAILURE: &str = "40001";
 /// How often such a transaction is run again.
@@ -191,17 +193,27 @@ impl MainTx<'_> {
     }
 
     async fn transact_explicitly(&self, exchange: &Exchange, ending: &Ending) -> Result<Vec<Rows>, Error> {
+        for _ in 0..MOST_STARTS {
+            if let Some(results) = self.transact_once(exchange, ending).await? {
+                return Ok(results);
+            }
+        }
+        Err(Error::from(pg::Error::NotStarted))
+    }
+
+    /// None when the connection ended before its COMMIT was sent: nothing of it was done.
+    async fn transact_once(&self, exchange: &Exchange, ending: &Ending) -> Result<Option<Vec<Rows>>, Error> {
         let (results, transaction) = self.pool.begin(exchange).await?;
         if let Err(error) = ending.check.apply(results.get(ending.at), ending.form) {
             transaction.rollback().await?;
             return Err(error);
         }
-        if ending.rollback {
-            transaction.rollback().await?;
-        } else {
-            transaction.commit().await?;
+        let ended = if ending.rollback { transaction.rollback().await } else { transaction.commit().await };
+        match ended {
+            Ok(()) => Ok(Some(results)),
+            Err(pg::Error::NotStarted) => Ok(None),
+            Err(error) => Err(Error::from(error)),
         }
-        Ok(results)
     }
 
     fn total(&self, request: &ApiRequest, counted: Option<i64>, planned: Option<i64>) -> Option<i64> {
@@ -233,7 +245,8 @@ impl MainTx<'_> {
         }
         let begin = begin.map(|sql| Query { sql: sql.into(), params: Vec::new() });
         let streams = query.streams;
-        Exchange { scope, begin, setup, queries, read_only, resets: readers.writes, joins, streams }
+        let resets = if readers.writes { Resets::Session } else { Resets::Nothing };
+        Exchange { scope, begin, setup, queries, read_only, resets, joins, streams }
     }
 
     /// Role, claims, and those settings that stored code can read.

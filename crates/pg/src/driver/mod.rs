@@ -17,4 +17,4 @@ pub use connect::ConnectConfig;
 pub(crate) use connection::{Connection, STATEMENTS_PER_CONNECTION};
 pub use long_row::LongValue;
 pub use script::{Canceller, Script, ScriptColumn, ScriptError, ScriptResult, ScriptSession, StatementResult};
-pub(crate) use unit::{Ending, LongRows, NewUnit, UnitError, UnitReply, is_farewell, is_pooler_farewell};
+pub(crate) use unit::{Ending, LongRows, NewUnit, UnitError, UnitReply};

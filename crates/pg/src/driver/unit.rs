@@ -401,15 +401,9 @@ impl Unit {
 const LOST_STATEMENT: &str = "26000";
 
 /// Whether the server said goodbye (administrator shutdown, crash, the database is being dropped, nothing to do for long).
-pub(crate) fn is_farewell(error: &DbError) -> bool {
+fn is_farewell(error: &DbError) -> bool {
     Farewell::of(error) == Some(Farewell::Server)
         && matches!(error.code.as_str(), "57P01" | "57P02" | "57P03" | "57P05")
-}
-
-/// Whether a pooler gave up the connection: it found no session in time, or lost the one that was at work. What was under way may
-/// have been done.
-pub(crate) fn is_pooler_farewell(error: &DbError) -> bool {
-    Farewell::of(error) == Some(Farewell::Pooler)
 }
 
 /// Whether the server refused a named statement because of its age, not because of the request: it was dropped, its

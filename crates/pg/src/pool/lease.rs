@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{Idle, PoolInner, lock};
 use crate::driver::{Connection, Ending, LongRows, NewUnit, UnitError, UnitReply};
 use crate::error::Error;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Resets};
 use crate::query::{Query, Rows};
 
 /// How long an abandoned connection may take to become usable again before it is closed.
@@ -60,6 +60,15 @@ impl Lease {
         let connection = self.connection.as_ref().ok_or(Error::Lost)?;
         self.in_flight = Some(connection.submit_simple(sql)?);
         self.reply().await
+    }
+
+    /// Closes the connection after an error that can come of what is left in its session, although it was reset: the
+    /// transaction began before, with the session's `default_transaction_read_only` (SQLSTATE 25006).
+    pub(super) fn doubt(&mut self, exchange: &Exchange, error: &Error) {
+        let refused = matches!(error, Error::Db(cause) if cause.code == "25006");
+        if refused && exchange.resets != Resets::Nothing && !exchange.read_only {
+            self.connection = None;
+        }
     }
 
     /// The connection for good, with when it was opened and its place.

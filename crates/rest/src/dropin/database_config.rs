@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use pg::{Exchange, Pool, Query, Rows, Streams};
+use pg::{Exchange, Pool, Query, Resets, Rows, Streams};
 
 use crate::config::RoleSettings;
 use crate::identifier::QualifiedIdentifier;
@@ -105,7 +105,7 @@ async fn read(pool: &Pool, queries: Vec<Query>) -> Result<Vec<Rows>, pg::Error> 
         setup: query::read_only().into(),
         queries,
         read_only: true,
-        resets: false,
+        resets: Resets::Settings,
         joins: false,
         streams: Streams::Nothing,
     };

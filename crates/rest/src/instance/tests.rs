@@ -490,3 +490,43 @@ async fn the_schema_cache_is_read_again_when_what_it_reads_goes_meanwhile() {
     let table = |name: &str| cache.tables.contains_key(&QualifiedIdentifier::new("public", name));
     assert!(table("successor") && !table("guarded"));
 }
+
+const LOOK: &str = "GET /rpc/setting_of?name=app.tenant";
+
+#[tokio::test]
+async fn settings_do_not_outlive_the_code_that_makes_them() {
+    let database = database().await;
+    database
+        .execute(
+            "create function enter() returns void language plpgsql as $$ begin set app.tenant = 'a'; end $$;
+             create or replace function setting_of(name text) returns text stable language sql as
+               'select coalesce(current_setting(name, true), $$$$)'",
+        )
+        .await;
+    let instance = instance(&database, config()).await;
+    let enter = async || {
+        assert_eq!(ask(&instance, "wire_caller", "POST /rpc/enter").await.trim_end(), "204 [content-range 0-0/*]")
+    };
+    let look = async || ask(&instance, "wire_caller", LOOK).await;
+    enter().await;
+    assert_eq!(look().await, "200 [content-range 0-0/*] \"\"");
+    enter().await;
+    database.execute("create or replace function enter() returns void language sql as 'select 1'").await;
+    instance.reload_schema_cache().await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(look().await, "200 [content-range 0-0/*] \"\"");
+    }
+}
+
+#[tokio::test]
+async fn the_schema_cache_is_read_whatever_was_left_in_the_session() {
+    let database = database().await;
+    let leave =
+        "create function leave() returns void language plpgsql as $$ begin set statement_timeout = '1ms'; end $$";
+    database.execute(leave).await;
+    let instance = instance(&database, config()).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&instance, "wire_caller", "POST /rpc/leave").await.trim_end(), "204 [content-range 0-0/*]");
+        instance.reload_schema_cache().await.unwrap();
+    }
+}

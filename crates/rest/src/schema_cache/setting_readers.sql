@@ -1,10 +1,11 @@
 -- Which request.* settings stored code can read, whether it can set response.*, and whether it makes any setting of the
 -- transaction (set_config, or SET as a statement, also one that is built at run time). Whoever builds a setting's name at
 -- run time, reads pg_settings, or is written in a language we cannot look into, counts for all of them.
-with definitions as materialized (
-  -- Functions, SQL bodies of the new kind included.
+-- Where code runs statements that are text, nobody knows what they do. The funcids are those of current_setting (2077, 3294),
+-- set_config (2078), pg_show_all_settings (2084), query_to_xml and its kin (2924 to 2930), ts_stat and ts_rewrite (3685 to 3690).
+with code as materialized (
   select
-    case when p.prosqlbody is null then p.prosrc else pg_get_functiondef(p.oid) end as body,
+    p.oid, l.lanname as language, p.prosrc as source, p.prosqlbody::text as tree,
     -- Event triggers do not run in a request, and nobody but LaunchDB makes functions in its own schema.
     p.prorettype <> 'event_trigger'::regtype
       and p.pronamespace is distinct from to_regnamespace('_launchdb') as callable
@@ -12,14 +13,27 @@ with definitions as materialized (
   join pg_catalog.pg_language l on l.oid = p.prolang
   where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
     and l.lanname in ('sql', 'plpgsql')
-    and (p.prosqlbody::text ~ ':funcid (2077|2078|2084|3294) ' or p.prosqlbody is null and p.prosrc ~* 'current_setting|set_config|pg_settings|show_all_settings|request\.|response\.')
+),
+definitions as materialized (
+  -- Functions, SQL bodies of the new kind included.
+  select case when tree is null then source else pg_get_functiondef(oid) end as body, callable
+  from code
+  where case
+      when tree is null then source ~* 'current_setting|set_config|pg_settings|show_all_settings|request\.|response\.'
+      else tree ~ ':funcid (2077|2078|2084|3294|2924|2927|2930|3685|3689|3690) '
+        or exists (
+          select from pg_catalog.pg_depend d
+          where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = code.oid
+            and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = 'pg_catalog.pg_settings'::regclass
+        )
+    end
   union all
-  -- Views and rules; 2077 and 3294 are current_setting, 2084 is pg_show_all_settings, 2078 is set_config.
+  -- Views and rules.
   select pg_get_ruledef(r.oid), true
   from pg_catalog.pg_rewrite r
   join pg_catalog.pg_class c on c.oid = r.ev_class
   where c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    and (r.ev_action::text ~ ':funcid (2077|2078|2084|3294) ' or r.ev_qual::text ~ ':funcid (2077|2078|3294) '
+    and (r.ev_action::text ~ ':funcid (2077|2078|2084|3294|2924|2927|2930|3685|3689|3690) ' or r.ev_qual::text ~ ':funcid (2077|2078|3294|2924|2927|2930|3685|3689|3690) '
       or exists (
         select from pg_catalog.pg_depend d
         where d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
@@ -29,23 +43,23 @@ with definitions as materialized (
   -- Row level security, as PostgreSQL prints it.
   select concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), true
   from pg_catalog.pg_policy p
-  where concat(p.polqual::text, p.polwithcheck::text) ~ ':funcid (2077|2078|3294) '
+  where concat(p.polqual::text, p.polwithcheck::text) ~ ':funcid (2077|2078|3294|2924|2927|2930|3685|3689|3690) '
   union all
   select pg_get_expr(d.adbin, d.adrelid), true
   from pg_catalog.pg_attrdef d
-  where d.adbin::text ~ ':funcid (2077|2078|3294) '
+  where d.adbin::text ~ ':funcid (2077|2078|3294|2924|2927|2930|3685|3689|3690) '
   union all
   select pg_get_constraintdef(c.oid), true
   from pg_catalog.pg_constraint c
-  where c.conbin::text ~ ':funcid (2077|2078|3294) '
+  where c.conbin::text ~ ':funcid (2077|2078|3294|2924|2927|2930|3685|3689|3690) '
   union all
   select pg_get_triggerdef(t.oid), true
   from pg_catalog.pg_trigger t
-  where t.tgqual::text ~ ':funcid (2077|2078|3294) '
+  where t.tgqual::text ~ ':funcid (2077|2078|3294|2924|2927|2930|3685|3689|3690) '
   union all
   select pg_get_expr(t.typdefaultbin, 0), true
   from pg_catalog.pg_type t
-  where t.typdefaultbin::text ~ ':funcid (2077|2078|3294) '
+  where t.typdefaultbin::text ~ ':funcid (2077|2078|3294|2924|2927|2930|3685|3689|3690) '
 ),
 marks as (
   select
@@ -59,59 +73,63 @@ marks as (
     regexp_replace(body, 'current_setting\s*\(\s*''[^'']*''(::text)?\s*[,)]|\mas current_setting\M', '', 'gi')
       ~* 'current_setting|pg_settings|show_all_settings' as any_read,
     regexp_replace(body, 'set_config\s*\(\s*''[^'']*''(::text)?\s*,|\mas set_config\M', '', 'gi') ~* 'set_config' as any_write,
-    callable and body ~* 'set_config' as writes
+    callable and body ~* 'set_config|\mupdate\s+(only\s+)?(pg_catalog\.)?pg_settings\M' as writes,
+    callable and body ~* '\m(query_to_xml\w*|ts_stat|ts_rewrite)\M' as runs_text
   from definitions
   where body is not null
   union all
-  select false, false, false, false, false, false, false, true
-  from pg_catalog.pg_proc p
-  join pg_catalog.pg_language l on l.oid = p.prolang
-  where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    and l.lanname in ('sql', 'plpgsql') and p.prosqlbody is null
-    and p.prorettype <> 'event_trigger'::regtype and p.pronamespace is distinct from to_regnamespace('_launchdb')
-    and (
-      p.prosrc ~* '(^|;|''|\mbegin|\mthen|\melse|\mloop)\s*set\s|\mset\s+(local|session|role)\M'
-      -- Any SET that is not UPDATE's. Open cursors outlive a statement as settings do.
-      or regexp_replace(
-        regexp_replace(regexp_replace(p.prosrc, '/\*.*?\*/', ' ', 'g'), '--[^\n]*', ' ', 'g'),
+  -- Code that makes settings by SET, or leaves cursors, locks or temporary tables behind, which outlive a statement too.
+  select false, false, false, false, false, false, false, true, false
+  from code
+  where tree is null and callable and (
+    source ~* '(^|;|''|\mbegin|\mthen|\melse|\mloop)\s*set\s|\mset\s+(local|session|role)\M'
+    or source ~* '\m(create|into)\s+((local|global)\s+)?temp(orary)?\M|\mpg_(try_)?advisory_lock(_shared)?\M'
+    or case when source ~* '\m(set|reset|cursor|refcursor)\M' then exists (
+      -- Without comments: once as they may be, and once without what could be within a string.
+      select
+      from (values
+        (regexp_replace(regexp_replace(source, '/\*.*?\*/', ' ', 'g'), '--[^\n]*', ' ', 'g')),
+        (regexp_replace(regexp_replace(source, '--[^''\n]*', ' ', 'g'), '/\*[^'']*?\*/', ' ', 'g'))
+      ) as stripped (source)
+      -- Any SET that is not UPDATE's.
+      where regexp_replace(
+        stripped.source,
         '\mdo\s+update\s+set\M|\mupdate\s+(only\s+)?(?!(then|begin|loop|else)\M)["\w.$]+(\s*\*)?(\s+as)?(\s+(?!(then|begin|loop|else)\M)["\w$]+)?\s+set\M',
         ' ', 'gi'
-      ) ~* '\m(set|cursor|refcursor)\M'
-    )
+      ) ~* '\m(set|reset|cursor|refcursor)\M'
+    ) else false end
+  )
   union all
   -- A statement that is put together at run time can be any; extensions' are none of an owner's.
-  select true, true, true, true, true, true, true, true
-  from pg_catalog.pg_proc p
-  join pg_catalog.pg_language l on l.oid = p.prolang
-  where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    and l.lanname in ('sql', 'plpgsql') and p.prosqlbody is null
-    and p.prorettype <> 'event_trigger'::regtype and p.pronamespace is distinct from to_regnamespace('_launchdb')
-    and (l.lanname = 'plpgsql' and p.prosrc ~* '\mexecute\M' or p.prosrc ~* '\m(query_to_xml|query_to_xmlschema|query_to_xml_and_xmlschema|ts_stat)\M')
+  select true, true, true, true, true, true, true, true, true
+  from code
+  where tree is null and callable
+    and source ~* '\m(execute|query_to_xml\w*|ts_stat|ts_rewrite|crosstab\w*|connectby|xpath_table)\M'
     and not exists (
       select from pg_catalog.pg_depend d
-      where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+      where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = code.oid and d.deptype = 'e'
     )
   union all
   -- These functions under another name.
-  select true, true, true, true, true, true, true, true
+  select true, true, true, true, true, true, true, true, true
   from pg_catalog.pg_operator o
-  where o.oprcode::oid in (2077, 2078, 2084, 3294)
+  where o.oprcode::oid in (2077, 2078, 2084, 3294, 2924, 2927, 2930, 3685, 3689, 3690)
   union all
-  select true, true, true, true, true, true, true, true
+  select true, true, true, true, true, true, true, true, true
   from pg_catalog.pg_aggregate a
-  where a.aggtransfn::oid in (2077, 2078, 2084, 3294) or a.aggfinalfn::oid in (2077, 2078, 2084, 3294)
+  where a.aggtransfn::oid in (2077, 2078, 2084, 3294, 2924, 2927, 2930, 3685, 3689, 3690) or a.aggfinalfn::oid in (2077, 2078, 2084, 3294, 2924, 2927, 2930, 3685, 3689, 3690)
   union all
-  select true, true, true, true, true, true, true, true
+  select true, true, true, true, true, true, true, true, true
   from pg_catalog.pg_proc p
   join pg_catalog.pg_language l on l.oid = p.prolang
   where l.lanname not in ('internal', 'c', 'sql', 'plpgsql')
 )
 select json_build_array(
-  coalesce(bool_or(headers or any_read), false),
-  coalesce(bool_or(cookies or any_read), false),
-  coalesce(bool_or(method or any_read), false),
-  coalesce(bool_or(path or any_read), false),
-  coalesce(bool_or(response or any_write), false),
-  coalesce(bool_or(writes), false)
+  coalesce(bool_or(headers or any_read or runs_text), false),
+  coalesce(bool_or(cookies or any_read or runs_text), false),
+  coalesce(bool_or(method or any_read or runs_text), false),
+  coalesce(bool_or(path or any_read or runs_text), false),
+  coalesce(bool_or(response or any_write or runs_text), false),
+  coalesce(bool_or(writes or runs_text), false)
 )::text
 from marks

@@ -221,6 +221,12 @@ async fn code_that_makes_settings_is_found() {
     check("-- whose rows\n set app.tenant = 'x';", true).await;
     check("/* whose rows */ set app.tenant = 'x'; update t set a = 1;", true).await;
     check("declare c refcursor; begin open c for select 1; end;", true).await;
+    check("reset role;", true).await;
+    check("perform '--'; /* */ set app.tenant = 'x';", true).await;
+    check("if x like '/*' then -- why\n set app.tenant = 'x'; end if; if x like '*/' then return; end if;", true).await;
+    check("perform pg_advisory_lock(1);", true).await;
+    check("create temp table if not exists n (a int);", true).await;
+    check("perform pg_advisory_xact_lock(1);", false).await;
     check("update t set a = 1;", false).await;
     check("update only t as u set a = 1; -- set free\n", false).await;
     check(
@@ -229,9 +235,20 @@ async fn code_that_makes_settings_is_found() {
     )
     .await;
     check("insert into t values (1); update t\n set a = 2 where a = 1;", false).await;
+    let updates = SettingReaders { response: false, ..SettingReaders::ALL };
+    for code in [
+        "create function f() returns void language plpgsql as $$ begin update pg_settings set setting = 1; end $$",
+        "create function f() returns void begin atomic update pg_catalog.pg_settings set setting = 1; end",
+    ] {
+        assert_eq!(readers(code).await, updates, "{code}");
+    }
     for code in [
         "create function f(q text) returns void language plpgsql as $$ begin execute q; end $$",
         "create function f(q text) returns xml language sql as $$ select query_to_xml(q, true, true, '') $$",
+        "create function f(q text) returns xml begin atomic select query_to_xml(q, true, true, ''); end",
+        "create view v as select query_to_xml('select 1', true, true, '')",
+        "create function f(q text) returns void language sql as $$ do 'begin execute 1; end' $$",
+        "create function f(q tsquery, t text) returns tsquery language sql as $$ select ts_rewrite(q, t) $$",
         "create operator public.## (function = current_setting, leftarg = text, rightarg = bool)",
     ] {
         assert_eq!(readers(code).await, SettingReaders::ALL, "{code}");
