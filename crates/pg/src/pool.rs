@@ -199,8 +199,13 @@ impl Pool {
         }
         let mut lease = self.0.check_out().await?;
         let reply = lease.exchange(exchange, Ending::Sync, afresh).await?;
-        let mut results =
-            self.0.outcome(exchange, reply, self.0.competitors()).inspect_err(|error| lease.doubt(exchange, error))?;
+        let mut results = match self.0.outcome(exchange, reply, self.0.competitors()) {
+            Ok(results) => results,
+            Err(error) => {
+                Box::pin(lease.reset_after(exchange, &error)).await;
+                return Err(error);
+            }
+        };
         if let Some(long) = results.last_mut().and_then(|rows| rows.long.as_mut()) {
             long.hold(lease);
         }
@@ -238,7 +243,7 @@ impl Pool {
             Ok(rows) => Ok((rows, OpenTransaction { lease, scope: exchange.scope.clone(), failed: false })),
             Err(error) => {
                 lease.abort().await;
-                lease.doubt(exchange, &error);
+                Box::pin(lease.reset_after(exchange, &error)).await;
                 Err(error)
             }
         }

@@ -119,7 +119,7 @@ impl Pool {
             queries,
             read_only: claims.read_only,
             // Triggers and policies may have left something behind.
-            resets: Resets::Settings,
+            resets: if claims.read_only { Resets::Settings } else { Resets::Session },
             joins: false,
             streams: Streams::Nothing,
         }

@@ -83,17 +83,20 @@ impl Neighbours {
 pub(crate) struct Turns {
     database: u64,
     free: Semaphore,
+    /// Of this pool.
+    own: AtomicUsize,
     exchanges: Exchanges,
     /// So many of them are not a flood.
     few: usize,
 }
 
 /// An exchange that counts, until it is dropped.
-pub(crate) struct Counted<'a>(&'a AtomicUsize);
+pub(crate) struct Counted<'a>(&'a Turns);
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.own.fetch_sub(1, Ordering::Relaxed);
+        self.0.exchanges.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -107,20 +110,23 @@ impl Turns {
         let mut hasher = DefaultHasher::new();
         (host, database).hash(&mut hasher);
         let database = hasher.finish();
-        Self { database, free: Semaphore::new(most), exchanges: neighbours.exchanges(database), few: 4 * most }
+        let exchanges = neighbours.exchanges(database);
+        Self { database, free: Semaphore::new(most), own: AtomicUsize::new(0), exchanges, few: 4 * most }
     }
 
     /// Counts an exchange.
     pub(crate) fn count(&self) -> Counted<'_> {
+        self.own.fetch_add(1, Ordering::Relaxed);
         self.exchanges.fetch_add(1, Ordering::Relaxed);
-        Counted(&self.exchanges)
+        Counted(self)
     }
 
     /// Whether one has to wait for a turn; if not, it has it until the permit is dropped. `Ok(None)`: nobody needs one.
     pub(crate) fn try_take(&self, neighbours: &Neighbours) -> Result<Option<SemaphorePermit<'_>>, Crowded> {
         let fewest = neighbours.note(self.database, &self.exchanges, neighbours.created.elapsed());
-        let exchanges = self.exchanges.load(Ordering::Relaxed);
-        if exchanges <= self.few || fewest.is_none_or(|fewest| exchanges < fewest) {
+        // What this pool has is not a flood, whatever other pools of its database do.
+        let few = self.own.load(Ordering::Relaxed) <= self.few;
+        if few || fewest.is_none_or(|fewest| self.exchanges.load(Ordering::Relaxed) < fewest) {
             return Ok(None);
         }
         self.free.try_acquire().map(Some).map_err(|_| Crowded)

@@ -208,10 +208,10 @@ impl MainTx<'_> {
             transaction.rollback().await?;
             return Err(error);
         }
-        let ended = if ending.rollback { transaction.rollback().await } else { transaction.commit().await };
-        match ended {
+        match if ending.rollback { transaction.rollback().await } else { transaction.commit().await } {
             Ok(()) => Ok(Some(results)),
-            Err(pg::Error::NotStarted) => Ok(None),
+            // PostgreSQL has rolled it back.
+            Err(pg::Error::NotStarted) => Ok(ending.rollback.then_some(results)),
             Err(error) => Err(Error::from(error)),
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Idle, PoolInner, lock};
+use super::{Idle, PoolInner, lock, trivial};
 use crate::driver::{Connection, Ending, LongRows, NewUnit, UnitError, UnitReply};
 use crate::error::Error;
 use crate::exchange::{Exchange, Resets};
@@ -62,12 +62,15 @@ impl Lease {
         self.reply().await
     }
 
-    /// Closes the connection after an error that can come of what is left in its session, although it was reset: the
-    /// transaction began before, with the session's `default_transaction_read_only` (SQLSTATE 25006).
-    pub(super) fn doubt(&mut self, exchange: &Exchange, error: &Error) {
+    /// Resets the session after an error that can come of what is left in it, although it was reset: the transaction began
+    /// before, with the session's `default_transaction_read_only` (SQLSTATE 25006), and undid that when it failed.
+    pub(super) async fn reset_after(&mut self, exchange: &Exchange, error: &Error) {
         let refused = matches!(error, Error::Db(cause) if cause.code == "25006");
-        if refused && exchange.resets != Resets::Nothing && !exchange.read_only {
-            self.connection = None;
+        if refused && exchange.resets != Resets::Nothing && !exchange.read_only && self.connection.is_some() {
+            let reset = self.exchange(&trivial(Resets::Settings), Ending::Sync, false).await;
+            if !reset.is_ok_and(|reply| reply.result.is_ok()) {
+                self.connection = None;
+            }
         }
     }
 

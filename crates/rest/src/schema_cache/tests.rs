@@ -192,7 +192,6 @@ async fn code_that_cannot_be_looked_into_counts_for_everything() {
             .await,
         all_read
     );
-    assert_eq!(readers("create view v as select * from pg_settings").await, all_read);
     let response = SettingReaders { response: true, writes: true, ..SettingReaders::default() };
     assert_eq!(
         readers(
@@ -226,6 +225,8 @@ async fn code_that_makes_settings_is_found() {
     check("if x like '/*' then -- why\n set app.tenant = 'x'; end if; if x like '*/' then return; end if;", true).await;
     check("perform pg_advisory_lock(1);", true).await;
     check("create temp table if not exists n (a int);", true).await;
+    check("create or replace temporary view n as select 1;", true).await;
+    check("create table pg_temp.n (a int);", true).await;
     check("perform pg_advisory_xact_lock(1);", false).await;
     check("update t set a = 1;", false).await;
     check("update only t as u set a = 1; -- set free\n", false).await;
@@ -235,10 +236,18 @@ async fn code_that_makes_settings_is_found() {
     )
     .await;
     check("insert into t values (1); update t\n set a = 2 where a = 1;", false).await;
+    let writes = SettingReaders { writes: true, ..SettingReaders::default() };
+    for code in [
+        "create function f() returns void begin atomic select pg_advisory_lock(1); end",
+        "create table t (id int8); create policy p on t using (pg_try_advisory_lock(id))",
+    ] {
+        assert_eq!(readers(code).await, writes, "{code}");
+    }
     let updates = SettingReaders { response: false, ..SettingReaders::ALL };
     for code in [
         "create function f() returns void language plpgsql as $$ begin update pg_settings set setting = 1; end $$",
         "create function f() returns void begin atomic update pg_catalog.pg_settings set setting = 1; end",
+        "create view v as select * from pg_settings",
     ] {
         assert_eq!(readers(code).await, updates, "{code}");
     }
