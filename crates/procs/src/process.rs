@@ -76,9 +76,14 @@ pub fn owner(pid: u32) -> Option<u32> {
 
 /// Whether `accept` agrees with the arguments of process `pid`.
 pub fn accept_arguments(pid: u32, accept: impl Fn(&[&str]) -> bool) -> bool {
-    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&raw);
+    let text = arguments(pid);
     accept(&text.trim_end_matches('\0').split('\0').collect::<Vec<_>>())
+}
+
+/// A process's arguments, each with a zero byte behind it; what a program shows as its title stands there too.
+pub fn arguments(pid: u32) -> String {
+    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&raw).into_owned()
 }
 
 /// The children of a process that has one thread, as a postmaster has.

@@ -30,6 +30,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(4);
 /// Rounds of hashing in PostgreSQL's own verifiers. One with others was not made by us, and many would keep us busy.
 const ITERATIONS: u32 = 4096;
+/// Bytes of a salt.
+const LONGEST_SALT: usize = 64;
 
 impl Provisioner {
     pub(super) async fn keep_logins(self) {
@@ -180,7 +182,9 @@ fn verifies(verifier: &str, password: &str) -> bool {
         let (salt, keys) = rest.split_once('$')?;
         let (stored, _server) = keys.split_once(':')?;
         let rounds = iterations.parse().ok().filter(|rounds| *rounds == ITERATIONS)?;
-        Some((NonZeroU32::new(rounds)?, BASE64_STANDARD.decode(salt).ok()?, BASE64_STANDARD.decode(stored).ok()?))
+        // A long one would have the role's row spread over two tables; PostgreSQL's own have 16 bytes.
+        let salt = BASE64_STANDARD.decode(salt).ok().filter(|salt| salt.len() <= LONGEST_SALT)?;
+        Some((NonZeroU32::new(rounds)?, salt, BASE64_STANDARD.decode(stored).ok()?))
     };
     let Some((rounds, salt, stored)) = parts() else { return false };
     let mut salted = [0; 32];

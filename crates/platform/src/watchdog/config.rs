@@ -21,8 +21,9 @@ pub struct WatchdogConfig {
     pub idle_in_transaction: Duration,
     /// Longest a transaction is open, whatever it does.
     pub transaction: Duration,
-    /// Longest autovacuum works at a table otherwise than by VACUUM. To analyze a large one takes seconds.
-    pub analyze: Duration,
+    /// Longest that a worker of autovacuum's may run stored code of a project, all in all. To analyze a large table takes
+    /// seconds. A tenth of it where that was not enough twice within an hour.
+    pub autovacuum_code: Duration,
     /// Most locks of a session, of every kind. The cluster has one table for all (64 for each possible session).
     pub locks: i64,
     /// Most locks of a project's sessions together.
@@ -61,7 +62,7 @@ impl Default for WatchdogConfig {
             statement: Duration::from_secs(5 * 60),
             idle_in_transaction: Duration::from_secs(60),
             transaction: Duration::from_secs(15 * 60),
-            analyze: Duration::from_secs(5 * 60),
+            autovacuum_code: Duration::from_secs(5 * 60),
             locks: 2_000,
             project_locks: 4_000,
             sessions: 100,

@@ -5,7 +5,7 @@
 --
 -- Gives each with its role (autovacuum works for the owner's), its project, and whether a limit was passed.
 --
--- No view, and no table but pg_database: pg_locks and pg_stat_activity would want locks on catalogs of the whole cluster,
+-- No view, and no table but pg_database and pg_authid: pg_locks and pg_stat_activity would want locks on catalogs of the whole cluster,
 -- and there is no room for them. Everything that is read for this is locked already (locks_sentry.sql).
 --
 -- $1 bool whether to end them, or only to see that all this can be run
@@ -25,7 +25,8 @@ process as materialized (
         case activity.backend_type
             when 'autovacuum worker'
                 then (select datname::text from pg_catalog.pg_database database where database.oid = activity.datid)
-            else pg_catalog.pg_get_userbyid(activity.usesysid)::text
+            -- Its password may be too long to be read without a further table (pg_get_userbyid reads it).
+            else (select rolname::text from pg_catalog.pg_authid role where role.oid = activity.usesysid)
         end as role
     from held
     join pg_catalog.pg_stat_get_activity(null) activity on activity.pid = held.pid

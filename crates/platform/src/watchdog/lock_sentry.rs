@@ -4,6 +4,7 @@
 //! by the machine, when PostgreSQL is ours.
 
 use base::ProjectRef;
+use procs::process::Signal;
 use tokio_postgres::{Client, Statement};
 
 use super::store::{self, LockHolder};
@@ -59,11 +60,17 @@ pub(super) fn end_without_sql(config: &WatchdogConfig, thoroughly: bool) -> usiz
         let Ok(project) = ProjectRef::parse(&name[..end]) else { return false };
         (thoroughly || suffix != "_authenticator") && config.only.as_ref().is_none_or(|only| only.contains(&project))
     };
-    backends.end(|title| {
-        if title.starts_with("parallel worker ") {
-            return config.only.is_none();
-        }
+    let processes = backends.titles();
+    let is_meant = |title: &str| {
         let name = title.strip_prefix("autovacuum worker ").unwrap_or(title);
         name.split(' ').next().is_some_and(is_meant)
-    })
+    };
+    let leader = |title: &str| {
+        let pid: u32 = title.strip_prefix("parallel worker for PID ")?.trim_end().parse().ok()?;
+        processes.iter().find(|(id, _)| id.pid == pid)
+    };
+    let meant = processes
+        .iter()
+        .filter(|(_, title)| is_meant(title) || leader(title).is_some_and(|(_, title)| is_meant(title)));
+    meant.filter(|(id, _)| id.signal(Signal::TERM).is_ok()).count()
 }

@@ -15,6 +15,7 @@
 //! say otherwise, and locks out a role that keeps saying so until there is room again. On a disk that is full already,
 //! PostgreSQL cannot be told (nor a role be locked out); the watchdog ends who writes all the same, and tries again.
 
+mod autovacuum;
 mod config;
 mod half_open;
 mod lock_sentry;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database;
 use crate::provision::{ProvisionError, Provisioner};
 
+use autovacuum::AutovacuumWatch;
 pub use config::WatchdogConfig;
 use half_open::HalfOpenLogins;
 use lock_sentry::LockSentry;
@@ -74,6 +76,7 @@ pub struct Watchdog {
     /// Since when processes are ended because nothing else helps.
     last_resort: Option<Instant>,
     docket: Docket,
+    autovacuum: AutovacuumWatch,
     /// What the cluster was last told; none when that is not known.
     refusing: Option<bool>,
     /// What could not be done at the last try, so that it is logged once.
@@ -108,6 +111,7 @@ impl Watchdog {
             locks_are_full: false,
             last_resort: None,
             docket: Docket::default(),
+            autovacuum: AutovacuumWatch::default(),
             refusing: None,
             unable: BTreeSet::new(),
             limits: OwnerLimits::new(),
@@ -290,14 +294,7 @@ impl Watchdog {
             let ended = self.half_open.end(client).await.map_err(ProvisionError::from);
             self.note(client, "end a login that is not through", ended)?;
         }
-        let ended = store::analyze_end(client, &self.config).await.map_err(ProvisionError::from).map(|projects| {
-            for project in projects {
-                tracing::warn!(
-                    "project.ref" = project,
-                    "autovacuum analyzed a table of this project for too long and was ended"
-                );
-            }
-        });
+        let ended = self.free_autovacuum(client).await;
         self.note(client, "end what autovacuum is kept by", ended)?;
         self.docket.begin();
         let usual = self.config.temporary_bytes;
@@ -321,6 +318,20 @@ impl Watchdog {
         let locked_out = self.limits.lock_out(client, &self.config).await;
         self.note(client, "lock a role out", locked_out)?;
         Ok(actions)
+    }
+
+    /// Ends autovacuum's work where it runs stored code for too long.
+    async fn free_autovacuum(&mut self, client: &Client) -> Result<(), ProvisionError> {
+        let workers = store::autovacuum_workers(client, &self.config).await?;
+        for worker in self.autovacuum.overdue(workers, self.config.autovacuum_code, Instant::now()) {
+            store::session_end(client, worker.pid, worker.backend_start).await?;
+            tracing::warn!(
+                "project.ref" = worker.project,
+                worker.pid,
+                "autovacuum ran code of this project for too long and was ended"
+            );
+        }
+        Ok(())
     }
 
     fn refuses_writes(&self) -> bool {

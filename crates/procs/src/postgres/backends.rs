@@ -1,10 +1,10 @@
-//! The server's processes as the machine sees them: what they take, and their end without a word of SQL.
+//! The server's processes as the machine sees them: who they are, and what they take.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::postmaster::{PidFile, Place};
-use crate::process::{self, ProcessId, Signal};
+use crate::process::{self, ProcessId};
 
 /// A cluster's processes, whichever postmaster runs at the moment. Clones look at the same.
 #[derive(Clone, Debug)]
@@ -17,18 +17,17 @@ impl Backends {
         self.pids().into_iter().filter_map(|pid| Some((pid, process::data_bytes(pid)?))).collect()
     }
 
-    /// Ends the processes that `accept` agrees to by their titles, without the prefix that all have: a session's begins
-    /// with role and database (PostgreSQL docs, "Standard Unix Tools"). Gives how many were told.
-    pub fn end(&self, accept: impl Fn(&str) -> bool) -> usize {
-        let is_meant = |pid: &u32| {
-            process::accept_arguments(*pid, |arguments| {
-                let title = arguments.first().and_then(|title| title.strip_prefix("postgres: "));
-                // The cluster's name stands before it.
-                title.is_some_and(|title| accept(title.split_once(": ").map_or(title, |(_, title)| title)))
-            })
+    /// The processes and their titles without the prefix that all have: a session's begins with role and database
+    /// (PostgreSQL docs, "Standard Unix Tools").
+    pub fn titles(&self) -> Vec<(ProcessId, String)> {
+        let title = |id: ProcessId| {
+            let arguments = process::arguments(id.pid);
+            let title = arguments.split('\0').next()?.strip_prefix("postgres: ")?.trim_end();
+            // The cluster's name stands before it.
+            let title = title.split_once(": ").map_or(title, |(_, title)| title).to_owned();
+            Some((id, title))
         };
-        let meant = self.pids().into_iter().filter_map(ProcessId::of).filter(|id| is_meant(&id.pid));
-        meant.filter(|id| id.signal(Signal::TERM).is_ok()).count()
+        self.pids().into_iter().filter_map(ProcessId::of).filter_map(title).collect()
     }
 
     fn pids(&self) -> Vec<u32> {

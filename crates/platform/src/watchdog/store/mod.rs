@@ -7,6 +7,7 @@ use pg::ident::quote_ident;
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::WatchdogConfig;
+use super::autovacuum::Worker;
 use super::offence::{Measure, Offence, Reason};
 
 /// What the limits depend on besides the configuration.
@@ -52,10 +53,21 @@ pub(super) async fn lock_holders_end(
     Ok(rows.iter().map(holder).collect())
 }
 
-/// Ends autovacuum's work on tables that takes too long; gives their projects.
-pub(super) async fn analyze_end(db: &Client, config: &WatchdogConfig) -> Result<Vec<String>, Error> {
-    let rows = db.query(include_str!("../analyze_end.sql"), &[&config.analyze.as_secs_f64(), &only(config)]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+/// Autovacuum's workers in projects' databases.
+pub(super) async fn autovacuum_workers(db: &Client, config: &WatchdogConfig) -> Result<Vec<Worker>, Error> {
+    let rows = db.query(include_str!("../autovacuum_workers.sql"), &[&only(config)]).await?;
+    let worker = |row: &Row| Worker {
+        pid: row.get("pid"),
+        backend_start: row.get("backend_start"),
+        project: row.get("project"),
+        runs_code: row.get("runs_code"),
+    };
+    Ok(rows.iter().map(worker).collect())
+}
+
+/// Ends a session, unless it has gone.
+pub(super) async fn session_end(db: &Client, pid: i32, backend_start: i64) -> Result<(), Error> {
+    db.execute(include_str!("../session_end.sql"), &[&pid, &backend_start]).await.map(drop)
 }
 
 /// Sessions that pass a limit.

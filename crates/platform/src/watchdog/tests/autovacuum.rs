@@ -16,7 +16,8 @@ async fn worker(scene: &Scene, project: &ProjectRef) -> Option<i32> {
 async fn check(index: &str) {
     let scene = Scene::own_with(|_| {}, OFTEN).await;
     let project = scene.project().await;
-    let mut watchdog = scene.watchdog(WatchdogConfig { analyze: Duration::from_secs(1), ..WatchdogConfig::default() });
+    let mut watchdog =
+        scene.watchdog(WatchdogConfig { autovacuum_code: Duration::from_secs(1), ..WatchdogConfig::default() });
     let owner = scene.owner(&project).await;
     // Whoever inserts has an application.
     owner
@@ -31,8 +32,10 @@ async fn check(index: &str) {
         .await
         .unwrap();
     let first = test_support::eventually("it is kept", async || worker(&scene, &project).await).await;
-    watchdog.round().await.unwrap();
-    let gone = async || (worker(&scene, &project).await != Some(first)).then_some(());
+    let gone = async || {
+        watchdog.round().await.unwrap();
+        (worker(&scene, &project).await != Some(first)).then_some(())
+    };
     test_support::eventually("it goes on", gone).await;
     // A session of its own is left alone.
     assert!(lives(&owner).await);
@@ -47,6 +50,13 @@ async fn a_table_that_cannot_be_analyzed_does_not_keep_autovacuum() {
 async fn an_index_that_cannot_be_summarized_does_not_keep_autovacuum() {
     let index = "create index on t using brin (f(i)) with (pages_per_range = 1, autosummarize = on);
         alter table t set (autovacuum_analyze_threshold = 1000000000)";
+    check(index).await;
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_vacuumed_does_not_keep_autovacuum() {
+    let index = "create index on t using brin (f(i)) with (pages_per_range = 1);
+        alter table t set (autovacuum_analyze_threshold = 1000000000, autovacuum_vacuum_insert_threshold = 1)";
     check(index).await;
 }
 
