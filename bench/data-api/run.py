@@ -247,9 +247,15 @@ def main():
                     what = "postgrest in this run" if beside else "PostgREST 14.17 on a quiet machine"
                     ratio = median(rows, 0) / base_rate
                     ratios[f"{target.name} {workload} / {what} ({base_rate:.0f}/s)"] = ratio
-                    if not beside and "row" in references:
+                    if beside:
+                        ratios[f"{target.name} {workload}: p99 / postgrest's"] = median(rows, 2) / median(beside, 2)
+                    elif "row" in references:
                         slower = POSTGREST_PGBENCH / statistics.median(references["row"])
                         ratios[f"{target.name} {workload} / the same at this machine's speed (pgbench {slower:.2f} times slower here)"] = ratio * slower
+                        # Whoever answers so many a second to 32 that each wait for the last answer takes so long on average
+                        # (Little's law), and longer at its p99.
+                        mean = 32 / known * slower * 1e6
+                        ratios[f"{target.name} {workload}: p99 / PostgREST's mean at this machine's speed ({mean / 1e3:.1f} ms)"] = median(rows, 2) / mean
         for name, ratio in ratios.items():
             print(f"{name}: {ratio:.2f}")
         if args.out:

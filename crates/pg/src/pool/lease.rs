@@ -65,12 +65,19 @@ impl Lease {
     /// Resets the session after an error that can come of what is left in it, although it was reset: the transaction began
     /// before, with the session's `default_transaction_read_only` (SQLSTATE 25006), and undid that when it failed.
     pub(super) async fn reset_after(&mut self, exchange: &Exchange, error: &Error) {
-        let refused = matches!(error, Error::Db(cause) if cause.code == "25006");
-        if refused && exchange.resets != Resets::Nothing && !exchange.read_only && self.connection.is_some() {
+        if is_read_only(error) && exchange.resets != Resets::Nothing && !exchange.read_only && self.connection.is_some()
+        {
             let reset = self.exchange(&trivial(Resets::Settings), Ending::Sync, false).await;
             if !reset.is_ok_and(|reply| reply.result.is_ok()) {
                 self.connection = None;
             }
+        }
+    }
+
+    /// Closes the connection where [`Lease::reset_after`] would be too late: its transaction is open.
+    fn doubt(&mut self, error: &Error) {
+        if is_read_only(error) {
+            self.connection = None;
         }
     }
 
@@ -158,6 +165,11 @@ impl Lease {
     }
 }
 
+/// read_only_sql_transaction
+fn is_read_only(error: &Error) -> bool {
+    matches!(error, Error::Db(cause) if cause.code == "25006")
+}
+
 /// A transaction whose statements have run and whose end is not decided. Dropping it rolls back.
 pub struct OpenTransaction {
     pub(super) lease: Lease,
@@ -188,9 +200,9 @@ impl OpenTransaction {
         let reply = self.lease.reply().await?;
         // The server says how things stand only behind a Sync.
         self.lease.transaction = true;
-        let rows = self.lease.pool.result(reply.result)?.pop().unwrap_or_default();
+        let rows = self.lease.pool.result(reply.result).inspect_err(|error| self.lease.doubt(error))?;
         self.failed = false;
-        Ok(rows)
+        Ok(rows.into_iter().next_back().unwrap_or_default())
     }
 
     /// Runs one last statement and commits, in one round trip. Where either fails nothing of the transaction stays.
@@ -211,7 +223,7 @@ impl OpenTransaction {
         let connection = self.lease.connection.as_ref().ok_or(Error::Lost)?;
         self.lease.in_flight = Some(connection.submit(&new)?);
         let reply = self.lease.reply().await?;
-        let results = self.lease.pool.result(reply.result)?;
+        let results = self.lease.pool.result(reply.result).inspect_err(|error| self.lease.doubt(error))?;
         Ok(results.into_iter().next().unwrap_or_default())
     }
 

@@ -13,6 +13,7 @@ pub(super) async fn pooled_logins(db: &impl GenericClient) -> Result<Vec<(String
         join pg_catalog.pg_database as database on database.datname = p.id and database.datallowconn
         join pg_catalog.pg_authid as role on role.rolname = p.id
         where not p.is_spare and p.status = 'active' and role.rolcanlogin and not role.rolsuper
+            and octet_length(role.rolpassword) = 133
             and role.rolpassword
                 ~ '^SCRAM-SHA-256[$]4096:[A-Za-z0-9+/=]{24}[$][A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}$'
         order by p.id";
@@ -34,6 +35,7 @@ pub(super) async fn service_logins(db: &impl GenericClient) -> Result<Vec<Servic
         join pg_catalog.pg_database as database on database.datname = p.id and database.datallowconn
         join pg_catalog.pg_authid as role on role.rolname = p.id || '_authenticator'
         where (p.is_spare or p.status = 'active') and role.rolcanlogin and not role.rolsuper
+            and octet_length(role.rolpassword) = 133
             and role.rolpassword
                 ~ '^SCRAM-SHA-256[$]4096:[A-Za-z0-9+/=]{24}[$][A-Za-z0-9+/=]{44}:[A-Za-z0-9+/=]{44}$'
         order by p.id";
@@ -47,7 +49,7 @@ pub(super) async fn named_logins(db: &impl GenericClient, names: &[String]) -> R
     const SQL: &str = "select role.rolname::text, role.rolpassword
         from pg_catalog.pg_authid as role
         where role.rolname::text = any($1) and role.rolcanlogin and not role.rolsuper
-            and role.rolpassword like 'SCRAM-SHA-256$%'
+            and octet_length(role.rolpassword) <= 512 and role.rolpassword like 'SCRAM-SHA-256$%'
             and not exists (select from platform.projects as p where p.id = role.rolname::text)
         order by role.rolname";
     Ok(db.query(SQL, &[&names]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())

@@ -4,11 +4,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// So often a project's work is ended within [`REMEMBERED`] before less time is given to it.
+use super::Measure;
+
+/// So often a project's work is cancelled or ended within [`REMEMBERED`] before less time is given to it.
 const PATIENCE: u32 = 2;
 /// The part of the usual time that is given then.
 const PART: u32 = 10;
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
+/// The most that counts between two looks.
+const LONGEST_STEP: Duration = Duration::from_secs(15);
 
 /// A worker in a project's database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,33 +25,55 @@ pub(super) struct Worker {
     pub(super) runs_code: bool,
 }
 
+/// What was seen of a worker so far.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// Time that it has run code, since it was cancelled if it was.
+    spent: Duration,
+    /// When it was seen to run code, if it did at the last look.
+    at: Option<Instant>,
+    /// What was done about it.
+    measure: Option<Measure>,
+}
+
 /// What was seen of workers so far.
 #[derive(Default)]
 pub(super) struct AutovacuumWatch {
-    /// Time that a worker has run code, and since when it was seen to.
-    spent: HashMap<(i32, i64), (Duration, Option<Instant>)>,
-    /// How often work for a project was ended, and when first.
-    ended: HashMap<String, (u32, Instant)>,
+    seen: HashMap<(i32, i64), Seen>,
+    /// How often work for a project took too long, and when first.
+    late: HashMap<String, (u32, Instant)>,
 }
 
 impl AutovacuumWatch {
-    /// The workers that have run code for longer than `usual`, all in all: those to end.
-    pub(super) fn overdue(&mut self, workers: Vec<Worker>, usual: Duration, now: Instant) -> Vec<Worker> {
-        let before = std::mem::take(&mut self.spent);
-        self.ended.retain(|_, (_, first)| now.duration_since(*first) < REMEMBERED);
+    /// The workers that have run code for longer than `usual`, all in all, and what is to be done: at first only what is
+    /// under way is cancelled, and a worker goes on with the next table.
+    pub(super) fn overdue(&mut self, workers: Vec<Worker>, usual: Duration, now: Instant) -> Vec<(Worker, Measure)> {
+        let before = std::mem::take(&mut self.seen);
+        self.late.retain(|_, (_, first)| now.duration_since(*first) < REMEMBERED);
         let mut overdue = Vec::new();
         for worker in workers {
             let key = (worker.pid, worker.backend_start);
-            let (mut spent, since) = before.get(&key).copied().unwrap_or_default();
-            if let Some(since) = since.filter(|_| worker.runs_code) {
-                spent += now.duration_since(since);
+            let mut seen = before.get(&key).copied().unwrap_or_default();
+            if let Some(at) = seen.at.filter(|_| worker.runs_code) {
+                // Nobody knows what it did while nobody looked.
+                seen.spent += now.duration_since(at).min(LONGEST_STEP);
             }
-            self.spent.insert(key, (spent, worker.runs_code.then_some(now)));
-            let often = self.ended.get(&worker.project).is_some_and(|(times, _)| *times >= PATIENCE);
-            if worker.runs_code && spent >= if often { usual / PART } else { usual } {
-                self.ended.entry(worker.project.clone()).or_insert((0, now)).0 += 1;
-                overdue.push(worker);
+            seen.at = worker.runs_code.then_some(now);
+            let often = self.late.get(&worker.project).is_some_and(|(times, _)| *times >= PATIENCE);
+            if worker.runs_code && seen.spent >= if often { usual / PART } else { usual } {
+                let measure = match seen.measure {
+                    None => Some(Measure::Cancelled),
+                    Some(Measure::Cancelled) => Some(Measure::Ended),
+                    // On its way out.
+                    Some(Measure::Ended) => None,
+                };
+                if let Some(measure) = measure {
+                    seen = Seen { spent: Duration::ZERO, measure: Some(measure), ..seen };
+                    self.late.entry(worker.project.clone()).or_insert((0, now)).0 += 1;
+                    overdue.push((worker, measure));
+                }
             }
+            self.seen.insert(key, seen);
         }
         overdue
     }
@@ -61,27 +87,36 @@ mod tests {
     fn time_adds_up_over_a_workers_tables_and_shrinks_for_who_kept_it_before() {
         let (mut watch, begin) = (AutovacuumWatch::default(), Instant::now());
         let worker = |pid, runs_code| Worker { pid, backend_start: 7, project: "proj_one".to_owned(), runs_code };
-        let usual = Duration::from_secs(100);
-        // pid, second, whether it runs code, whether it is ended
-        let mut check = |pid, second, runs_code, expected: bool| {
-            let ended = watch.overdue(vec![worker(pid, runs_code)], usual, begin + Duration::from_secs(second));
-            assert_eq!(!ended.is_empty(), expected, "{pid} at {second}");
+        let usual = Duration::from_secs(50);
+        // pid, second, whether it runs code, what is done about it
+        let mut check = |pid, second, runs_code, expected: Option<Measure>| {
+            let taken = watch.overdue(vec![worker(pid, runs_code)], usual, begin + Duration::from_secs(second));
+            assert_eq!(taken.first().map(|(_, measure)| *measure), expected, "{pid} at {second}");
         };
-        check(1, 0, true, false);
-        check(1, 60, true, false);
-        // What it vacuums meanwhile does not count.
-        check(1, 61, false, false);
-        check(1, 500, true, false);
-        check(1, 539, true, false);
-        check(1, 540, true, true);
-        check(2, 600, true, false);
-        check(2, 700, true, true);
+        let (cancelled, ended) = (Some(Measure::Cancelled), Some(Measure::Ended));
+        check(1, 0, true, None);
+        for second in [10, 20, 30] {
+            check(1, second, true, None);
+        }
+        // What it vacuums meanwhile does not count, nor a long time without a look.
+        check(1, 31, false, None);
+        check(1, 400, true, None);
+        check(1, 500, true, None);
+        check(1, 504, true, None);
+        check(1, 505, true, cancelled);
+        for second in [515, 525, 535, 545] {
+            check(1, second, true, None);
+        }
+        check(1, 555, true, ended);
+        check(1, 556, true, None);
         // The third time has less.
-        check(3, 800, true, false);
-        check(3, 809, true, false);
-        check(3, 810, true, true);
-        check(4, 4_200, true, false);
-        check(4, 4_299, true, false);
-        check(4, 4_300, true, true);
+        check(2, 800, true, None);
+        check(2, 804, true, None);
+        check(2, 805, true, cancelled);
+        check(2, 810, true, ended);
+        for second in [4_200, 4_210, 4_220, 4_230, 4_240] {
+            check(3, second, true, None);
+        }
+        check(3, 4_250, true, cancelled);
     }
 }

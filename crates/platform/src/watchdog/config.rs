@@ -22,7 +22,8 @@ pub struct WatchdogConfig {
     /// Longest a transaction is open, whatever it does.
     pub transaction: Duration,
     /// Longest that a worker of autovacuum's may run stored code of a project, all in all. To analyze a large table takes
-    /// seconds. A tenth of it where that was not enough twice within an hour.
+    /// seconds. Then what it is at is cancelled, and the next time it is ended. A tenth of it where that was not enough
+    /// twice within an hour.
     pub autovacuum_code: Duration,
     /// Most locks of a session, of every kind. The cluster has one table for all (64 for each possible session).
     pub locks: i64,

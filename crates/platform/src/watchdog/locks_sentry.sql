@@ -1,7 +1,8 @@
 -- Opens a transaction that holds all that lock_holders_end.sql can need: every system catalog with its indexes, and where
 -- its long values are (TOAST), because
 -- what PostgreSQL has cached of them is forgotten whenever others change much at once, and is read again. It keeps no row
--- version alive: without a statement under way there is no snapshot. Only VACUUM FULL and the like would wait for it.
+-- version alive: without a statement under way there is no snapshot. Only VACUUM FULL and the like would wait for it, and no VACUUM
+-- gives the end of a catalog's file back.
 set statement_timeout = '8s';
 set lock_timeout = '5s';
 set idle_in_transaction_session_timeout = 0;

@@ -323,12 +323,13 @@ impl Watchdog {
     /// Ends autovacuum's work where it runs stored code for too long.
     async fn free_autovacuum(&mut self, client: &Client) -> Result<(), ProvisionError> {
         let workers = store::autovacuum_workers(client, &self.config).await?;
-        for worker in self.autovacuum.overdue(workers, self.config.autovacuum_code, Instant::now()) {
-            store::session_end(client, worker.pid, worker.backend_start).await?;
+        for (worker, measure) in self.autovacuum.overdue(workers, self.config.autovacuum_code, Instant::now()) {
+            store::session_measure_take(client, worker.pid, worker.backend_start, measure).await?;
             tracing::warn!(
                 "project.ref" = worker.project,
                 worker.pid,
-                "autovacuum ran code of this project for too long and was ended"
+                ?measure,
+                "autovacuum ran code of this project for too long"
             );
         }
         Ok(())

@@ -74,7 +74,7 @@ marks as (
       ~* 'current_setting|pg_settings|show_all_settings' as any_read,
     regexp_replace(body, 'set_config\s*\(\s*''[^'']*''(::text)?\s*,|\mas set_config\M', '', 'gi') ~* 'set_config' as any_write,
     -- To update a view of pg_settings is to make settings.
-    callable and (rule and body ~* 'pg_settings' or body ~* 'set_config|\mupdate\s+(only\s+)?(pg_catalog\.)?"?pg_settings\M|\mpg_(try_)?advisory_lock(_shared)?\M') as writes,
+    callable and (body ~* 'pg_settings' and (rule or body ~* '\mupdate\M') or body ~* 'set_config|\mpg_(try_)?advisory_lock(_shared)?\M') as writes,
     callable and body ~* '\m(query_to_xml\w*|ts_stat|ts_rewrite)\M' as runs_text
   from definitions
   where body is not null
@@ -84,7 +84,7 @@ marks as (
   from code
   where tree is null and callable and (
     source ~* '(^|;|''|\mbegin|\mthen|\melse|\mloop)\s*set\s|\mset\s+(local|session|role)\M'
-    or source ~* '\m(create(\s+or\s+replace)?|into)\s+((local|global)\s+)?temp(orary)?\M|\mpg_temp\.|\mpg_(try_)?advisory_lock(_shared)?\M'
+    or source ~* '\m(create(\s+or\s+replace)?|into)\s+((local|global)\s+)?temp(orary)?\M|\mpg_temp\M"?\s*\.|\mpg_(try_)?advisory_lock(_shared)?\M'
     or case when source ~* '\m(set|reset|cursor|refcursor)\M' then exists (
       -- Without comments: once as they may be, and once without what could be within a string.
       select

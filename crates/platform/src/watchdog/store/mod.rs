@@ -65,11 +65,6 @@ pub(super) async fn autovacuum_workers(db: &Client, config: &WatchdogConfig) -> 
     Ok(rows.iter().map(worker).collect())
 }
 
-/// Ends a session, unless it has gone.
-pub(super) async fn session_end(db: &Client, pid: i32, backend_start: i64) -> Result<(), Error> {
-    db.execute(include_str!("../session_end.sql"), &[&pid, &backend_start]).await.map(drop)
-}
-
 /// Sessions that pass a limit.
 pub(super) async fn offenders(
     db: &Client,
@@ -139,11 +134,21 @@ pub(super) async fn notification_queue_holders(db: &Client, config: &WatchdogCon
 
 /// Does something about a session, unless it has gone.
 pub(super) async fn measure_take(db: &Client, offence: &Offence, measure: Measure) -> Result<(), Error> {
+    session_measure_take(db, offence.pid, offence.backend_start, measure).await
+}
+
+/// As [`measure_take`].
+pub(super) async fn session_measure_take(
+    db: &Client,
+    pid: i32,
+    backend_start: i64,
+    measure: Measure,
+) -> Result<(), Error> {
     let sql = match measure {
         Measure::Cancelled => include_str!("../statement_cancel.sql"),
         Measure::Ended => include_str!("../session_end.sql"),
     };
-    db.execute(sql, &[&offence.pid, &offence.backend_start]).await.map(drop)
+    db.execute(sql, &[&pid, &backend_start]).await.map(drop)
 }
 
 /// Bytes of each project's database.

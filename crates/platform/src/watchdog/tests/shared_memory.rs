@@ -189,14 +189,17 @@ async fn who_changes_much_at_once_does_not_blind_the_watchdog() {
     let hold =
         "begin; do $$ begin for i in 1..800 loop execute format('lock table t%s in share mode', i); end loop; end $$";
     holder.batch_execute(hold).await.unwrap();
-    // Its row has to be looked for in another table, too.
-    let long = "do $$ declare salt text := (select string_agg(md5(i::text), '') from generate_series(1, 250) i);
-        key text := encode(sha256('k'), 'base64'); begin
-        execute format('alter role %I password %L', session_user, 'SCRAM-SHA-256$4096:' || salt || '$' || key || ':' || key);
-        end $$";
-    session.batch_execute(long).await.unwrap();
-    let spread = "select pg_column_size(rolpassword) > 4000 from pg_authid where rolname = $1";
-    assert!(scene.admin.query_one(spread, &[&hostile.as_str()]).await.unwrap().get::<_, bool>(0));
+    // Its row has to be looked for in another table, too; PostgreSQL 18 refuses so long a password.
+    let version: String = scene.admin.query_one("show server_version_num", &[]).await.unwrap().get(0);
+    if version.parse::<u32>().unwrap() < 180_000 {
+        let long = "do $$ declare salt text := (select string_agg(md5(i::text), '') from generate_series(1, 250) i);
+            key text := encode(sha256('k'), 'base64'); begin
+            execute format('alter role %I password %L', session_user, 'SCRAM-SHA-256$4096:' || salt || '$' || key || ':' || key);
+            end $$";
+        session.batch_execute(long).await.unwrap();
+        let spread = "select pg_column_size(rolpassword) > 4000 from pg_authid where rolname = $1";
+        assert!(scene.admin.query_one(spread, &[&hostile.as_str()]).await.unwrap().get::<_, bool>(0));
+    }
     assert_eq!(code(&session, FILL).await, Some(SqlState::OUT_OF_MEMORY));
     watchdog.client = None;
     let ended = watchdog.round().await.unwrap();
