@@ -53,7 +53,9 @@ impl Surroundings {
         let platform = secret("LAUNCHDB_PLATFORM_DB_PASSWORD");
         let superuser = secret("POSTGRES_SUPERUSER_PASSWORD");
         let folder = server.home.join("projects");
-        let first = 20_000 + 2 * (std::process::id() % 10_000);
+        // Below the ports that Linux gives to outgoing connections: one of those would keep a killed instance from its port
+        // for a minute.
+        let first = 20_000 + 2 * (std::process::id() % 5_800);
         settings.extend(
             [
                 ("DATABASE_URL", format!("postgresql://platform:{platform}@127.0.0.1:{postgres}/platform")),
