@@ -126,6 +126,13 @@ impl Manager {
 
 impl Drop for Manager {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.folder.parent().map(|home| home.join("manager.log"));
+            let log = log.and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
+            let words: Vec<&str> = log.lines().filter(|line| !line.contains("\"message\":\"request\"")).collect();
+            let end = words[words.len().saturating_sub(30)..].join("\n  ");
+            eprintln!("the end of the manager's log, without requests:\n  {end}");
+        }
         if self.child.try_wait().ok().flatten().is_none() {
             self.signal("TERM");
             let start = Instant::now();
