@@ -143,11 +143,7 @@ fn every_project_is_whole(server: &mut Server, acknowledged: &[String]) {
     assert!(acknowledged.len() >= CREATIONS, "only {} creations were acknowledged", acknowledged.len());
     // The reconciler is at work after a start; until it is through, unfinished projects may be seen.
     let patience = Duration::from_secs(300);
-    let projects = server.until_within(patience, "no project is half-made", |server| {
-        let listed = server.cli_json(&["project", "list"]);
-        let listed = listed.as_array().or_else(|| listed["projects"].as_array())?.clone();
-        listed.iter().all(|project| project["status"] == "active").then_some(listed)
-    });
+    let projects = server.until_within(patience, "no project is half-made", |server| server.all_active());
     let ids: BTreeSet<&str> = projects.iter().filter_map(|project| project["id"].as_str()).collect();
     for id in acknowledged {
         assert!(ids.contains(id.as_str()), "{id} was acknowledged and is gone");

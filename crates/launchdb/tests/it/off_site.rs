@@ -26,8 +26,10 @@ fn names(folder: &Path) -> Vec<String> {
 #[test]
 fn the_scripts_back_up_copy_and_restore() {
     let (home, elsewhere, bin) = (ScratchDir::new(), ScratchDir::new(), ScratchDir::new());
-    let server = Server::start(home.path(), &[]);
+    let mut server = Server::start(home.path(), &[]);
     server.cli(&["project", "create", "shop"]);
+    // A first start makes a project beside the first requests.
+    server.until("the first project", |server| server.all_active().filter(|projects| projects.len() == 2));
     server.cli(&["project", "sql", "shop", "create table items (id int); insert into items values (1), (2)"]);
     let connection = server.cli_json(&["project", "connection", "shop"]);
     let text = |name: &str| connection[name].as_str().expect("a text").to_owned();

@@ -218,6 +218,13 @@ impl Server {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?} printed no JSON ({e}): {text}"))
     }
 
+    /// The owner's projects (the first thousand), once all of them are active.
+    pub(crate) fn all_active(&self) -> Option<Vec<Value>> {
+        let listed = self.cli_json(&["project", "list"]);
+        let projects = listed["projects"].as_array().expect("a list");
+        projects.iter().all(|project| project["status"] == "active").then(|| projects.clone())
+    }
+
     /// GET with a key; status and body.
     pub(crate) fn get(&self, url: &str, key: &str) -> (u16, Value) {
         let answer = self.ask("GET", url, &[("apikey", key)], "");
