@@ -205,7 +205,8 @@ impl MainTx<'_> {
     async fn transact_once(&self, exchange: &Exchange, ending: &Ending) -> Result<Option<Vec<Rows>>, Error> {
         let (results, transaction) = self.pool.begin(exchange).await?;
         if let Err(error) = ending.check.apply(results.get(ending.at), ending.form) {
-            transaction.rollback().await?;
+            // Whether or not the connection is still there, this is what there is to say.
+            transaction.rollback().await.ok();
             return Err(error);
         }
         match if ending.rollback { transaction.rollback().await } else { transaction.commit().await } {

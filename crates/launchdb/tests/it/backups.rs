@@ -24,9 +24,7 @@ fn everything_comes_back_on_an_empty_machine() {
     let (home, safe) = (ScratchDir::new(), ScratchDir::new());
     let mut server = Server::start(home.path(), &[]);
     let held: Vec<Held> = (0..PROJECTS).map(|n| make(&server, n)).collect();
-    server.until("the first project", |server| {
-        server.all_active().filter(|projects| projects.len() == PROJECTS + 1)
-    });
+    server.until("the first project", |server| server.all_active().filter(|projects| projects.len() == PROJECTS + 1));
     let keys = keys(&server.data());
     let made = server.cli(&["backup", "run", "--all"]);
     // The platform's own, and the project that a first start makes.

@@ -68,6 +68,7 @@ pub const FILES: &[BaselineFile] = files![
     8 "0008_auth_mail",
     9 "0009_storage_removals",
     10 "0010_storage_removals_rights",
+    11 "0011_autovacuum_pace",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.

@@ -14,15 +14,21 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// The most that counts between two looks.
 const LONGEST_STEP: Duration = Duration::from_secs(15);
 
+/// How long what was cancelled may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A worker in a project's database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Worker {
     pub(super) pid: i32,
-    /// With the pid its identity. Microseconds since the Unix epoch.
+    /// With the pid its identity. Microseconds since the Unix epoch, as `xact_start`.
     pub(super) backend_start: i64,
+    /// When it began what it is at.
+    pub(super) xact_start: Option<i64>,
     pub(super) project: String,
-    /// Whether it is at something that may run stored code.
-    pub(super) runs_code: bool,
+    /// The part of its time that counts as time of stored code: 0 when it can be at none, 1 when it is at some as far as
+    /// anybody can see.
+    pub(super) counts: f64,
 }
 
 /// What was seen of a worker so far.
@@ -33,49 +39,67 @@ struct Seen {
     /// When it was seen to run code, if it did at the last look.
     at: Option<Instant>,
     /// What was done about it.
-    measure: Option<Measure>,
+    done: Option<Done>,
+}
+
+#[derive(Clone, Copy)]
+struct Done {
+    measure: Measure,
+    at: Instant,
+    /// What it was at then.
+    xact_start: Option<i64>,
 }
 
 /// What was seen of workers so far.
 #[derive(Default)]
 pub(super) struct AutovacuumWatch {
     seen: HashMap<(i32, i64), Seen>,
-    /// How often work for a project took too long, and when first.
+    /// How often work for a project took too long, and when last.
     late: HashMap<String, (u32, Instant)>,
 }
 
 impl AutovacuumWatch {
     /// The workers that have run code for longer than `usual`, all in all, and what is to be done: at first only what is
-    /// under way is cancelled, and a worker goes on with the next table.
+    /// under way is cancelled, and a worker goes on with the next table. One that is still at it when [`GRACE`] is over is
+    /// ended: stored code can catch what cancels it.
     pub(super) fn overdue(&mut self, workers: Vec<Worker>, usual: Duration, now: Instant) -> Vec<(Worker, Measure)> {
         let before = std::mem::take(&mut self.seen);
-        self.late.retain(|_, (_, first)| now.duration_since(*first) < REMEMBERED);
+        self.late.retain(|_, (_, last)| now.duration_since(*last) < REMEMBERED);
         let mut overdue = Vec::new();
         for worker in workers {
             let key = (worker.pid, worker.backend_start);
             let mut seen = before.get(&key).copied().unwrap_or_default();
-            if let Some(at) = seen.at.filter(|_| worker.runs_code) {
+            let runs_code = worker.counts > 0.0;
+            if let Some(at) = seen.at.filter(|_| runs_code) {
                 // Nobody knows what it did while nobody looked.
-                seen.spent += now.duration_since(at).min(LONGEST_STEP);
+                seen.spent += now.duration_since(at).min(LONGEST_STEP).mul_f64(worker.counts);
             }
-            seen.at = worker.runs_code.then_some(now);
+            seen.at = runs_code.then_some(now);
             let often = self.late.get(&worker.project).is_some_and(|(times, _)| *times >= PATIENCE);
-            if worker.runs_code && seen.spent >= if often { usual / PART } else { usual } {
-                let measure = match seen.measure {
-                    None => Some(Measure::Cancelled),
-                    Some(Measure::Cancelled) => Some(Measure::Ended),
-                    // On its way out.
-                    Some(Measure::Ended) => None,
-                };
-                if let Some(measure) = measure {
-                    seen = Seen { spent: Duration::ZERO, measure: Some(measure), ..seen };
-                    self.late.entry(worker.project.clone()).or_insert((0, now)).0 += 1;
-                    overdue.push((worker, measure));
+            let late = runs_code && seen.spent >= if often { usual / PART } else { usual };
+            let measure = match seen.done {
+                None => late.then_some(Measure::Cancelled),
+                Some(Done { measure: Measure::Cancelled, at, xact_start }) => {
+                    let still = worker.xact_start == xact_start && now.duration_since(at) >= GRACE;
+                    (late || still).then_some(Measure::Ended)
                 }
-            }
+                // On its way out.
+                Some(Done { measure: Measure::Ended, .. }) => None,
+            };
             self.seen.insert(key, seen);
+            overdue.extend(measure.map(|measure| (worker, measure)));
         }
         overdue
+    }
+
+    /// Notes that this was done.
+    pub(super) fn done(&mut self, worker: &Worker, measure: Measure, now: Instant) {
+        let seen = self.seen.entry((worker.pid, worker.backend_start)).or_default();
+        seen.spent = Duration::ZERO;
+        seen.done = Some(Done { measure, at: now, xact_start: worker.xact_start });
+        let (times, last) = self.late.entry(worker.project.clone()).or_insert((0, now));
+        *times += 1;
+        *last = now;
     }
 }
 
@@ -86,37 +110,61 @@ mod tests {
     #[test]
     fn time_adds_up_over_a_workers_tables_and_shrinks_for_who_kept_it_before() {
         let (mut watch, begin) = (AutovacuumWatch::default(), Instant::now());
-        let worker = |pid, runs_code| Worker { pid, backend_start: 7, project: "proj_one".to_owned(), runs_code };
         let usual = Duration::from_secs(50);
-        // pid, second, whether it runs code, what is done about it
-        let mut check = |pid, second, runs_code, expected: Option<Measure>| {
-            let taken = watch.overdue(vec![worker(pid, runs_code)], usual, begin + Duration::from_secs(second));
+        // pid, what it is at, second, how much its time counts, what is done about it
+        let mut check_at = |pid, work, second, counts, expected: Option<Measure>| {
+            let project = "proj_one".to_owned();
+            let worker = Worker { pid, backend_start: 7, xact_start: Some(work), project, counts };
+            let now = begin + Duration::from_secs(second);
+            let taken = watch.overdue(vec![worker], usual, now);
             assert_eq!(taken.first().map(|(_, measure)| *measure), expected, "{pid} at {second}");
+            for (worker, measure) in taken {
+                watch.done(&worker, measure, now);
+            }
         };
         let (cancelled, ended) = (Some(Measure::Cancelled), Some(Measure::Ended));
-        check(1, 0, true, None);
-        for second in [10, 20, 30] {
-            check(1, second, true, None);
+        // Each time at something else. What it vacuums does not count, nor a long time without a look.
+        let rows = [
+            (1, 0, 1.0, None),
+            (1, 10, 1.0, None),
+            (1, 20, 1.0, None),
+            (1, 30, 1.0, None),
+            (1, 31, 0.0, None),
+            (1, 400, 1.0, None),
+            (1, 500, 1.0, None),
+            (1, 504, 1.0, None),
+            (1, 505, 1.0, cancelled),
+            (1, 515, 1.0, None),
+            (1, 525, 1.0, None),
+            (1, 535, 1.0, None),
+            (1, 545, 1.0, None),
+            (1, 555, 1.0, ended),
+            (1, 556, 1.0, None),
+            // The third time has less, unless an hour passed since the last.
+            (2, 800, 1.0, None),
+            (2, 804, 1.0, None),
+            (2, 805, 1.0, cancelled),
+            (2, 810, 1.0, ended),
+            (3, 4_400, 1.0, None),
+            (3, 4_405, 1.0, cancelled),
+            // A pause counts for a part of it.
+            (4, 9_000, 0.125, None),
+            (4, 9_008, 0.125, None),
+            (4, 9_020, 1.0, None),
+            (4, 9_035, 1.0, None),
+            (4, 9_050, 1.0, None),
+            (4, 9_056, 1.0, None),
+            (4, 9_058, 1.0, cancelled),
+        ];
+        for (work, (pid, second, counts, expected)) in (1..).zip(rows) {
+            check_at(pid, work, second, counts, expected);
         }
-        // What it vacuums meanwhile does not count, nor a long time without a look.
-        check(1, 31, false, None);
-        check(1, 400, true, None);
-        check(1, 500, true, None);
-        check(1, 504, true, None);
-        check(1, 505, true, cancelled);
-        for second in [515, 525, 535, 545] {
-            check(1, second, true, None);
+        // What cannot be cancelled is ended.
+        for second in [20_000, 20_015, 20_030, 20_045] {
+            check_at(5, 0, second, 1.0, None);
         }
-        check(1, 555, true, ended);
-        check(1, 556, true, None);
-        // The third time has less.
-        check(2, 800, true, None);
-        check(2, 804, true, None);
-        check(2, 805, true, cancelled);
-        check(2, 810, true, ended);
-        for second in [4_200, 4_210, 4_220, 4_230, 4_240] {
-            check(3, second, true, None);
+        for (second, expected) in [(20_060, cancelled), (20_064, None), (20_065, ended), (20_071, None)] {
+            check_at(5, 0, second, 1.0, expected);
         }
-        check(3, 4_250, true, cancelled);
     }
 }

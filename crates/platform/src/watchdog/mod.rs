@@ -323,8 +323,10 @@ impl Watchdog {
     /// Ends autovacuum's work where it runs stored code for too long.
     async fn free_autovacuum(&mut self, client: &Client) -> Result<(), ProvisionError> {
         let workers = store::autovacuum_workers(client, &self.config).await?;
-        for (worker, measure) in self.autovacuum.overdue(workers, self.config.autovacuum_code, Instant::now()) {
+        let now = Instant::now();
+        for (worker, measure) in self.autovacuum.overdue(workers, self.config.autovacuum_code, now) {
             store::session_measure_take(client, worker.pid, worker.backend_start, measure).await?;
+            self.autovacuum.done(&worker, measure, now);
             tracing::warn!(
                 "project.ref" = worker.project,
                 worker.pid,

@@ -3,23 +3,30 @@
 -- A role's name says whose a session is, and stays the same whatever SET ROLE does. The superuser, the platform and
 -- every role that is not a project's are never listed. Ages are in seconds.
 --
+-- A worker of autovacuum's is its database's owner's: it runs functions of theirs for indexes on them, which may write.
+-- What it does for itself gets a transaction id for moments only.
+--
 -- $1 float8  longest statement          $2 float8  longest idle transaction   $3 float8  longest transaction
 -- $4 int8    locks of a session         $5 int8    locks of a project         $6 int8    sessions of a role
 -- $7 int8    temporary bytes, project   $8 bool    whether writes are refused
 -- $9 text[]  projects that may not grow $10 text[] the only projects to look at; null for all
 with session as materialized (
     select
-        activity.pid, activity.backend_start, activity.usename::text as role, activity.state,
+        activity.pid, activity.backend_start, coalesce(activity.usename::text, whose.project) as role, activity.state,
         activity.query_start, activity.xact_start, activity.state_change, activity.backend_xid,
         activity.state in ('active', 'fastpath function call') as running,
         -- A backup is loaded there, for as long as that takes; who loads it has a limit of its own.
         activity.datname::text ~ '_(restoring|verifying)$' as loading,
-        substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') as project
+        activity.backend_type = 'autovacuum worker' as autovacuum,
+        whose.project
     from pg_catalog.pg_stat_activity activity
-    where activity.backend_type = 'client backend'
-        and activity.usename::text ~ '^proj_[a-z0-9]{3,40}(_authenticator)?$'
-        and ($10::text[] is null
-            or substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') = any ($10::text[]))
+    cross join lateral (
+        select case activity.backend_type
+            when 'client backend' then substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$')
+            when 'autovacuum worker' then substring(activity.datname::text from '^(proj_[a-z0-9]{3,40})$')
+        end as project
+    ) whose
+    where whose.project is not null and ($10::text[] is null or whose.project = any ($10::text[]))
 ),
 -- The processes that work for each: what a parallel query's workers have is the session's.
 process as materialized (
@@ -56,7 +63,7 @@ ranked_temporary as (
     from temporary
 ),
 ranked_session as (
-    select pid, row_number() over (partition by role order by backend_start, pid) as place from session
+    select pid, row_number() over (partition by role, autovacuum order by backend_start, pid) as place from session
 ),
 seen as (
     select
@@ -64,7 +71,7 @@ seen as (
         coalesce(ranked_locks.locks, 0) > $4::int8
             or (ranked_locks.project_locks > $5::int8 and ranked_locks.place = 1) as many_locks,
         ranked_temporary.project_bytes > $7::int8 and ranked_temporary.place = 1 as many_temporary_bytes,
-        ranked_session.place > $6::int8 as many_sessions
+        ranked_session.place > $6::int8 and not session.autovacuum as many_sessions
     from session
     join ranked_session using (pid)
     left join ranked_locks using (pid)
@@ -89,10 +96,10 @@ cross join lateral (values
         seen.state like 'idle in transaction%' and seen.state_change < now() - make_interval(secs => $2::float8),
         seen.xact_start, false),
     (7, 'statement_time',
-        seen.running and not seen.loading and seen.query_start < now() - make_interval(secs => $1::float8), seen.query_start, true),
+        seen.running and not seen.loading and not seen.autovacuum and seen.query_start < now() - make_interval(secs => $1::float8), seen.query_start, true),
     -- An idle session that listens has transactions of its own, whose start is said to be that of its last statement.
     (8, 'transaction_time',
-        seen.state <> 'idle' and not seen.loading and seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
+        seen.state <> 'idle' and not seen.loading and not seen.autovacuum and seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
 ) as rule (priority, reason, broken, since, cancel_first)
 where rule.broken
 order by seen.pid, rule.priority

@@ -1,13 +1,17 @@
 -- Processes that work for projects, in the shape of offenders.sql; of a parallel query's workers, the leader's row with the
--- worker's process.
+-- worker's process. A worker of autovacuum's is its database's owner's.
 --
 -- $1 text[] the only projects to look at or null
 with session as (
-    select
-        pid, backend_start, usename::text as role,
-        substring(usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$') as project
-    from pg_catalog.pg_stat_activity
-    where backend_type = 'client backend' and usename::text ~ '^proj_[a-z0-9]{3,40}(_authenticator)?$'
+    select activity.pid, activity.backend_start, coalesce(activity.usename::text, whose.project) as role, whose.project
+    from pg_catalog.pg_stat_activity activity
+    cross join lateral (
+        select case activity.backend_type
+            when 'client backend' then substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$')
+            when 'autovacuum worker' then substring(activity.datname::text from '^(proj_[a-z0-9]{3,40})$')
+        end as project
+    ) whose
+    where whose.project is not null
 )
 select
     session.pid,

@@ -12,6 +12,7 @@ use crate::plan::{
     ArgumentValue, CallArguments, CallParams, CallPlan, ConflictResolution, Embed, LogicNode, Member, MemberKind,
     MutatePlan, ReadPlan, ReadPlanTree, Spread, TypedField,
 };
+use crate::range_query::RowRange;
 use crate::schema_cache::{Cardinality, Relationship, RoutineParam};
 
 /// Members of a row that are joined two by two.
@@ -77,6 +78,21 @@ fn conditions(
 
 /// The rows of a plan with what is embedded in them.
 pub(super) fn read(s: &mut Snippet, tree: &ReadPlanTree) {
+    all_rows(s, tree);
+    fragment::limit_offset(s, tree.plan.range);
+}
+
+/// As [`read`] for one row at most. A limit that holds nothing back is left out: PostgreSQL would not merge the subquery
+/// into what is made of it, and copy the row (17.3 in place of 15.9 us for a row of four columns).
+pub(super) fn read_one(s: &mut Snippet, tree: &ReadPlanTree) {
+    all_rows(s, tree);
+    let RowRange { offset, limit } = tree.plan.range;
+    if offset > 0 || limit == Some(0) {
+        fragment::limit_offset(s, tree.plan.range);
+    }
+}
+
+fn all_rows(s: &mut Snippet, tree: &ReadPlanTree) {
     let plan = &tree.plan;
     let table = row_name(plan);
     s.sql("SELECT ");
@@ -133,7 +149,6 @@ pub(super) fn read(s: &mut Snippet, tree: &ReadPlanTree) {
         s.sql(" ");
         fragment::order_by(s, &table, &plan.order);
     }
-    fragment::limit_offset(s, plan.range);
 }
 
 /// An embedding as a lateral join: to-one gives its row, to-many its rows as a JSON array named like the subquery.

@@ -72,7 +72,7 @@ pub(super) fn read_one(tree: &ReadPlanTree, handler: &MediaHandler) -> Snippet {
     let single = matches!(handler, MediaHandler::SingleJson { .. });
     s.sql(if single { "SELECT row_to_json(" } else { "SELECT json_build_array(" });
     s.sql("_postgrest_t) AS body FROM (");
-    builder::read(&mut s, tree);
+    builder::read_one(&mut s, tree);
     s.sql(") _postgrest_t");
     s
 }

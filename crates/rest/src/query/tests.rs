@@ -64,6 +64,11 @@ fn a_read_by_key_needs_no_aggregate() {
             -- 1
         "#]],
     );
+    // What holds nothing back is left out.
+    for (page, expected) in [("limit=5", ""), ("limit=0", " LIMIT $2"), ("limit=5&offset=1", " LIMIT $2 OFFSET $3")] {
+        let sql = query(&format!("GET /projects?select=name&id=eq.1&{page}"), &[], "").unwrap().main.unwrap().sql;
+        assert!(sql.ends_with(&format!("\"id\" = $1{expected}) _postgrest_t")), "{page}: {sql}");
+    }
     // Not the key as a whole, not it alone, or not one value of it.
     for filter in ["name=eq.1", "or=(id.eq.1,id.eq.2)", "id=not.eq.1", "id=eq(any).{1,2}", "id=gte.1", "id-%3Ea=eq.1"] {
         let request = format!("GET /projects?select=name&{filter}");

@@ -121,7 +121,8 @@ marks as (
   union all
   select true, true, true, true, true, true, true, true, true
   from pg_catalog.pg_aggregate a
-  where a.aggtransfn::oid in (2077, 2078, 2084, 3294, 2880, 2881, 2882, 2883, 2886, 2887, 2888, 2889, 2924, 2927, 2930, 3685, 3689, 3690) or a.aggfinalfn::oid in (2077, 2078, 2084, 3294, 2880, 2881, 2882, 2883, 2886, 2887, 2888, 2889, 2924, 2927, 2930, 3685, 3689, 3690)
+  where array[a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn]::oid[]
+    && array[2077, 2078, 2084, 3294, 2880, 2881, 2882, 2883, 2886, 2887, 2888, 2889, 2924, 2927, 2930, 3685, 3689, 3690]::oid[]
   union all
   select true, true, true, true, true, true, true, true, true
   from pg_catalog.pg_proc p

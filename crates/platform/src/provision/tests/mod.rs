@@ -1,6 +1,7 @@
 //! Provisioning against a real cluster. Every test is an installation of its own, beside the others in one cluster.
 
 mod application;
+mod autovacuum_pace;
 mod busy;
 mod crash;
 mod hostile_owner;

@@ -94,7 +94,7 @@ async fn databases_of_an_older_baseline_lose_the_danger_before_anybody_uses_it()
         if had == 8 {
             let database = world.cluster.connect(id.database()).await;
             const APART: &str =
-                "select count(distinct xmin::text) from _launchdb.baseline_migrations where version > 8";
+                "select count(distinct xmin::text) from _launchdb.baseline_migrations where version in (9, 10)";
             let transactions: i64 = database.query_one(APART, &[]).await.unwrap().get(0);
             assert_eq!(transactions, 1, "the file and its mend came together");
         }
@@ -149,6 +149,7 @@ async fn no_code_of_the_superuser_reaches_into_what_is_the_owners() {
         "_launchdb.move_schema_version(oid[],boolean)",
         "_launchdb.on_ddl_command_end()",
         "_launchdb.on_sql_drop()",
+        "_launchdb.on_storage_parameters()",
     ];
     assert_eq!(list(definers).await, expected.map(|name| format!("{name} {pinned}")));
     // Views, defaults, generated columns, checks, indexes and policies of the superuser's relations.

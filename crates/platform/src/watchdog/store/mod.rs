@@ -60,7 +60,8 @@ pub(super) async fn autovacuum_workers(db: &Client, config: &WatchdogConfig) -> 
         pid: row.get("pid"),
         backend_start: row.get("backend_start"),
         project: row.get("project"),
-        runs_code: row.get("runs_code"),
+        xact_start: row.get("xact_start"),
+        counts: row.get("counts"),
     };
     Ok(rows.iter().map(worker).collect())
 }

@@ -12,25 +12,28 @@ async fn worker(scene: &Scene, project: &ProjectRef) -> Option<i32> {
     scene.admin.query_opt(sql, &[&project.database()]).await.unwrap().map(|row| row.get(0))
 }
 
-/// A worker is kept by what `index` makes of `t` and the function `f`, which waits only for autovacuum; it is ended.
+/// What a function of an owner's does for autovacuum alone: whoever inserts has an application.
+async fn setup(scene: &Scene, project: &ProjectRef, at_work: &str) -> Client {
+    let owner = scene.owner(project).await;
+    let sql = format!(
+        "set application_name = 'owner';
+         create function f(i int) returns int immutable language plpgsql as $$ begin
+           if current_setting('application_name') = '' then {at_work}; end if; return i; end $$;
+         create table t (i int)"
+    );
+    owner.batch_execute(&sql).await.unwrap();
+    owner
+}
+
+/// A worker is kept by what `index` makes of `t` and the function `f`, which waits; it is told to go on.
 async fn check(index: &str) {
     let scene = Scene::own_with(|_| {}, OFTEN).await;
     let project = scene.project().await;
     let mut watchdog =
         scene.watchdog(WatchdogConfig { autovacuum_code: Duration::from_secs(1), ..WatchdogConfig::default() });
-    let owner = scene.owner(&project).await;
-    // Whoever inserts has an application.
-    owner
-        .batch_execute(&format!(
-            "set application_name = 'owner';
-             create function f(i int) returns int immutable language plpgsql as $$ begin
-               if current_setting('application_name') = '' then perform pg_sleep(100000); end if; return i; end $$;
-             create table t (i int);
-             {index};
-             insert into t select generate_series(1, 10000)"
-        ))
-        .await
-        .unwrap();
+    let owner = setup(&scene, &project, "perform pg_sleep(100000)").await;
+    let sql = format!("{index}; insert into t select generate_series(1, 10000)");
+    owner.batch_execute(&sql).await.unwrap();
     let first = test_support::eventually("it is kept", async || worker(&scene, &project).await).await;
     let gone = async || {
         watchdog.round().await.unwrap();
@@ -38,6 +41,51 @@ async fn check(index: &str) {
     };
     test_support::eventually("it goes on", gone).await;
     // A session of its own is left alone.
+    assert!(lives(&owner).await);
+}
+
+#[tokio::test]
+async fn code_that_catches_what_cancels_it_is_ended() {
+    let scene = Scene::own_with(|_| {}, OFTEN).await;
+    let project = scene.project().await;
+    let mut watchdog =
+        scene.watchdog(WatchdogConfig { autovacuum_code: Duration::from_secs(1), ..WatchdogConfig::default() });
+    let at_work = "loop begin perform pg_sleep(100000); exception when query_canceled then null; end; end loop";
+    let owner = setup(&scene, &project, at_work).await;
+    owner.batch_execute("create index on t (f(i)); insert into t select generate_series(1, 1000)").await.unwrap();
+    let first = test_support::eventually("it is kept", async || worker(&scene, &project).await).await;
+    let gone = async || {
+        watchdog.round().await.unwrap();
+        let sql = "select from pg_stat_activity where pid = $1";
+        scene.admin.query_opt(sql, &[&first]).await.unwrap().is_none().then_some(())
+    };
+    test_support::eventually("it is ended", gone).await;
+}
+
+#[tokio::test]
+async fn autovacuum_writes_nothing_for_an_owner_over_quota() {
+    let scene = Scene::own_with(|_| {}, OFTEN).await;
+    let project = scene.project().await;
+    let config = WatchdogConfig { quota_bytes: Some(1), quota_interval: Duration::ZERO, ..WatchdogConfig::default() };
+    let mut watchdog = scene.watchdog(config);
+    // Autovacuum looks for names in the system's schema only.
+    let owner = setup(&scene, &project, "perform public.g()").await;
+    owner
+        .batch_execute(
+            // Without a pause it could write gigabytes meanwhile.
+            "create table big (x text);
+             create function g() returns void language plpgsql as $$ begin
+               loop insert into public.big values (repeat('x', 8000)); perform pg_sleep(0.01); end loop; end $$;
+             create index on t (f(i)); insert into t select generate_series(1, 1000)",
+        )
+        .await
+        .unwrap();
+    let ended = test_support::eventually("it is ended", async || {
+        watchdog.round().await.ok().filter(|actions| !actions.is_empty())
+    })
+    .await;
+    let ended: Vec<_> = ended.iter().map(|a| (a.project.as_str(), a.reason, a.measure)).collect();
+    assert_eq!(ended, [(project.as_str(), Reason::OverQuota, Measure::Ended)]);
     assert!(lives(&owner).await);
 }
 
