@@ -66,6 +66,10 @@ impl Drop for Bar {
 fn line(what: &str, bytes: &Progress, started: Instant) -> String {
     let seconds = started.elapsed().as_secs_f64();
     let bytes = bytes.load(Ordering::Relaxed);
+    if bytes == 0 {
+        // Nothing was counted yet, or it is another program's work.
+        return format!("{what}  {seconds:.1} s");
+    }
     let speed = bytes as f64 / seconds.max(0.001);
     format!("{what}  {} in {seconds:.1} s ({}/s)", size(bytes as f64), size(speed))
 }
@@ -83,6 +87,17 @@ pub fn size(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_counts_no_bytes_says_none() {
+        let begun = Instant::now();
+        let check = |bytes: u64, expected: fn(&str) -> bool| {
+            let line = line("all", &Arc::new(bytes.into()), begun);
+            assert!(expected(&line), "{line}");
+        };
+        check(0, |line| line.starts_with("all  0.") && line.ends_with(" s"));
+        check(2_000, |line| line.starts_with("all  2.0 kB in 0.") && line.ends_with("/s)"));
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -148,7 +148,15 @@ impl Collector for SizeCollector {
         let mut family = encoder.encode_descriptor("launchdb_database_size_bytes", help, None, MetricType::Gauge)?;
         for (database, size) in self.0.get().iter() {
             let labels = OfDatabase { database: database.clone() };
-            ConstGauge::new(*size).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(size.bytes).encode(family.encode_family(&labels)?)?;
+        }
+        let help =
+            "Transactions since the oldest that a project's database still needs the id of, as they were last counted";
+        let mut family =
+            encoder.encode_descriptor("launchdb_database_transaction_age", help, None, MetricType::Gauge)?;
+        for (database, size) in self.0.get().iter() {
+            let labels = OfDatabase { database: database.clone() };
+            ConstGauge::new(i64::from(size.transaction_age)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use base::ProjectRef;
 use pg::ident::quote_ident;
 use tokio_postgres::{Client, Error, Row, Statement};
 
-use super::WatchdogConfig;
 use super::autovacuum::Worker;
 use super::offence::{Measure, Offence, Reason};
+use super::{DatabaseSize, WatchdogConfig};
 
 /// What the limits depend on besides the configuration.
 pub(super) struct Situation<'a> {
@@ -153,9 +153,13 @@ pub(super) async fn session_measure_take(
 }
 
 /// Bytes of each project's database.
-pub(super) async fn database_sizes(db: &Client, config: &WatchdogConfig) -> Result<HashMap<String, i64>, Error> {
+pub(super) async fn database_sizes(
+    db: &Client,
+    config: &WatchdogConfig,
+) -> Result<HashMap<String, DatabaseSize>, Error> {
     let rows = db.query(include_str!("../database_sizes.sql"), &[&only(config)]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let size = |row: &Row| DatabaseSize { bytes: row.get(1), transaction_age: row.get(2) };
+    Ok(rows.iter().map(|row| (row.get(0), size(row))).collect())
 }
 
 /// Makes transactions of the whole cluster read-only unless they say otherwise, or no longer. Needs a little room on the
