@@ -495,7 +495,9 @@ impl PoolInner {
         let quiet = queries.len();
         queries.extend(&exchange.queries);
         let long_rows = match exchange.streams {
-            Streams::LastValue if exchange.read_only && ending == Ending::Sync => LongRows::Stream,
+            Streams::LastValue if exchange.read_only && ending == Ending::Sync => {
+                LongRows::Stream(self.config.most_held)
+            }
             Streams::Rows if exchange.read_only && ending == Ending::Sync => LongRows::Join,
             _ => LongRows::Keep(self.config.most_held),
         };

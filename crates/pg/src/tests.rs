@@ -218,6 +218,11 @@ async fn rows_too_long_to_hold_are_refused_and_the_connection_goes_on() {
         refused(pool.begin(&write(sql)).await.map(drop).unwrap_err());
         assert_eq!(number(&pool, "select 2::int8").await.unwrap(), Some(2));
     }
+    // Where one long value is handed on, many short ones are held.
+    let streamed = |sql: &str| Exchange { streams: Streams::LastValue, ..exchange(query(sql, &[]), true) };
+    refused(pool.run(&streamed("select repeat('x', 1000) from generate_series(1, 20000)")).await.unwrap_err());
+    let rows = pool.run(&streamed("select repeat('x', 1000) from generate_series(1, 500)")).await.unwrap();
+    assert_eq!(rows[0].rows.len(), 500);
     let rows = pool.run(&exchange(query("select repeat('x', 900000)", &[]), false)).await.unwrap();
     assert_eq!(rows[0].rows[0].text(0).map(str::len), Some(900_000));
 }

@@ -350,7 +350,7 @@ impl Driver {
                             self.long_row = Some(LongRow::new(length, None));
                             break;
                         }
-                        (LongRows::Stream, Head::Long(row, length)) => {
+                        (LongRows::Stream(_), Head::Long(row, length)) => {
                             let sender = unit.begin_long_row(row, length);
                             self.long_row = Some(LongRow::new(length, sender));
                             break;
@@ -414,7 +414,7 @@ fn long_length(incoming: &[u8], kind: u8, limit: usize) -> Option<usize> {
 
 fn take_head_for(long_rows: LongRows, incoming: &mut BytesMut) -> Head {
     match long_rows {
-        LongRows::Stream => take_head(incoming),
+        LongRows::Stream(_) => take_head(incoming),
         LongRows::Keep(_) | LongRows::Join => Head::Whole,
         LongRows::Requeue => Head::Long(crate::query::Row::default(), 0),
     }

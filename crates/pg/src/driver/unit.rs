@@ -34,8 +34,8 @@ pub(crate) enum LongRows {
     /// Hold it all the same, because nothing may be answered before the commit; not more than so many bytes of rows
     /// together.
     Keep(usize),
-    /// Hand its last value on piece by piece.
-    Stream,
+    /// Hand its last value on piece by piece. Of rows that are not long, not more than so many bytes together.
+    Stream(usize),
     /// Hand the rows on as one array, whether they are long or not.
     Join,
     /// Drop it, and let the requester ask again on a connection of its own.
@@ -258,7 +258,8 @@ impl Unit {
     pub(super) fn room(&self) -> Option<usize> {
         match self.long_rows {
             LongRows::Keep(most) => Some(most.saturating_sub(self.held)),
-            LongRows::Stream | LongRows::Join | LongRows::Requeue => None,
+            LongRows::Stream(most) => (self.held >= most).then_some(0),
+            LongRows::Join | LongRows::Requeue => None,
         }
     }
 

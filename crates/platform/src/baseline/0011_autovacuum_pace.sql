@@ -13,7 +13,7 @@ create function _launchdb.slow_autovacuum(parameters text[]) returns setof text
     select split_part(parameter, '=', 1)
     from unnest(parameters) parameter
     where split_part(parameter, '=', 1) in ('autovacuum_vacuum_cost_delay', 'autovacuum_vacuum_cost_limit')
-        and parameter !~ '^autovacuum_vacuum_cost_delay=(-1|[012])$'
+        and parameter !~ '^autovacuum_vacuum_cost_delay=(-1|[01]([.][0-9]+)?|2([.]0+)?)$'
         and parameter !~ '^autovacuum_vacuum_cost_limit=(-1|[2-9][0-9]{2}|[1-9][0-9]{3,4})$'
 $$;
 revoke all on function _launchdb.slow_autovacuum(text[]) from public;

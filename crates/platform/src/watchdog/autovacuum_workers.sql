@@ -2,8 +2,9 @@
 -- functions of the owner's, which it runs for indexes on them: while it computes statistics, summarizes an index of ranges
 -- (BRIN), which has no progress view, or cleans up indexes at the end of VACUUM, which summarizes too.
 --
--- None while it waits for its table. An eighth while it pauses or reads from the disk, as an honest one does most of the time:
--- how long the pauses are, and what is read, is what such a function decides.
+-- A lock that it waits for is held by a session of the owner's, for as long as he likes. Pauses and reads from the disk, at which
+-- an honest one is most of the time, count for an eighth: how long the pauses are, and what is read, is what such a function
+-- decides.
 --
 -- $1 text[] the only projects to look at or null
 select
@@ -12,19 +13,9 @@ select
     (extract(epoch from activity.xact_start) * 1000000)::int8 as xact_start,
     substring(activity.datname::text from '^(proj_[a-z0-9]{3,40})') as project,
     case
-        when activity.xact_start is null
-            or vacuum.phase <> 'cleaning up indexes'
-            or analysis.phase like 'acquiring %'
-            or (
-                exists (
-                    select from pg_catalog.pg_locks lock
-                    where lock.pid = activity.pid and lock.locktype = 'relation'
-                        and lock.mode = 'ShareUpdateExclusiveLock' and not lock.granted)
-                and not exists (
-                    select from pg_catalog.pg_locks lock
-                    where lock.pid = activity.pid and lock.locktype = 'relation'
-                        and lock.mode = 'ShareUpdateExclusiveLock' and lock.granted))
-            then 0::float8
+        when activity.xact_start is null then 0::float8
+        when activity.wait_event_type = 'Lock' then 1::float8
+        when vacuum.phase <> 'cleaning up indexes' or analysis.phase like 'acquiring %' then 0::float8
         when activity.wait_event = 'VacuumDelay' or activity.wait_event_type = 'IO' then 0.125::float8
         else 1::float8
     end as counts

@@ -3,8 +3,9 @@
 -- A role's name says whose a session is, and stays the same whatever SET ROLE does. The superuser, the platform and
 -- every role that is not a project's are never listed. Ages are in seconds.
 --
--- A worker of autovacuum's is its database's owner's: it runs functions of theirs for indexes on them, which may write.
--- What it does for itself gets a transaction id for moments only.
+-- A worker of autovacuum's runs functions of the owner's for indexes on them, which may write. Its own writes are of the
+-- catalog, or give the end of a table back to the disk: only a lock with which somebody else's table is written says that it
+-- is such a function's. Indexes have such locks in VACUUM, which needs no transaction id before that end; so there, the id does.
 --
 -- $1 float8  longest statement          $2 float8  longest idle transaction   $3 float8  longest transaction
 -- $4 int8    locks of a session         $5 int8    locks of a project         $6 int8    sessions of a role
@@ -12,14 +13,27 @@
 -- $9 text[]  projects that may not grow $10 text[] the only projects to look at; null for all
 with session as materialized (
     select
-        activity.pid, activity.backend_start, coalesce(activity.usename::text, whose.project) as role, activity.state,
-        activity.query_start, activity.xact_start, activity.state_change, activity.backend_xid,
+        activity.pid, activity.backend_start, coalesce(activity.usename::text, 'autovacuum') as role, activity.state,
+        activity.query_start, activity.xact_start, activity.state_change,
         activity.state in ('active', 'fastpath function call') as running,
         -- A backup is loaded there, for as long as that takes; who loads it has a limit of its own.
         activity.datname::text ~ '_(restoring|verifying)$' as loading,
         activity.backend_type = 'autovacuum worker' as autovacuum,
+        activity.backend_xid is not null and (
+            activity.backend_type = 'client backend'
+            or case
+                when vacuum.phase is not null then vacuum.phase = 'cleaning up indexes'
+                else exists (
+                    select from pg_catalog.pg_locks lock
+                    where lock.pid = activity.pid and lock.locktype = 'relation' and lock.granted
+                        -- Those of users begin at 16384; 2613 is pg_largeobject.
+                        and (lock.relation >= 16384 or lock.relation = 2613)
+                        and lock.mode in ('RowExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+            end
+        ) as writes,
         whose.project
     from pg_catalog.pg_stat_activity activity
+    left join pg_catalog.pg_stat_progress_vacuum vacuum on vacuum.pid = activity.pid
     cross join lateral (
         select case activity.backend_type
             when 'client backend' then substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$')
@@ -30,7 +44,7 @@ with session as materialized (
 ),
 -- The processes that work for each: what a parallel query's workers have is the session's.
 process as materialized (
-    select activity.pid as process, session.pid, session.project
+    select activity.pid as process, session.pid, session.project, session.autovacuum
     from pg_catalog.pg_stat_activity activity
     join session on session.pid = coalesce(activity.leader_pid, activity.pid)
 ),
@@ -38,7 +52,7 @@ process as materialized (
 held as (
     select session.pid, session.project, count(*) as locks
     from pg_catalog.pg_locks lock join process session on session.process = lock.pid
-    where lock.mode <> 'SIReadLock'
+    where lock.mode <> 'SIReadLock' and not session.autovacuum
     group by session.pid, session.project
 ),
 ranked_locks as (
@@ -63,7 +77,7 @@ ranked_temporary as (
     from temporary
 ),
 ranked_session as (
-    select pid, row_number() over (partition by role, autovacuum order by backend_start, pid) as place from session
+    select pid, row_number() over (partition by role order by backend_start, pid) as place from session
 ),
 seen as (
     select
@@ -84,11 +98,11 @@ select distinct on (seen.pid)
     seen.project,
     rule.reason,
     (extract(epoch from rule.since) * 1000000)::int8 as since,
-    rule.cancel_first and seen.running as cancel
+    rule.cancel_first and coalesce(seen.running, false) as cancel
 from seen
 cross join lateral (values
-    (1, 'writes_refused', $8::bool and seen.backend_xid is not null, seen.xact_start, false),
-    (2, 'over_quota', seen.project = any ($9::text[]) and seen.backend_xid is not null, seen.xact_start, false),
+    (1, 'writes_refused', $8::bool and seen.writes, seen.xact_start, false),
+    (2, 'over_quota', seen.project = any ($9::text[]) and seen.writes, seen.xact_start, false),
     (3, 'locks', seen.many_locks, seen.backend_start, false),
     (4, 'temporary_files', seen.many_temporary_bytes, seen.query_start, true),
     (5, 'sessions', seen.many_sessions, seen.backend_start, false),

@@ -3,7 +3,7 @@
 --
 -- $1 text[] the only projects to look at or null
 with session as (
-    select activity.pid, activity.backend_start, coalesce(activity.usename::text, whose.project) as role, whose.project
+    select activity.pid, activity.backend_start, coalesce(activity.usename::text, 'autovacuum') as role, whose.project
     from pg_catalog.pg_stat_activity activity
     cross join lateral (
         select case activity.backend_type

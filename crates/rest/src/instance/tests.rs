@@ -268,6 +268,21 @@ async fn a_read_by_key_shows_what_an_aggregate_would() {
 }
 
 #[tokio::test]
+async fn a_function_that_returns_a_set_multiplies_a_key() {
+    let database = database().await;
+    database
+        .execute(
+            "create function thrice(authors) returns setof int language sql stable as 'select generate_series(1, 3)'",
+        )
+        .await;
+    let instance = instance(&database, Config { db_max_rows: Some(2), ..config() }).await;
+    for request in ["GET /authors?select=id,thrice&id=eq.1", "GET /authors?select=id&order=thrice&id=eq.1"] {
+        let answer = ask(&instance, "wire_caller", request).await;
+        assert!(answer.starts_with("200 [content-range 0-1/*]"), "{request}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn rows_of_heirs_do_not_share_the_key() {
     let database = database().await;
     let instance = instance(&database, config()).await;

@@ -110,7 +110,8 @@ fn read(
     })))
 }
 
-/// Whether a read names one row by its primary key, and what is embedded cannot multiply it.
+/// Whether a read names one row by its primary key, and neither what is embedded nor a function that returns a set can
+/// multiply it.
 fn by_key(table: &Table, read: &ReadPlanTree) -> bool {
     let is_named = |column: &Arc<str>| {
         read.plan.filters.iter().any(|node| match node {
@@ -122,11 +123,18 @@ fn by_key(table: &Table, read: &ReadPlanTree) -> bool {
             _ => false,
         })
     };
+    let is_column = |field: &TypedField| field.name == "*" || table.column(&field.name).is_some();
+    let orders_by_column = |term: &OrderBy| match &term.target {
+        OrderTarget::Field(field) => is_column(field),
+        OrderTarget::Related { .. } => false,
+    };
     let keeps_rows = |embed: &Embed| matches!(embed, Embed::Json { to_one: false, .. });
     let is_table = !table.is_view && !table.has_heirs && !table.pk_columns.is_empty();
     is_table
         && table.pk_columns.iter().all(is_named)
         && !read.plan.aggregates()
+        && read.plan.select.iter().all(|selected| is_column(&selected.field))
+        && read.plan.order.iter().all(orders_by_column)
         && read.plan.embeds.iter().all(keeps_rows)
 }
 

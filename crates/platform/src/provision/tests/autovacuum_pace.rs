@@ -28,6 +28,8 @@ async fn tables_keep_the_servers() {
         // A temporary one is never autovacuum's.
         (format!("create temp table x (a int) with ({pace} = 100); drop table x"), &["a fillfactor=50"]),
         // What makes it faster stays.
+        (format!("alter table a set ({pace} = 1.5)"), &["a autovacuum_vacuum_cost_delay=1.5", "a fillfactor=50"]),
+        (format!("alter table a reset ({pace})"), &["a fillfactor=50"]),
         (
             format!("alter table c set ({pace} = 0, autovacuum_vacuum_cost_limit = 2000)"),
             &["a fillfactor=50", "c autovacuum_vacuum_cost_delay=0", "c autovacuum_vacuum_cost_limit=2000"],

@@ -90,6 +90,66 @@ async fn autovacuum_writes_nothing_for_an_owner_over_quota() {
 }
 
 #[tokio::test]
+async fn what_autovacuum_gives_back_to_the_disk_is_not_a_write() {
+    let scene = Scene::own_with(|_| {}, OFTEN).await;
+    let project = scene.project().await;
+    let owner = scene.owner(&project).await;
+    owner
+        .batch_execute("create table t (x text); insert into t select repeat('x', 800) from generate_series(1, 20000)")
+        .await
+        .unwrap();
+    owner.batch_execute("delete from t").await.unwrap();
+    // A reader, which the truncation waits for with a transaction id of its own.
+    let reader = scene.owner(&project).await;
+    reader.batch_execute("begin; select count(*) from t where false").await.unwrap();
+    let config = WatchdogConfig::default();
+    let situation = store::Situation { writes_refused: true, over_quota: &[], temporary_bytes: i64::MAX };
+    let sql = "select activity.backend_xid is not null from pg_stat_progress_vacuum vacuum
+        join pg_stat_activity activity using (pid)
+        where vacuum.datname = $1 and phase = 'truncating heap' and activity.backend_type = 'autovacuum worker'";
+    let mut seen = 0;
+    test_support::eventually("it truncates", async || {
+        let truncates = scene.admin.query_opt(sql, &[&project.database()]).await.unwrap().is_some_and(|row| row.get(0));
+        let offences = store::offenders(&scene.admin, &config, &situation).await.unwrap();
+        assert_eq!(offences, []);
+        seen += usize::from(truncates);
+        (seen > 3).then_some(())
+    })
+    .await;
+    assert!(lives(&reader).await);
+    // The owner's own session, at the same moment.
+    let writer = scene.owner(&project).await;
+    writer.batch_execute("begin; insert into t values ('x')").await.unwrap();
+    let offences = store::offenders(&scene.admin, &config, &situation).await.unwrap();
+    assert_eq!(
+        offences.iter().map(|o| (o.role.as_str(), o.reason)).collect::<Vec<_>>(),
+        [(project.as_str(), Reason::WritesRefused)]
+    );
+    assert!(lives(&writer).await);
+}
+
+#[tokio::test]
+async fn who_locks_heirs_in_turns_does_not_keep_autovacuum() {
+    let scene = Scene::own_with(|_| {}, OFTEN).await;
+    let project = scene.project().await;
+    let owner = scene.owner(&project).await;
+    owner
+        .batch_execute(
+            "create table t (i int); create table heir () inherits (t); insert into t select generate_series(1, 1000)",
+        )
+        .await
+        .unwrap();
+    let holder = scene.owner(&project).await;
+    holder.batch_execute("begin; lock table heir in access exclusive mode").await.unwrap();
+    let first = test_support::eventually("it is kept", async || worker(&scene, &project).await).await;
+    let config = WatchdogConfig::default();
+    let found = store::autovacuum_workers(&scene.admin, &config).await.unwrap();
+    let found: Vec<_> = found.iter().map(|worker| (worker.pid, worker.counts)).collect();
+    assert_eq!(found, [(first, 1.0)]);
+    assert!(lives(&holder).await);
+}
+
+#[tokio::test]
 async fn a_table_that_cannot_be_analyzed_does_not_keep_autovacuum() {
     check("create index on t (f(i))").await;
 }
