@@ -25,6 +25,9 @@ pub struct WatchdogConfig {
     /// seconds. Then what it is at is cancelled, and the next time it is ended. A tenth of it where that was not enough
     /// twice within an hour.
     pub autovacuum_code: Duration,
+    /// How long autovacuum may write in one transaction for a project that may not, which is far longer than it does for
+    /// itself.
+    pub autovacuum_writes: Duration,
     /// Most locks of a session, of every kind. The cluster has one table for all (64 for each possible session).
     pub locks: i64,
     /// Most locks of a project's sessions together.
@@ -64,6 +67,7 @@ impl Default for WatchdogConfig {
             idle_in_transaction: Duration::from_secs(60),
             transaction: Duration::from_secs(15 * 60),
             autovacuum_code: Duration::from_secs(5 * 60),
+            autovacuum_writes: Duration::from_secs(15),
             locks: 2_000,
             project_locks: 4_000,
             sessions: 100,

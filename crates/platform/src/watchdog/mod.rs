@@ -474,7 +474,8 @@ impl Watchdog {
     }
 
     async fn act(&mut self, client: &Client, offence: &Offence) -> Result<Option<Action>, ProvisionError> {
-        let Some(step) = self.docket.decide(offence, Instant::now(), self.config.cancel_grace) else {
+        let patience = if offence.is_autovacuums_write() { self.config.autovacuum_writes } else { Duration::ZERO };
+        let Some(step) = self.docket.decide(offence, Instant::now(), patience, self.config.cancel_grace) else {
             return Ok(None);
         };
         store::measure_take(client, offence, step.measure).await?;

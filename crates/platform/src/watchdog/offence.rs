@@ -88,6 +88,13 @@ pub(super) struct Offence {
     pub(super) cancel: bool,
 }
 
+impl Offence {
+    /// Whether it is of a worker of autovacuum's that wrote (offenders.sql), which it does for itself, too, but not for long.
+    pub(super) fn is_autovacuums_write(&self) -> bool {
+        self.role == "autovacuum" && matches!(self.reason, Reason::WritesRefused | Reason::OverQuota)
+    }
+}
+
 /// What the watchdog did to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
@@ -124,6 +131,7 @@ struct Key {
 }
 
 struct Record {
+    first: Instant,
     cancelled: Option<Instant>,
     ended: bool,
     seen: u64,
@@ -144,16 +152,27 @@ impl Docket {
         self.round += 1;
     }
 
-    /// A statement is cancelled first; its session is ended when it is still there after `grace`. None while waiting.
-    pub(super) fn decide(&mut self, offence: &Offence, now: Instant, grace: Duration) -> Option<Step> {
+    /// What goes on for `patience` is acted upon. A statement is cancelled first; its session is ended when it is still there
+    /// after `grace`. None while waiting.
+    pub(super) fn decide(
+        &mut self,
+        offence: &Offence,
+        now: Instant,
+        patience: Duration,
+        grace: Duration,
+    ) -> Option<Step> {
         let Offence { pid, backend_start, reason, since, .. } = *offence;
         let round = self.round;
         let record = self.records.entry(Key { pid, backend_start, reason, since }).or_insert(Record {
+            first: now,
             cancelled: None,
             ended: false,
             seen: round,
         });
         record.seen = round;
+        if now.duration_since(record.first) < patience {
+            return None;
+        }
         match record.cancelled {
             None if offence.cancel && !record.ended => {
                 record.cancelled = Some(now);
@@ -202,7 +221,7 @@ mod tests {
         let (mut docket, start, grace) = (Docket::default(), Instant::now(), Duration::from_secs(2));
         let mut look = |after: u64, cancel, since| {
             docket.begin();
-            docket.decide(&offence(cancel, since), start + Duration::from_secs(after), grace)
+            docket.decide(&offence(cancel, since), start + Duration::from_secs(after), Duration::ZERO, grace)
         };
         let step = |measure, new| Some(Step { measure, new });
         assert_eq!(look(0, true, 1), step(Measure::Cancelled, true));
@@ -216,5 +235,20 @@ mod tests {
         docket.begin();
         docket.begin();
         assert!(docket.records.is_empty());
+        // With patience; what was over meanwhile begins anew.
+        let patience = Duration::from_secs(3);
+        for (after, is_seen, expected) in [
+            (10, true, None),
+            (12, true, None),
+            (13, false, None),
+            (14, true, None),
+            (16, true, None),
+            (17, true, step(Measure::Ended, true)),
+        ] {
+            docket.begin();
+            let now = start + Duration::from_secs(after);
+            let found = is_seen.then(|| docket.decide(&offence(false, 4), now, patience, grace)).flatten();
+            assert_eq!(found, expected, "{after}");
+        }
     }
 }

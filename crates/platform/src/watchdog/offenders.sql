@@ -3,9 +3,8 @@
 -- A role's name says whose a session is, and stays the same whatever SET ROLE does. The superuser, the platform and
 -- every role that is not a project's are never listed. Ages are in seconds.
 --
--- A worker of autovacuum's runs functions of the owner's for indexes on them, which may write. Its own writes are of the
--- catalog, or give the end of a table back to the disk: only a lock with which somebody else's table is written says that it
--- is such a function's. Indexes have such locks in VACUUM, which needs no transaction id before that end; so there, the id does.
+-- A worker of autovacuum's runs functions of the owner's for indexes on them, which may write. Its own writes are short, but
+-- where it gives the end of a table back to the disk, and where it looks at heirs after it has written of the parent.
 --
 -- $1 float8  longest statement          $2 float8  longest idle transaction   $3 float8  longest transaction
 -- $4 int8    locks of a session         $5 int8    locks of a project         $6 int8    sessions of a role
@@ -21,19 +20,14 @@ with session as materialized (
         activity.backend_type = 'autovacuum worker' as autovacuum,
         activity.backend_xid is not null and (
             activity.backend_type = 'client backend'
-            or case
-                when vacuum.phase is not null then vacuum.phase = 'cleaning up indexes'
-                else exists (
-                    select from pg_catalog.pg_locks lock
-                    where lock.pid = activity.pid and lock.locktype = 'relation' and lock.granted
-                        -- Those of users begin at 16384; 2613 is pg_largeobject.
-                        and (lock.relation >= 16384 or lock.relation = 2613)
-                        and lock.mode in ('RowExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
-            end
+            or coalesce(vacuum.phase = 'cleaning up indexes', true)
+                and coalesce(analysis.phase not like 'acquiring %', true)
+                and activity.wait_event is distinct from 'VacuumTruncate'
         ) as writes,
         whose.project
     from pg_catalog.pg_stat_activity activity
     left join pg_catalog.pg_stat_progress_vacuum vacuum on vacuum.pid = activity.pid
+    left join pg_catalog.pg_stat_progress_analyze analysis on analysis.pid = activity.pid
     cross join lateral (
         select case activity.backend_type
             when 'client backend' then substring(activity.usename::text from '^(proj_[a-z0-9]{3,40})(?:_authenticator)?$')

@@ -66,7 +66,12 @@ async fn code_that_catches_what_cancels_it_is_ended() {
 async fn autovacuum_writes_nothing_for_an_owner_over_quota() {
     let scene = Scene::own_with(|_| {}, OFTEN).await;
     let project = scene.project().await;
-    let config = WatchdogConfig { quota_bytes: Some(1), quota_interval: Duration::ZERO, ..WatchdogConfig::default() };
+    let config = WatchdogConfig {
+        quota_bytes: Some(1),
+        quota_interval: Duration::from_secs(3),
+        autovacuum_writes: Duration::from_secs(1),
+        ..WatchdogConfig::default()
+    };
     let mut watchdog = scene.watchdog(config);
     // Autovacuum looks for names in the system's schema only.
     let owner = setup(&scene, &project, "perform public.g()").await;
@@ -95,7 +100,7 @@ async fn what_autovacuum_gives_back_to_the_disk_is_not_a_write() {
     let project = scene.project().await;
     let owner = scene.owner(&project).await;
     owner
-        .batch_execute("create table t (x text); insert into t select repeat('x', 800) from generate_series(1, 20000)")
+        .batch_execute("create table t (i int primary key, x text); insert into t select i, repeat('x', 800) from generate_series(1, 20000) i")
         .await
         .unwrap();
     owner.batch_execute("delete from t").await.unwrap();
@@ -119,7 +124,7 @@ async fn what_autovacuum_gives_back_to_the_disk_is_not_a_write() {
     assert!(lives(&reader).await);
     // The owner's own session, at the same moment.
     let writer = scene.owner(&project).await;
-    writer.batch_execute("begin; insert into t values ('x')").await.unwrap();
+    writer.batch_execute("begin; insert into t values (0, 'x')").await.unwrap();
     let offences = store::offenders(&scene.admin, &config, &situation).await.unwrap();
     assert_eq!(
         offences.iter().map(|o| (o.role.as_str(), o.reason)).collect::<Vec<_>>(),
