@@ -296,7 +296,6 @@ impl Watchdog {
         }
         let ended = self.free_autovacuum(client).await;
         self.note(client, "end what autovacuum is kept by", ended)?;
-        self.docket.begin();
         let usual = self.config.temporary_bytes;
         let situation = store::Situation {
             writes_refused: refusing,
@@ -307,10 +306,12 @@ impl Watchdog {
         offences.extend(self.crowd(client).await?);
         offences.extend(self.memory_hogs(client).await?);
         offences.extend(self.notification_queue_holders(client).await?);
+        // Only now: a look that failed has seen nobody, and nothing is over.
+        self.docket.begin();
         let (mut actions, mut known) = (Vec::new(), HashSet::new());
         for offence in &offences {
-            // One measure a session.
-            if known.insert(offence.pid) {
+            // One measure a session; a write of autovacuum's that is waited for is none.
+            if offence.is_autovacuums_write() || known.insert(offence.pid) {
                 let acted = self.act(client, offence).await.map(|action| actions.extend(action));
                 self.note(client, "end a session", acted)?;
             }

@@ -110,4 +110,5 @@ cross join lateral (values
         seen.state <> 'idle' and not seen.loading and not seen.autovacuum and seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
 ) as rule (priority, reason, broken, since, cancel_first)
 where rule.broken
-order by seen.pid, rule.priority
+-- What is waited for keeps nothing else from being seen.
+order by seen.pid, seen.autovacuum and rule.priority <= 2, rule.priority
