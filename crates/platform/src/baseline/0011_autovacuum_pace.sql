@@ -44,21 +44,55 @@ end
 $$;
 revoke all on function _launchdb.keep_autovacuums_pace(oid) from public;
 
+-- Takes `autosummarize` from an index. Autovacuum summarizes such an index outside of VACUUM, and a function of the owner's
+-- that runs ANALYZE meanwhile, which PostgreSQL 15 does not refuse there, ends in a crash of the whole server. VACUUM summarizes, too.
+create function _launchdb.keep_from_summarizing(index oid) returns boolean
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    -- An index of a partitioned table has no pages, and its parameters cannot be changed.
+    if not exists (
+        select from pg_class c cross join unnest(c.reloptions) parameter
+        where c.oid = index and c.relkind = 'i' and parameter like 'autosummarize=%'
+    ) then
+        return false;
+    end if;
+    execute format('alter index %s reset (autosummarize)', index::regclass);
+    return true;
+end
+$$;
+revoke all on function _launchdb.keep_from_summarizing(oid) from public;
+
 create function _launchdb.on_storage_parameters() returns event_trigger
     language plpgsql security definer
     set search_path = pg_catalog, pg_temp
     as $$
 declare
-    command record;
+    changed oid[];
+    relation oid;
 begin
-    for command in
-        select distinct on (objid) objid, object_identity
-        from pg_event_trigger_ddl_commands()
-        where classid = 'pg_class'::regclass and object_type in ('table', 'materialized view')
+    select coalesce(array_agg(objid), '{}') into changed
+    from pg_event_trigger_ddl_commands()
+    where classid = 'pg_class'::regclass and object_type in ('table', 'materialized view', 'index');
+    -- Partitions and what they copy are not listed.
+    for relation in
+        with recursive tree(relation) as (
+            select unnest(changed)
+            union
+            select i.inhrelid from tree join pg_inherits i on i.inhparent = tree.relation
+        )
+        select tree.relation from tree
+        union
+        select i.indexrelid from tree join pg_index i on i.indrelid = tree.relation
     loop
-        if _launchdb.keep_autovacuums_pace(command.objid) then
-            raise warning '% keeps the pace of autovacuum that the server sets', command.object_identity using
+        if _launchdb.keep_autovacuums_pace(relation) then
+            raise warning '% keeps the pace of autovacuum that the server sets', relation::regclass using
                 detail = 'autovacuum_vacuum_cost_delay above 2 and autovacuum_vacuum_cost_limit below 200 are not available: its workers are shared by all projects.';
+        end if;
+        if _launchdb.keep_from_summarizing(relation) then
+            raise warning '% is summarized by VACUUM alone', relation::regclass using
+                detail = 'autosummarize is not available: the autovacuum workers are shared by all projects.';
         end if;
     end loop;
 end
@@ -68,4 +102,5 @@ create event trigger launchdb_storage_parameters on ddl_command_end
     execute function _launchdb.on_storage_parameters();
 alter event trigger launchdb_storage_parameters enable always;
 
-select _launchdb.keep_autovacuums_pace(oid) from pg_class where relkind in ('r', 'm') and relnamespace <> 'pg_catalog'::regnamespace;
+select _launchdb.keep_autovacuums_pace(oid), _launchdb.keep_from_summarizing(oid)
+from pg_class where reloptions is not null and relpersistence <> 't' or relkind in ('r', 'm') and reltoastrelid <> 0;

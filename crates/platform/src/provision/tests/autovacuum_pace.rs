@@ -39,3 +39,29 @@ async fn tables_keep_the_servers() {
         assert_eq!(parameters(&session).await, left, "{sql}");
     }
 }
+
+/// Code of an owner's that runs ANALYZE while autovacuum summarizes an index crashes PostgreSQL.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_index_is_summarized_outside_of_vacuum() {
+    let world = World::start().await;
+    let id = world.project().await;
+    let session = world.owner_session(&id).await;
+    for sql in [
+        "create table t (i int); create index t_i on t using brin (i) with (pages_per_range = 8, autosummarize = on)",
+        "alter index t_i set (autosummarize = 'TRUE')",
+        "alter table t_i set (autosummarize = on)",
+        "do $$ begin alter index t_i set (autosummarize); end $$",
+        "create table p (i int) partition by range (i); create table p1 partition of p for values from (0) to (9)",
+        "create index on p using brin (i) with (autosummarize = on)",
+        "create table p2 partition of p for values from (9) to (19)",
+        "create table p3 (i int); alter table p attach partition p3 for values from (19) to (29)",
+        "create table copy (like p1 including all)",
+    ] {
+        session.batch_execute(sql).await.unwrap();
+        let asked = "select count(*) from pg_class where relkind = 'i' and reloptions::text like '%autosummarize%'";
+        let left: i64 = session.query_one(asked, &[]).await.unwrap().get(0);
+        assert_eq!(left, 0, "{sql}");
+    }
+    let kept = "select reloptions::text from pg_class where relname = 't_i'";
+    assert_eq!(session.query_one(kept, &[]).await.unwrap().get::<_, String>(0), "{pages_per_range=8}");
+}
