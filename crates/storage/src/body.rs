@@ -15,6 +15,7 @@ use multer::{Field, Multipart};
 use serde_json::Value;
 use web::limits::body_error;
 
+use crate::backend::HashAlgorithm;
 use crate::content::ContentInfo;
 use crate::error::Error;
 use crate::memory::Room;
@@ -34,6 +35,7 @@ pub(crate) struct Upload {
     pub(crate) length: Option<u64>,
     /// The body's length, which a form's is longer than the content's.
     pub(crate) body_length: Option<u64>,
+    pub(crate) hash: HashAlgorithm,
     content: Content,
 }
 
@@ -51,9 +53,10 @@ struct Form {
 }
 
 impl Upload {
-    /// A content that is the whole body.
-    pub(crate) fn raw(info: ContentInfo, length: Option<u64>, body: Body) -> Self {
-        Self { info, user_metadata: None, length, body_length: length, content: Content::Raw(body) }
+    /// A part of the S3 protocol that is the whole body.
+    pub(crate) fn part(info: ContentInfo, length: Option<u64>, body: Body) -> Self {
+        let (hash, content) = (HashAlgorithm::Md5, Content::Raw(body));
+        Self { info, user_metadata: None, length, body_length: length, hash, content }
     }
 
     /// Reads what comes before the content.
@@ -77,7 +80,8 @@ impl Upload {
             or(cx.header(header::CACHE_CONTROL), "no-cache"),
         );
         let user_metadata = cx.header("x-metadata").and_then(decoded_metadata);
-        Ok(Self { info, user_metadata, length: body_length, body_length, content: Content::Raw(body) })
+        let (hash, content) = (HashAlgorithm::Blake3, Content::Raw(body));
+        Ok(Self { info, user_metadata, length: body_length, body_length, hash, content })
     }
 
     async fn open_form(cx: &Cx, content_type: &str, body: Body, body_length: Option<u64>) -> Result<Self, Error> {
@@ -101,6 +105,7 @@ impl Upload {
                     user_metadata,
                     length: None,
                     body_length,
+                    hash: HashAlgorithm::Blake3,
                     content: Content::Form(Box::new(Form { multipart, file: Some(field) })),
                 });
             }
@@ -120,7 +125,8 @@ impl Upload {
     /// An upload of the S3 protocol.
     pub(crate) fn signed(info: ContentInfo, user_metadata: Option<Value>, payload: Payload) -> Self {
         let length = payload.length();
-        Self { info, user_metadata, length, body_length: length, content: Content::Signed(Box::new(payload)) }
+        let (hash, content) = (HashAlgorithm::Md5, Content::Signed(Box::new(payload)));
+        Self { info, user_metadata, length, body_length: length, hash, content }
     }
 
     /// The checksum that came with an upload of the S3 protocol, once all of it has come.

@@ -3,7 +3,7 @@
 use base::calendar::civil_date;
 use serde_json::{Map, Value, json};
 
-use crate::backend::Digest;
+use crate::backend::{ContentHash, Digest};
 
 /// What the uploader says of a content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,9 @@ impl ContentInfo {
 /// The `metadata` of a content that was received.
 pub(crate) fn metadata(info: &ContentInfo, digest: &Digest, unix_seconds: i64) -> Map<String, Value> {
     let mut map = info.to_metadata();
+    if let ContentHash::Blake3(_) = digest.hash {
+        map.insert("contentBlake3".to_owned(), digest.hash.to_hex().into());
+    }
     for (name, value) in [
         ("eTag", Value::from(digest.etag())),
         ("size", digest.size.into()),
@@ -151,7 +154,7 @@ mod tests {
         assert_eq!((poor.size, &*poor.etag, &*poor.mime_type), (3, "\"v1\"", "application/octet-stream"));
         let mut info = ContentInfo::new("image/png", "max-age=60");
         info.headers.encoding = Some("gzip".into());
-        let digest = Digest { size: 5, md5: [0xab; 16] };
+        let digest = Digest { size: 5, hash: ContentHash::Blake3([0xab; 32]) };
         let written = metadata(&info, &digest, 1_000_000_000);
         assert_eq!(written["lastModified"], "2001-09-09T01:46:40.000Z");
         assert_eq!(ContentInfo::of_metadata(&written), info);

@@ -1,15 +1,17 @@
 //! Moving contents from one backend to another, while the server goes on or stands still.
 //!
-//! Every content is copied, read back from its new place and compared: size, and MD5 of what was read with MD5 of what came
-//! back. What is there already with the same size and digest is not copied again, so that a migration that was ended goes on
+//! Every content is copied, read back from its new place and compared: size, and the hash of what was read with that of what came
+//! back. What is there already with the same size and hash is not copied again, so that a migration that was ended goes on
 //! where it was. Nothing is removed at the old place.
 
 use http_body_util::BodyExt as _;
-use md5::Digest as _;
 
 use base::ProjectRef;
 
-use crate::backend::{Backend, BackendError, Digest, Found, Location, Staging};
+use crate::backend::{Backend, BackendError, Digest, Found, HashAlgorithm, Hasher, Location, Staging};
+
+/// What is compared.
+const HASH: HashAlgorithm = HashAlgorithm::Blake3;
 
 /// How far a migration is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,7 +97,7 @@ async fn move_one(
             _ => {}
         }
     }
-    let mut staged = staging.begin(&at.project);
+    let mut staged = staging.begin(&at.project, HASH);
     if found.size > 0 {
         let mut body = match from.open(at, 0..found.size).await {
             Err(BackendError::Missing) => return Ok(Outcome::Gone),
@@ -117,19 +119,19 @@ async fn move_one(
     }
 }
 
-/// Size and MD5 of a content, read from its place.
+/// Size and hash of a content, read from its place.
 async fn digest(backend: &dyn Backend, at: &Location, size: u64) -> Result<Digest, BackendError> {
-    let mut md5 = md5::Md5::new();
+    let mut hasher = Hasher::new(HASH);
     let mut read = 0;
     if size > 0 {
         let mut body = backend.open(at, 0..size).await?;
         while let Some(frame) = body.frame().await {
             let piece = frame.map_err(std::io::Error::other)?.into_data().unwrap_or_default();
             read += piece.len() as u64;
-            md5.update(&piece);
+            hasher.update(&piece);
         }
     }
-    Ok(Digest { size: read, md5: md5.finalize().into() })
+    Ok(Digest { size: read, hash: hasher.finish() })
 }
 
 #[cfg(test)]
@@ -151,7 +153,7 @@ mod tests {
                 key: ObjectKey::parse(key).unwrap(),
                 version: Version::generate(),
             };
-            let mut staged = Staging::new(old.path()).begin(&project);
+            let mut staged = Staging::new(old.path()).begin(&project, HASH);
             staged.write(vec![7; size].into()).await.unwrap();
             from.put(staged, &at).await.unwrap();
             places.push((at, size as u64));

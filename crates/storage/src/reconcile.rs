@@ -12,10 +12,9 @@ use std::collections::{HashMap, HashSet};
 
 use base::Project;
 use http_body_util::BodyExt as _;
-use md5::Digest as _;
 
 use crate::Storage;
-use crate::backend::{BackendError, Found, Location, blocking};
+use crate::backend::{BackendError, ContentHash, Found, Hasher, Location, blocking};
 use crate::database::Database;
 use crate::error::Error;
 use crate::key::{BucketId, ObjectKey, Version};
@@ -261,37 +260,33 @@ impl Storage {
         if recorded.size.is_some_and(|recorded| recorded != size) {
             report.fault(&object, "its file has another size");
         } else if scope.checksums
-            && let Some(etag) = &recorded.etag
+            && let Some(hash) = ContentHash::of_row(recorded.blake3.as_deref(), recorded.etag.as_deref())
         {
             report.bytes_read += size;
-            if !self.has_checksum(&location, size, etag).await? {
+            if !self.has_hash(&location, size, hash).await? {
                 report.fault(&object, "its file has another checksum");
             }
         }
         Ok(())
     }
 
-    /// Whether a content still is what its entity tag says. Tags that are no MD5 (of parts, or of other origin) say nothing.
-    async fn has_checksum(&self, location: &Location, size: u64, etag: &str) -> Result<bool, Error> {
-        let expected = etag.trim_matches('"').to_ascii_lowercase();
-        if expected.len() != 32 || !expected.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(true);
-        }
-        let mut md5 = md5::Md5::new();
+    /// Whether a content still is what its row says.
+    async fn has_hash(&self, location: &Location, size: u64, expected: ContentHash) -> Result<bool, Error> {
+        let mut hasher = Hasher::new(expected.algorithm());
         if size > 0 {
             let mut body = self.shared.backend.open(location, 0..size).await?;
             while let Some(frame) = body.frame().await {
                 let Ok(frame) = frame else { return Ok(false) };
                 if let Ok(data) = frame.into_data() {
                     // The runtime's own threads are for requests.
-                    md5 = blocking(move || {
-                        md5.update(&data);
-                        Ok(md5)
+                    hasher = blocking(move || {
+                        hasher.update(&data);
+                        Ok(hasher)
                     })
                     .await?;
                 }
             }
         }
-        Ok(base::random::to_hex(&md5.finalize()) == expected)
+        Ok(hasher.finish() == expected)
     }
 }

@@ -131,7 +131,7 @@ pub(crate) async fn stage(
     share: &mut Share,
 ) -> Result<(StagedFile, Promise), Error> {
     let disk = &cx.shared.disk;
-    let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref);
+    let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref, upload.hash);
     let mut promise = disk.promise(upload.length.unwrap_or(LOOK_AT_DISK).min(limit))?;
     let mut looked = 0;
     while let Some(piece) = upload.next().await? {
@@ -272,7 +272,7 @@ impl Finish {
         let mut etag = digest.etag();
         if let Some(of_parts) = &self.parts {
             metadata.insert("eTag".to_owned(), of_parts.as_str().into());
-            metadata.insert("contentMd5".to_owned(), std::mem::replace(&mut etag, of_parts.clone()).into());
+            etag.clone_from(of_parts);
         }
         let metadata = Value::Object(metadata);
         let id = random_uuid();

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use base::ProjectRef;
 use bytes::Bytes;
 use platform::backup::{FileOpener, Progress};
-use storage::backend::{Backend, Staging};
+use storage::backend::{Backend, HashAlgorithm, Staging};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -68,7 +68,7 @@ impl FilesBackup {
             if restore.backend.size(&at).await.ok() == Some(entry.size) {
                 done.present += 1;
             } else {
-                let mut staged = restore.staging.begin(to);
+                let mut staged = restore.staging.begin(to, HashAlgorithm::Blake3);
                 let (sender, mut receiver) = mpsc::channel::<Bytes>(WAITING);
                 let reading = self.reading(restore.project, entry, &opener, sender);
                 while let Some(data) = receiver.recv().await {

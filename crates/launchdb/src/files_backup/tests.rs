@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use storage::backend::{Backend as _, FsBackend, Location, Staging};
+use storage::backend::{Backend as _, FsBackend, HashAlgorithm, Location, Staging};
 use storage::{BucketId, ObjectKey, Version};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ impl World {
             key: ObjectKey::parse(key).unwrap(),
             version: Version::generate(),
         };
-        let mut staged = self.staging.begin(&self.project);
+        let mut staged = self.staging.begin(&self.project, HashAlgorithm::Blake3);
         staged.write(content.to_vec().into()).await.unwrap();
         self.files.put(staged, &at).await.unwrap();
         at

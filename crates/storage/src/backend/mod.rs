@@ -4,6 +4,7 @@
 //! Whatever the backend, a content is first received into a [`StagedFile`] on the local disk, so that its size and
 //! checksum are known and nothing half-received ever gets a place.
 
+mod content_hash;
 mod disk_usage;
 pub(crate) mod file_body;
 pub mod fs;
@@ -21,6 +22,8 @@ use axum::body::Body;
 use base::ProjectRef;
 use futures_util::future::BoxFuture;
 
+pub(crate) use self::content_hash::Hasher;
+pub use self::content_hash::{ContentHash, HashAlgorithm};
 pub use self::fs::FsBackend;
 pub use self::layout::Location;
 pub use self::mirror::{Mirrored, Takes};

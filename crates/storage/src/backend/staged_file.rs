@@ -1,4 +1,4 @@
-//! Contents on their way in: received, counted and digested on the local disk before they get a place.
+//! Contents on their way in: received, counted and hashed on the local disk before they get a place.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
@@ -8,11 +8,10 @@ use std::sync::Arc;
 use base::ProjectRef;
 use base::random;
 use bytes::Bytes;
-use md5::Digest as _;
-use md5::digest::common::hazmat::{SerializableState as _, SerializedState};
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::Semaphore;
 
+use super::content_hash::{ContentHash, HashAlgorithm, Hasher};
 use super::disk_usage::bytes_below;
 use super::lane::{Crew, Lane};
 use super::layout::{PARTS, RESTORED, RESUMABLE, STAGING};
@@ -20,7 +19,7 @@ use super::{BackendError, blocking};
 
 /// Bytes that are written at once, at the most.
 const PIECE: usize = 128 * 1024;
-/// Bytes that wait to be written and digested, of one content.
+/// Bytes that wait to be written and hashed, of one content.
 const WAITING: usize = 4 * PIECE;
 /// Threads that write, of all contents together: disks take several at a time.
 const WRITERS: usize = 8;
@@ -32,14 +31,13 @@ const WRITE_BEHIND: u64 = 8 * 1024 * 1024;
 pub struct Digest {
     /// Bytes.
     pub size: u64,
-    /// MD5, which is what an S3 entity tag is and what finds a damaged file; it proves nothing against an attacker.
-    pub md5: [u8; 16],
+    pub hash: ContentHash,
 }
 
 impl Digest {
     /// The entity tag with its quotes.
     pub fn etag(&self) -> String {
-        format!("\"{}\"", random::to_hex(&self.md5))
+        format!("\"{}\"", self.hash.tag())
     }
 }
 
@@ -62,14 +60,14 @@ pub struct Staging {
 #[derive(Clone)]
 struct Crews {
     writing: Arc<Crew>,
-    digesting: Arc<Crew>,
+    hashing: Arc<Crew>,
 }
 
 impl Staging {
     /// `root` is the folder that the projects' folders are in.
     pub fn new(root: &Path) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let crews = Crews { writing: Crew::new(WRITERS), digesting: Crew::new(processors) };
+        let crews = Crews { writing: Crew::new(WRITERS), hashing: Crew::new(processors) };
         Self { root: root.into(), crews }
     }
 
@@ -168,9 +166,9 @@ impl Staging {
     }
 
     /// A content that has no bytes yet. It has no file either until there are many.
-    pub fn begin(&self, project: &ProjectRef) -> StagedFile {
+    pub fn begin(&self, project: &ProjectRef, algorithm: HashAlgorithm) -> StagedFile {
         let path = self.folder(project).join(random::hex::<16>());
-        self.receive(path, None, md5::Md5::new(), 0)
+        self.receive(path, None, Hasher::new(algorithm), 0)
     }
 
     /// A content that is received in several requests into `path`, which `file` is. `state` is what
@@ -183,20 +181,20 @@ impl Staging {
         state: &[u8],
         size: u64,
     ) -> Result<StagedFile, BackendError> {
-        let md5 = match SerializedState::<md5::Md5>::try_from(state).ok().map(|state| md5::Md5::deserialize(&state)) {
-            Some(Ok(md5)) => md5,
-            _ => digest_again(&mut file)?,
+        let hasher = match Hasher::of_state(state) {
+            Some(hasher) => hasher,
+            None => hash_again(&mut file)?,
         };
-        let mut staged = self.receive(path, Some(file), md5, size);
+        let mut staged = self.receive(path, Some(file), hasher, size);
         staged.placed = true;
         Ok(staged)
     }
 
-    fn receive(&self, path: PathBuf, file: Option<File>, md5: md5::Md5, size: u64) -> StagedFile {
+    fn receive(&self, path: PathBuf, file: Option<File>, hasher: Hasher, size: u64) -> StagedFile {
         StagedFile {
             path,
             file,
-            md5,
+            hasher,
             size,
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -214,25 +212,23 @@ impl StagedFile {
     /// The digest on its way, to go on with after a restart; what was received has been synced.
     pub(crate) async fn digest_state(&mut self) -> Result<Vec<u8>, BackendError> {
         self.settle().await?;
-        Ok(self.md5.serialize().to_vec())
+        Ok(self.hasher.state())
     }
 }
 
 /// What [`StagedFile::digest_state`] was told of, when it was the whole content.
 pub(crate) fn digest_of_state(state: &[u8], size: u64) -> Option<Digest> {
-    let state = SerializedState::<md5::Md5>::try_from(state).ok()?;
-    let md5 = md5::Md5::deserialize(&state).ok()?;
-    Some(Digest { size, md5: md5.finalize().into() })
+    Some(Digest { size, hash: Hasher::of_state(state)?.finish() })
 }
 
-fn digest_again(file: &mut File) -> Result<md5::Md5, BackendError> {
-    let mut md5 = md5::Md5::new();
+fn hash_again(file: &mut File) -> Result<Hasher, BackendError> {
+    let mut hasher = Hasher::new(HashAlgorithm::Md5);
     let mut buffer = vec![0; PIECE];
     file.seek(SeekFrom::Start(0))?;
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(md5),
-            read => md5.update(&buffer[..read]),
+            0 => return Ok(hasher),
+            read => hasher.update(&buffer[..read]),
         }
     }
 }
@@ -244,17 +240,17 @@ struct Open {
     written: u64,
 }
 
-/// Pieces are written and digested side by side, while the next ones are received: MD5 is slower than most disks.
+/// Pieces are written and hashed side by side, while the next ones are received.
 struct Lanes {
     writing: Lane<Open>,
-    digesting: Lane<md5::Md5>,
+    hashing: Lane<Hasher>,
 }
 
 /// A content that is being received. Dropping it throws it away.
 pub struct StagedFile {
     path: PathBuf,
     file: Option<File>,
-    md5: md5::Md5,
+    hasher: Hasher,
     /// Bytes received.
     size: u64,
     waiting: Vec<Bytes>,
@@ -298,8 +294,8 @@ impl StagedFile {
                 Open { path: self.path.clone(), file: self.file.take(), written: before },
                 |open, piece| open.write(std::slice::from_ref(piece)),
             ),
-            digesting: Lane::new(&self.crews.digesting, std::mem::take(&mut self.md5), |md5, piece| {
-                md5.update(piece);
+            hashing: Lane::new(&self.crews.hashing, self.hasher.clone(), |hasher, piece| {
+                hasher.update(piece);
                 Ok(())
             }),
         });
@@ -309,7 +305,7 @@ impl StagedFile {
                 let needed = u32::try_from(piece.len()).unwrap_or(u32::MAX);
                 let room = self.room.clone().acquire_many_owned(needed).await.map_err(io::Error::other)?;
                 let room = Arc::new(room);
-                lanes.digesting.push(piece.clone(), room.clone());
+                lanes.hashing.push(piece.clone(), room.clone());
                 lanes.writing.push(piece, room);
             }
         }
@@ -319,15 +315,15 @@ impl StagedFile {
         Ok(())
     }
 
-    /// Waits until what was handed in is on the disk and digested. Given up half-way, it can be called again.
+    /// Waits until what was handed in is on the disk and hashed. Given up half-way, it can be called again.
     async fn settle(&mut self) -> Result<(), BackendError> {
         if let Some(lanes) = &self.lanes {
             lanes.writing.idle().await;
-            lanes.digesting.idle().await;
+            lanes.hashing.idle().await;
         }
-        if let Some(Lanes { writing, digesting }) = self.lanes.take() {
-            match writing.into_value().and_then(|open| Ok((open, digesting.into_value()?))) {
-                Ok((open, md5)) => (self.file, self.md5) = (open.file, md5),
+        if let Some(Lanes { writing, hashing }) = self.lanes.take() {
+            match writing.into_value().and_then(|open| Ok((open, hashing.into_value()?))) {
+                Ok((open, hasher)) => (self.file, self.hasher) = (open.file, hasher),
                 Err(error) => {
                     self.failed = true;
                     return Err(error.into());
@@ -341,12 +337,12 @@ impl StagedFile {
     /// What was received, once all of it has.
     pub async fn digest(&mut self) -> Result<Digest, BackendError> {
         self.settle().await?;
-        // What still waits was not digested yet.
-        let mut md5 = self.md5.clone();
+        // What still waits was not hashed yet.
+        let mut hasher = self.hasher.clone();
         for piece in &self.waiting {
-            md5.update(piece);
+            hasher.update(piece);
         }
-        Ok(Digest { size: self.size, md5: md5.finalize().into() })
+        Ok(Digest { size: self.size, hash: hasher.finish() })
     }
 
     /// The first bytes, at most `most`, for a look at what it is.
@@ -439,7 +435,7 @@ impl StagedFile {
 impl Drop for StagedFile {
     fn drop(&mut self) {
         if let Some(lanes) = &self.lanes {
-            lanes.digesting.abandon();
+            lanes.hashing.abandon();
             lanes.writing.abandon();
         }
         if self.placed || !self.may_exist {

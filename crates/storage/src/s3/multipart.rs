@@ -18,6 +18,7 @@ use super::operation::{MOST_PARTS, UploadPath, copy_source};
 use super::parts::PartFolder;
 use super::payload::Payload;
 use super::{S3Cx, empty, timestamp, xml};
+use crate::backend::HashAlgorithm;
 use crate::body::Upload;
 use crate::content::ContentInfo;
 use crate::database::Session;
@@ -149,7 +150,7 @@ async fn take(s3: &S3Cx, path: &UploadPath, number: u32, mine: &Mine, upload: &m
     // It counts by its file from here on.
     cx.shared.quotas.add(&cx.project.project_ref, digest.size);
     drop(share);
-    let etag = to_hex(&digest.md5);
+    let etag = digest.hash.tag();
     let part = NewPart { number, size: digest.size, etag: &etag, version: &version, owner: cx.owner.as_deref() };
     let noted = cx.database.write(&admin(s3), vec![rows::part_put(&path.upload_id, &path.at, &part)]).await;
     let older: Option<Vec<String>> = match &noted {
@@ -208,7 +209,7 @@ pub(super) async fn copy_part(s3: &S3Cx, path: &UploadPath, number: u32) -> Resu
     } else {
         s3.cx.shared.backend.open(&found.location, range).await.map_err(Error::from)?
     };
-    let mut upload = Upload::raw(mine.info.clone(), Some(length), body);
+    let mut upload = Upload::part(mine.info.clone(), Some(length), body);
     let etag = take(s3, path, number, &mine, &mut upload).await?;
     let last_modified = timestamp(s3.cx.shared.config.clock.unix_seconds());
     xml::answer("CopyPartResult", &CopyElement { etag, last_modified })
@@ -289,7 +290,7 @@ pub(super) async fn complete(s3: &S3Cx, path: &UploadPath, payload: Payload) -> 
         return Err(Error::TooLarge { limit }.into());
     }
     let promise = cx.shared.disk.promise(size)?;
-    let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref);
+    let mut staged = cx.shared.config.staging.begin(&cx.project.project_ref, HashAlgorithm::Blake3);
     for part in &parts {
         // A part that is gone was completed or aborted by another request.
         let version = Version::parse(&part.version).ok_or(S3Error::InvalidPart)?;

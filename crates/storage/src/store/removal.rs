@@ -48,8 +48,11 @@ pub(crate) struct Recorded {
     pub(crate) version: Option<String>,
     #[serde(default)]
     pub(crate) size: Option<u64>,
+    /// An MD5, if it is no other entity tag.
     #[serde(default)]
     pub(crate) etag: Option<String>,
+    #[serde(default)]
+    pub(crate) blake3: Option<String>,
 }
 
 /// Rows behind (bucket, name) in their order, as one JSON array.
@@ -57,7 +60,7 @@ pub(crate) fn recorded_page(bucket: &str, name: &str, limit: u64) -> Query {
     query(
         "select coalesce(json_agg(json_build_object('bucket_id', bucket_id, 'name', name, 'version', version,
              'size', case when metadata ->> 'size' ~ '^[0-9]{1,18}$' then (metadata ->> 'size')::bigint end,
-             'etag', coalesce(metadata ->> 'contentMd5', metadata ->> 'eTag'))), '[]')::text
+             'etag', coalesce(metadata ->> 'contentMd5', metadata ->> 'eTag'), 'blake3', metadata ->> 'contentBlake3')), '[]')::text
          from (
              select * from storage.objects where bucket_id is not null and name is not null
                  and (bucket_id collate \"C\", name collate \"C\") > ($1, $2)

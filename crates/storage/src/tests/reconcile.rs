@@ -43,16 +43,23 @@ async fn files_without_a_row_go_once_they_are_old_enough() {
 #[tokio::test]
 async fn damage_is_told_and_what_sql_renamed_is_found_again() {
     let world = World::with_buckets().await;
-    for key in ["gone", "short", "torn", "renamed"] {
+    for key in ["gone", "short", "torn", "renamed", "torn-md5", "whole-md5"] {
         world.put(Who::Service, &format!("private/{key}"), "content").await;
     }
+    // As S3's clients, and versions before, have it.
+    let md5 = r#"{"eTag": "\"9a0364b9e99bb480dd25e1f0284c8555\""}"#;
+    let as_md5 =
+        format!("update storage.objects set metadata = metadata - 'contentBlake3' || '{md5}' where name like '%md5'");
+    world.sql(&as_md5).await;
     let path = |key: &str| {
         let found = world.files().into_iter().find(|path| path.contains(&format!("/{key}/%"))).unwrap();
         world.root.path().join(found)
     };
     std::fs::remove_file(path("gone")).unwrap();
     std::fs::write(path("short"), "cont").unwrap();
-    std::fs::write(path("torn"), "CONTENT").unwrap();
+    for torn in ["torn", "torn-md5"] {
+        std::fs::write(path(torn), "CONTENT").unwrap();
+    }
     world.sql("update storage.objects set name = 'elsewhere' where name = 'renamed'").await;
     let report = reconcile(&world, REPAIR).await;
     let faults: Vec<_> = report.faults.iter().map(|fault| format!("{}: {}", fault.object, fault.what)).collect();
@@ -62,6 +69,7 @@ async fn damage_is_told_and_what_sql_renamed_is_found_again() {
             "private/gone: its file is missing",
             "private/short: its file has another size",
             "private/torn: its file has another checksum",
+            "private/torn-md5: its file has another checksum",
         ]
     );
     assert_eq!((report.orphans, report.repaired), (1, 1));

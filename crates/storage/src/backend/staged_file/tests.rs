@@ -8,7 +8,7 @@ async fn a_lost_piece_stays_lost() {
     std::fs::write(&path, b"").unwrap();
     // Which cannot be written to.
     let file = File::open(&path).unwrap();
-    let state = md5::Md5::new().serialize();
+    let state = Hasher::new(HashAlgorithm::Md5).state();
     let mut staged = Staging::new(root.path()).adopt(path.clone(), file, &state, 0).unwrap();
     let mut written = Ok(());
     while written.is_ok() && staged.size() < 100 * PIECE as u64 {
@@ -27,7 +27,7 @@ async fn what_is_dropped_is_gone() {
     let root = tempfile::tempdir().unwrap();
     let (staging, project) = (Staging::new(root.path()), ProjectRef::parse("proj_abc").unwrap());
     for pieces in 0..40 {
-        let mut staged = staging.begin(&project);
+        let mut staged = staging.begin(&project, HashAlgorithm::Blake3);
         for _ in 0..pieces % 8 {
             staged.write(Bytes::from(vec![7; PIECE])).await.unwrap();
         }
