@@ -69,6 +69,7 @@ pub const FILES: &[BaselineFile] = files![
     9 "0009_storage_removals",
     10 "0010_storage_removals_rights",
     11 "0011_autovacuum_pace",
+    12 "0012_storage_parameters",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.

@@ -307,7 +307,7 @@ impl Watchdog {
         offences.extend(self.memory_hogs(client).await?);
         offences.extend(self.notification_queue_holders(client).await?);
         // Only now: a look that failed has seen nobody, and nothing is over.
-        self.docket.begin();
+        self.docket.begin(&offences, Instant::now());
         let (mut actions, mut known) = (Vec::new(), HashSet::new());
         for offence in &offences {
             // One measure a session; a write of autovacuum's that is waited for is none.

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+/// The most that counts between two looks.
+const LONGEST_STEP: Duration = Duration::from_secs(5);
+
 /// Why a session is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -122,7 +125,7 @@ pub(super) struct Step {
     pub(super) new: bool,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     pid: i32,
     backend_start: i64,
@@ -130,30 +133,47 @@ struct Key {
     since: Option<i64>,
 }
 
+impl Key {
+    fn of(offence: &Offence) -> Self {
+        let Offence { pid, backend_start, reason, since, .. } = *offence;
+        Self { pid, backend_start, reason, since }
+    }
+}
+
 struct Record {
-    first: Instant,
+    seen: Instant,
+    /// How long it was seen to go on.
+    went_on: Duration,
     cancelled: Option<Instant>,
     ended: bool,
-    seen: u64,
 }
 
 /// Offences that are being dealt with.
 #[derive(Default)]
 pub(super) struct Docket {
     records: HashMap<Key, Record>,
-    round: u64,
 }
 
 impl Docket {
-    /// Begins a round: what is not seen again in it is over.
-    pub(super) fn begin(&mut self) {
-        let last = self.round;
-        self.records.retain(|_, record| record.seen == last);
-        self.round += 1;
+    /// Begins a round in which these were seen; others are over.
+    pub(super) fn begin(&mut self, offences: &[Offence], now: Instant) {
+        let mut last = std::mem::take(&mut self.records);
+        for key in offences.iter().map(Key::of) {
+            let mut record = last.remove(&key).unwrap_or(Record {
+                seen: now,
+                went_on: Duration::ZERO,
+                cancelled: None,
+                ended: false,
+            });
+            // Nobody knows what it did while nobody looked.
+            record.went_on += now.duration_since(record.seen).min(LONGEST_STEP);
+            record.seen = now;
+            self.records.entry(key).or_insert(record);
+        }
     }
 
-    /// What goes on for `patience` is acted upon. A statement is cancelled first; its session is ended when it is still there
-    /// after `grace`. None while waiting.
+    /// What went on for `patience` is acted upon. A statement is cancelled first; its session is ended when it is still there
+    /// after `grace`. None while waiting, and for what was not seen in this round.
     pub(super) fn decide(
         &mut self,
         offence: &Offence,
@@ -161,18 +181,7 @@ impl Docket {
         patience: Duration,
         grace: Duration,
     ) -> Option<Step> {
-        let Offence { pid, backend_start, reason, since, .. } = *offence;
-        let round = self.round;
-        let record = self.records.entry(Key { pid, backend_start, reason, since }).or_insert(Record {
-            first: now,
-            cancelled: None,
-            ended: false,
-            seen: round,
-        });
-        record.seen = round;
-        if now.duration_since(record.first) < patience {
-            return None;
-        }
+        let record = self.records.get_mut(&Key::of(offence)).filter(|record| record.went_on >= patience)?;
         match record.cancelled {
             None if offence.cancel && !record.ended => {
                 record.cancelled = Some(now);
@@ -219,36 +228,74 @@ mod tests {
             cancel,
         };
         let (mut docket, start, grace) = (Docket::default(), Instant::now(), Duration::from_secs(2));
-        let mut look = |after: u64, cancel, since| {
-            docket.begin();
-            docket.decide(&offence(cancel, since), start + Duration::from_secs(after), Duration::ZERO, grace)
+        let look = |docket: &mut Docket, after: u64, seen: Option<&Offence>, patience| {
+            let now = start + Duration::from_secs(after);
+            docket.begin(seen.map(std::slice::from_ref).unwrap_or_default(), now);
+            docket.decide(seen?, now, patience, grace)
+        };
+        let mut check = |after, cancel, since, expected| {
+            assert_eq!(look(&mut docket, after, Some(&offence(cancel, since)), Duration::ZERO), expected, "{after}");
         };
         let step = |measure, new| Some(Step { measure, new });
-        assert_eq!(look(0, true, 1), step(Measure::Cancelled, true));
-        assert_eq!(look(1, true, 1), None);
-        assert_eq!(look(2, true, 1), step(Measure::Ended, true));
-        assert_eq!(look(3, true, 1), step(Measure::Ended, false));
+        check(0, true, 1, step(Measure::Cancelled, true));
+        check(1, true, 1, None);
+        check(2, true, 1, step(Measure::Ended, true));
+        check(3, true, 1, step(Measure::Ended, false));
         // The session's next statement.
-        assert_eq!(look(4, true, 2), step(Measure::Cancelled, true));
+        check(4, true, 2, step(Measure::Cancelled, true));
         // Idle, so there is nothing to cancel.
-        assert_eq!(look(5, false, 3), step(Measure::Ended, true));
-        docket.begin();
-        docket.begin();
+        check(5, false, 3, step(Measure::Ended, true));
+        look(&mut docket, 6, None, Duration::ZERO);
         assert!(docket.records.is_empty());
-        // With patience; what was over meanwhile begins anew.
-        let patience = Duration::from_secs(3);
+        // With patience; what was over meanwhile begins anew, and of a long time without a look a part counts.
+        let patience = Duration::from_secs(20);
         for (after, is_seen, expected) in [
             (10, true, None),
             (12, true, None),
             (13, false, None),
             (14, true, None),
-            (16, true, None),
-            (17, true, step(Measure::Ended, true)),
+            (19, true, None),
+            (24, true, None),
+            (29, true, None),
+            (33, true, None),
+            (34, true, step(Measure::Ended, true)),
+            (35, false, None),
+            (40, true, None),
+            (100, true, None),
+            (105, true, None),
+            (110, true, None),
+            (114, true, None),
+            (115, true, step(Measure::Ended, true)),
         ] {
-            docket.begin();
-            let now = start + Duration::from_secs(after);
-            let found = is_seen.then(|| docket.decide(&offence(false, 4), now, patience, grace)).flatten();
+            let offence = offence(false, 4);
+            let found = look(&mut docket, after, is_seen.then_some(&offence), patience);
             assert_eq!(found, expected, "{after}");
         }
+    }
+
+    /// A round that was left before its end has seen all it saw.
+    #[test]
+    fn what_is_not_acted_upon_is_seen_all_the_same() {
+        let offences: Vec<Offence> = [1, 2]
+            .map(|pid| Offence {
+                pid,
+                backend_start: 1,
+                role: "proj_abc".into(),
+                project: "proj_abc".into(),
+                reason: Reason::StatementTime,
+                since: Some(1),
+                cancel: true,
+            })
+            .into();
+        let (mut docket, start, grace) = (Docket::default(), Instant::now(), Duration::from_secs(2));
+        let mut round = |after: u64, acted_upon: &[Offence]| -> Vec<_> {
+            let now = start + Duration::from_secs(after);
+            docket.begin(&offences, now);
+            acted_upon.iter().map(|offence| docket.decide(offence, now, Duration::ZERO, grace)).collect()
+        };
+        let step = |measure| Some(Step { measure, new: true });
+        assert_eq!(round(0, &offences), [step(Measure::Cancelled); 2]);
+        assert_eq!(round(1, &offences[..1]), [None]);
+        assert_eq!(round(3, &offences), [step(Measure::Ended); 2]);
     }
 }

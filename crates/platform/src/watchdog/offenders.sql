@@ -1,4 +1,5 @@
--- Sessions of projects that pass a limit: at most one row a session, the gravest offence first.
+-- Sessions of projects that pass a limit: the gravest offence of each, and beside it what a worker of autovacuum's writes: that
+-- is waited for, which keeps nothing else from being seen.
 --
 -- A role's name says whose a session is, and stays the same whatever SET ROLE does. The superuser, the platform and
 -- every role that is not a project's are never listed. Ages are in seconds.
@@ -85,7 +86,7 @@ seen as (
     left join ranked_locks using (pid)
     left join ranked_temporary using (pid)
 )
-select distinct on (seen.pid)
+select distinct on (seen.pid, waited.is_waited_for)
     seen.pid,
     (extract(epoch from seen.backend_start) * 1000000)::int8 as backend_start,
     seen.role,
@@ -109,6 +110,6 @@ cross join lateral (values
     (8, 'transaction_time',
         seen.state <> 'idle' and not seen.loading and not seen.autovacuum and seen.xact_start < now() - make_interval(secs => $3::float8), seen.xact_start, true)
 ) as rule (priority, reason, broken, since, cancel_first)
+cross join lateral (select seen.autovacuum and rule.priority <= 2 as is_waited_for) waited
 where rule.broken
--- What is waited for keeps nothing else from being seen.
-order by seen.pid, seen.autovacuum and rule.priority <= 2, rule.priority
+order by seen.pid, waited.is_waited_for, rule.priority

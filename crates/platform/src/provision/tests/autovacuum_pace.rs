@@ -40,6 +40,11 @@ async fn tables_keep_the_servers() {
     }
 }
 
+async fn summarized(session: &Client) -> Vec<String> {
+    let sql = "select relname::text from pg_class where reloptions::text like '%autosummarize%'";
+    session.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
 /// Code of an owner's that runs ANALYZE while autovacuum summarizes an index crashes PostgreSQL.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_index_is_summarized_outside_of_vacuum() {
@@ -56,12 +61,99 @@ async fn no_index_is_summarized_outside_of_vacuum() {
         "create table p2 partition of p for values from (9) to (19)",
         "create table p3 (i int); alter table p attach partition p3 for values from (19) to (29)",
         "create table copy (like p1 including all)",
+        "create temp table x (i int); create index on x using brin (i) with (autosummarize = on)",
     ] {
         session.batch_execute(sql).await.unwrap();
-        let asked = "select count(*) from pg_class where relkind = 'i' and reloptions::text like '%autosummarize%'";
-        let left: i64 = session.query_one(asked, &[]).await.unwrap().get(0);
-        assert_eq!(left, 0, "{sql}");
+        assert!(summarized(&session).await.is_empty(), "{sql}");
     }
     let kept = "select reloptions::text from pg_class where relname = 't_i'";
     assert_eq!(session.query_one(kept, &[]).await.unwrap().get::<_, String>(0), "{pages_per_range=8}");
+}
+
+/// What such an index asked of autovacuum while it was built is asked still when it has no such parameter any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_whose_code_runs_while_it_is_built_is_refused() {
+    let world = World::start().await;
+    let id = world.project().await;
+    let session = world.owner_session(&id).await;
+    let setup = "create table t (i int); create function f(i int) returns int language sql immutable as 'select i';
+        create type r as range (subtype = int); create table ranges (i r);
+        create domain d as int check (f(value) > 0); create table domains (i d);
+        create table p (i int) partition by range (i); create index t_f on t using brin (f(i))";
+    session.batch_execute(setup).await.unwrap();
+    for sql in [
+        "create index on t using brin (f(i)) with (autosummarize = on)",
+        "create index on t using brin (i) with (autosummarize = on) where f(i) > 0",
+        "create index on ranges using brin (i) with (autosummarize = on)",
+        "create index on domains using brin (i) with (autosummarize = on)",
+        "create index on p using brin (f(i)) with (autosummarize = on)",
+        "alter index t_f set (autosummarize = on)",
+        "begin; savepoint s; create index on t using brin (f(i)) with (autosummarize = on)",
+        // It is there before its command ends.
+        "create index concurrently on t using brin (i) with (autosummarize = on)",
+        "CREATE INDEX Concurrently on t using brin (i) with (U&\"autosummari\\007ae\" = on)",
+    ] {
+        let refused = session.batch_execute(sql).await.unwrap_err();
+        let refused = refused.as_db_error().unwrap();
+        assert!(refused.message().starts_with("autosummarize is not available"), "{sql}: {refused}");
+        session.batch_execute("rollback").await.unwrap();
+        assert!(summarized(&session).await.is_empty(), "{sql}");
+    }
+    let caught = "do $$ begin create index lost on t using brin (f(i)) with (autosummarize = on);
+        exception when others then null; end $$";
+    session.batch_execute(caught).await.unwrap();
+    session.batch_execute("create index concurrently on t using brin (f(i))").await.unwrap();
+    let left = "select count(*) from pg_class where relname = 'lost'";
+    assert_eq!(session.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+/// Where PostgreSQL tells event triggers of no command, and where a transaction does not see others' commands.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_are_found_wherever_they_come_from() {
+    let world = World::start().await;
+    let id = world.project().await;
+    let (session, other) = (world.owner_session(&id).await, world.owner_session(&id).await);
+    let hidden = "create table t (i int, b text); create index t_i on t using brin (i);
+        create function hide() returns int language plpgsql as $$ begin
+            alter table public.t set (autovacuum_vacuum_cost_delay = 100, toast.autovacuum_vacuum_cost_limit = 1);
+            alter index public.t_i set (autosummarize = on);
+            return 1;
+        end $$;
+        create materialized view m as select hide() as x with no data; refresh materialized view m";
+    session.batch_execute(hidden).await.unwrap();
+    assert!(parameters(&session).await.is_empty());
+    let trees =
+        "create table p (i int) partition by range (i); create index on p using brin (i) with (autosummarize = on);
+        create table s (i int) partition by range (i); create table l (i int)";
+    session.batch_execute(trees).await.unwrap();
+    other.batch_execute("begin isolation level repeatable read; select count(*) from pg_class").await.unwrap();
+    session.batch_execute("alter table s attach partition l for values from (0) to (9)").await.unwrap();
+    other.batch_execute("alter table p attach partition s for values from (0) to (9); commit").await.unwrap();
+    assert!(summarized(&session).await.is_empty());
+}
+
+/// A project of an earlier version has what it has, and may hold its tables.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_takes_what_is_there_without_a_lock() {
+    let mut world = World::start().await;
+    world.provisioner = provisioner(&world.config, &world.pool, &FILES[..11]);
+    world.provisioner.prepare().await.unwrap();
+    let id = world.project().await;
+    let session = world.owner_session(&id).await;
+    let evade = "create table t (i int); create function f(i int) returns int language sql immutable as 'select i';
+        create index t_f on t using brin (f(i));
+        create function hide() returns int language plpgsql as $$ begin
+            alter table public.t set (autovacuum_vacuum_cost_delay = 100);
+            alter index public.t_f set (autosummarize = on);
+            return 1;
+        end $$;
+        create materialized view m as select hide() as x with no data; refresh materialized view m";
+    session.batch_execute(evade).await.unwrap();
+    assert_eq!(parameters(&session).await, ["t autovacuum_vacuum_cost_delay=100", "t_f autosummarize=on"]);
+    session.batch_execute("begin; lock table t in share mode").await.unwrap();
+    world.provisioner = provisioner(&world.config, &world.pool, FILES);
+    world.provisioner.prepare().await.unwrap();
+    world.provisioner.reconcile().await.unwrap();
+    session.batch_execute("commit").await.unwrap();
+    assert!(parameters(&session).await.is_empty());
 }

@@ -1,0 +1,117 @@
+-- run as: superuser
+-- What 0011 takes from tables and indexes, wherever it comes from, without a lock and at the same cost for any number of
+-- partitions.
+--
+-- Code of an owner's that runs ANALYZE while autovacuum summarizes an index ends in a crash of the whole server. An index that
+-- asks for it must not be seen by autovacuum at any time: what is asked of autovacuum while such an index is built stays asked,
+-- however the index ends.
+
+set local search_path = pg_catalog, pg_temp;
+
+drop event trigger launchdb_storage_parameters;
+drop function _launchdb.on_storage_parameters();
+drop function _launchdb.keep_autovacuums_pace(oid);
+drop function _launchdb.keep_from_summarizing(oid);
+drop function _launchdb.slow_autovacuum(text[]);
+
+-- Takes the parameters from every relation that has them, in whatever way it got them: inside of REFRESH MATERIALIZED VIEW
+-- PostgreSQL lists no commands, partitions and copies are listed nowhere. The catalog is changed, and not the tables by their
+-- commands: those lock, and cannot change an index of a partitioned table. None of it runs code of the owner's.
+create function _launchdb.take_storage_parameters() returns table (relation oid, is_index boolean)
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    found record;
+begin
+    for found in
+        select c.oid, c.relkind in ('i', 'I') as is_index, kept.parameters,
+            -- Of this transaction, or not much older.
+            age(c.xmin) <= 0 as is_new
+        from pg_class c
+        cross join lateral (
+            select coalesce(array_agg(parameter), '{}') as parameters
+            from unnest(c.reloptions) parameter
+            where parameter not like 'autosummarize=%'
+                -- PostgreSQL's own default is 2 ms after a cost of 200. Numbers can be written in many ways; one that is not
+                -- plain counts as slow.
+                and (parameter not like 'autovacuum_vacuum_cost_delay=%'
+                    or parameter ~ '^autovacuum_vacuum_cost_delay=(-1|[01]([.][0-9]+)?|2([.]0+)?)$')
+                and (parameter not like 'autovacuum_vacuum_cost_limit=%'
+                    or parameter ~ '^autovacuum_vacuum_cost_limit=(-1|[2-9][0-9]{2}|[1-9][0-9]{3,4})$')
+        ) kept
+        where c.reloptions is not null and cardinality(kept.parameters) < cardinality(c.reloptions)
+    loop
+        -- Building one that runs code of the owner's may have asked for its summary already. Only when it never comes to be
+        -- is there nothing to summarize. Types may have such code, too; those below 16384 are PostgreSQL's own.
+        if found.is_index and found.is_new and exists (
+            select from pg_index i
+            where i.indexrelid = found.oid and (i.indexprs is not null or i.indpred is not null or exists (
+                select from pg_attribute a
+                where a.atttypid >= 16384
+                    and (a.attrelid = i.indexrelid or a.attrelid = i.indrelid and a.attnum = any (i.indkey))
+            ))
+        ) then
+            raise exception 'autosummarize is not available for %', found.oid::regclass using
+                errcode = 'feature_not_supported',
+                detail = 'The autovacuum workers are shared by all projects.',
+                hint = 'Create the index without it: VACUUM summarizes it, too.';
+        end if;
+        update pg_class c set reloptions = nullif(found.parameters, '{}') where c.oid = found.oid;
+        relation := found.oid;
+        is_index := found.is_index;
+        return next;
+    end loop;
+end
+$$;
+revoke all on function _launchdb.take_storage_parameters() from public;
+
+create function _launchdb.on_storage_parameters() returns event_trigger
+    language plpgsql security definer
+    set search_path = pg_catalog, pg_temp
+    as $$
+declare
+    taken record;
+begin
+    for taken in select * from _launchdb.take_storage_parameters() loop
+        if taken.is_index then
+            raise warning '% is summarized by VACUUM alone', taken.relation::regclass using
+                detail = 'autosummarize is not available: the autovacuum workers are shared by all projects.';
+        else
+            raise warning '% keeps the pace of autovacuum that the server sets', taken.relation::regclass using
+                detail = 'autovacuum_vacuum_cost_delay above 2 and autovacuum_vacuum_cost_limit below 200 are not available: its workers are shared by all projects.';
+        end if;
+    end loop;
+end
+$$;
+
+-- Every command that can give a relation parameters. What runs inside of another command has its own.
+create event trigger launchdb_storage_parameters on ddl_command_end
+    when tag in ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE MATERIALIZED VIEW', 'CREATE INDEX', 'ALTER TABLE',
+        'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER VIEW', 'ALTER SEQUENCE', 'CREATE SCHEMA', 'CREATE EXTENSION',
+        'ALTER EXTENSION', 'IMPORT FOREIGN SCHEMA')
+    execute function _launchdb.on_storage_parameters();
+alter event trigger launchdb_storage_parameters enable always;
+
+-- An index that is built CONCURRENTLY is there before its command ends, and stays when that fails. Such a command cannot run
+-- inside of anything, so that its text is what the client sent; `u&` begins a name that is written in another way.
+create function _launchdb.on_create_index() returns event_trigger
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+    as $$
+begin
+    if current_query() collate "C" ~* 'concurrently' and current_query() collate "C" ~* 'autosummarize|u&' then
+        raise exception 'autosummarize is not available' using
+            errcode = 'feature_not_supported',
+            detail = 'The autovacuum workers are shared by all projects.',
+            hint = 'Create the index without it (and CONCURRENTLY without names of the form U&"..."): VACUUM summarizes it, too.';
+    end if;
+end
+$$;
+
+create event trigger launchdb_create_index on ddl_command_start
+    when tag in ('CREATE INDEX')
+    execute function _launchdb.on_create_index();
+alter event trigger launchdb_create_index enable always;
+
+select from _launchdb.take_storage_parameters();
