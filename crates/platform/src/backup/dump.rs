@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ const LOCK_WAIT_MS: u32 = 60_000;
 const CHUNK: usize = 256 * 1024;
 /// Bytes that pg_dump may be ahead of us.
 const PIPE: usize = 1024 * 1024;
+/// The pipe takes what pg_dump prints meanwhile.
+const GATHER: Duration = Duration::from_millis(2);
 /// How long a chunk waits for more.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// How often a shutdown is looked for while pg_dump says nothing, and how long it may say nothing.
@@ -129,9 +131,9 @@ impl Dump {
             if !counting.give(chunk.clone()) {
                 return Err(failed(counting.end().err().unwrap_or_default()));
             }
-            out.write_all(&chunk).map_err(writing)?;
-            bytes += chunk.len() as u64;
-            progress.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            out.write_all(&chunk.bytes).map_err(writing)?;
+            bytes += chunk.bytes.len() as u64;
+            progress.fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
         }
         let counted = counting.end();
         let status = child.0.wait().map_err(|error| failed(error.to_string()))?;
@@ -170,13 +172,13 @@ impl Dump {
 
 /// Counts and hashes what is in a dump, beside the thread that compresses and encrypts it.
 struct Counting {
-    chunks: SyncSender<Arc<Vec<u8>>>,
+    chunks: SyncSender<Arc<Chunk>>,
     thread: thread::JoinHandle<Result<End, String>>,
 }
 
 impl Counting {
     fn begin() -> Self {
-        let (chunks, given) = sync_channel::<Arc<Vec<u8>>>(2);
+        let (chunks, given) = sync_channel::<Arc<Chunk>>(2);
         let thread = thread::spawn(move || {
             let (mut tally, mut scanner) = (Tally::default(), StatementScanner::with_longest(LONGEST_STATEMENT));
             let mut count = |piece: Piece<'_>| -> Result<(), std::convert::Infallible> {
@@ -184,7 +186,7 @@ impl Counting {
                 Ok(())
             };
             for chunk in given {
-                scanner.feed(&chunk, &mut count).map_err(|error| error.to_string())?;
+                scanner.feed(&chunk.bytes, &mut count).map_err(|error| error.to_string())?;
             }
             scanner.finish(&mut count).map_err(|error| error.to_string())?;
             Ok(tally.finish())
@@ -193,7 +195,7 @@ impl Counting {
     }
 
     /// Waits until there is room; false when it has failed, which [`Self::end`] tells of.
-    fn give(&self, chunk: Arc<Vec<u8>>) -> bool {
+    fn give(&self, chunk: Arc<Chunk>) -> bool {
         self.chunks.send(chunk).is_ok()
     }
 
@@ -203,42 +205,60 @@ impl Counting {
     }
 }
 
+/// A part of a dump, whose memory is used again.
+struct Chunk {
+    bytes: Vec<u8>,
+    spare: Sender<Vec<u8>>,
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // Nobody takes it once all was read.
+        let _ = self.spare.send(std::mem::take(&mut self.bytes));
+    }
+}
+
 /// Reads what a child prints, a little ahead; ends with the child.
-fn read_along(stdout: ChildStdout) -> Receiver<io::Result<Vec<u8>>> {
+fn read_along(stdout: ChildStdout) -> Receiver<io::Result<Chunk>> {
     let (sender, receiver) = sync_channel(1);
     // So that it seldom waits for us; whoever may not have so much goes on with less.
-    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE);
+    let gather = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE).map_or(Duration::ZERO, |_| GATHER);
     thread::spawn(move || {
+        let (spare, spares) = channel::<Vec<u8>>();
         loop {
-            match read_chunk(&stdout) {
-                Ok(chunk) if chunk.is_empty() => return,
-                read => {
-                    let is_last = read.is_err();
-                    if sender.send(read).is_err() || is_last {
-                        return;
-                    }
-                }
+            let mut bytes = spares.try_recv().unwrap_or_default();
+            bytes.clear();
+            bytes.reserve_exact(CHUNK);
+            let read = read_chunk(&stdout, &mut bytes, gather);
+            let is_last = read.is_err();
+            if bytes.is_empty() && !is_last {
+                return;
+            }
+            let chunk = Chunk { bytes, spare: spare.clone() };
+            if sender.send(read.map(|()| chunk)).is_err() || is_last {
+                return;
             }
         }
     });
     receiver
 }
 
-/// What is there, up to a chunk; nothing at the end. Waits a moment for more when it is little: pg_dump writes 4 KiB at once.
-fn read_chunk(stdout: &ChildStdout) -> io::Result<Vec<u8>> {
-    let mut chunk = Vec::with_capacity(CHUNK);
+/// What is there, up to a chunk; nothing at the end. Waits a moment for more when it is little: pg_dump writes 4 KiB at once,
+/// and each of them would wake who waits for it.
+fn read_chunk(stdout: &ChildStdout, chunk: &mut Vec<u8>, gather: Duration) -> io::Result<()> {
     loop {
-        match rustix::io::read(stdout, rustix::buffer::spare_capacity(&mut chunk)) {
-            Ok(0) => return Ok(chunk),
+        match rustix::io::read(stdout, rustix::buffer::spare_capacity(chunk)) {
+            Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         if chunk.len() > CHUNK / 2 {
-            return Ok(chunk);
+            return Ok(());
         }
+        thread::sleep(gather);
         let mut ready = [PollFd::new(stdout, PollFlags::IN)];
         if !chunk.is_empty() && matches!(poll(&mut ready, Some(&MOMENT)), Ok(0)) {
-            return Ok(chunk);
+            return Ok(());
         }
     }
 }

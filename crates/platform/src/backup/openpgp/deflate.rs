@@ -20,6 +20,15 @@ pub(super) struct DeflateWriter<W: Write> {
     inner: W,
     piece: Vec<u8>,
     by: By,
+    /// Fresh memory costs as much as encrypting what is put there.
+    spare: Vec<Work>,
+}
+
+/// A piece, and what becomes of it.
+#[derive(Default)]
+struct Work {
+    piece: Vec<u8>,
+    compressed: Vec<u8>,
 }
 
 /// Who compresses.
@@ -31,8 +40,8 @@ enum By {
 }
 
 struct Worker {
-    pieces: SyncSender<Vec<u8>>,
-    compressed: Receiver<io::Result<Vec<u8>>>,
+    pieces: SyncSender<Work>,
+    compressed: Receiver<io::Result<Work>>,
 }
 
 impl<W: Write> DeflateWriter<W> {
@@ -40,18 +49,18 @@ impl<W: Write> DeflateWriter<W> {
     pub(super) fn by_threads(inner: W, level: Compression) -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let workers = (0..processors.min(MOST_THREADS)).map(|_| Worker::begin(level)).collect();
-        Self { inner, piece: Vec::new(), by: By::Threads { workers, given: 0, taken: 0 } }
+        Self { inner, piece: Vec::new(), by: By::Threads { workers, given: 0, taken: 0 }, spare: Vec::new() }
     }
 
     pub(super) fn by_itself(inner: W, level: Compression) -> Self {
-        Self { inner, piece: Vec::new(), by: By::Itself(Piecewise::new(level)) }
+        Self { inner, piece: Vec::new(), by: By::Itself(Piecewise::new(level)), spare: Vec::new() }
     }
 
     /// Writes the end of the stream.
     pub(super) fn finish(mut self) -> io::Result<W> {
         self.end_piece()?;
-        while let Some(compressed) = self.by.take()? {
-            self.inner.write_all(&compressed)?;
+        while let Some(work) = self.by.take()? {
+            self.inner.write_all(&work.compressed)?;
         }
         self.inner.write_all(&LAST_BLOCK)?;
         Ok(self.inner)
@@ -63,17 +72,25 @@ impl<W: Write> DeflateWriter<W> {
         }
         match self.by {
             By::Itself(ref mut piecewise) => {
-                self.inner.write_all(&piecewise.compress(&self.piece)?)?;
+                let mut compressed = self.spare.pop().unwrap_or_default().compressed;
+                piecewise.compress(&self.piece, &mut compressed)?;
+                self.inner.write_all(&compressed)?;
                 self.piece.clear();
+                self.spare.push(Work { compressed, ..Work::default() });
             }
             By::Threads { .. } => {
                 // Each thread has one piece in work and one that waits.
                 while self.by.is_full() {
-                    if let Some(compressed) = self.by.take()? {
-                        self.inner.write_all(&compressed)?;
+                    if let Some(work) = self.by.take()? {
+                        self.inner.write_all(&work.compressed)?;
+                        self.spare.push(work);
                     }
                 }
-                self.by.give(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE)))?;
+                let mut work = self.spare.pop().unwrap_or_default();
+                std::mem::swap(&mut self.piece, &mut work.piece);
+                self.piece.clear();
+                self.piece.reserve_exact(PIECE);
+                self.by.give(work)?;
             }
         }
         Ok(())
@@ -101,16 +118,16 @@ impl By {
         matches!(self, Self::Threads { workers, given, taken } if given - taken >= 2 * workers.len())
     }
 
-    fn give(&mut self, piece: Vec<u8>) -> io::Result<()> {
+    fn give(&mut self, work: Work) -> io::Result<()> {
         if let Self::Threads { workers, given, .. } = self {
-            workers[*given % workers.len()].pieces.send(piece).map_err(|_| gone())?;
+            workers[*given % workers.len()].pieces.send(work).map_err(|_| gone())?;
             *given += 1;
         }
         Ok(())
     }
 
     /// The oldest piece that was given and not taken; None when there is none.
-    fn take(&mut self) -> io::Result<Option<Vec<u8>>> {
+    fn take(&mut self) -> io::Result<Option<Work>> {
         let Self::Threads { workers, given, taken } = self else { return Ok(None) };
         if taken == given {
             return Ok(None);
@@ -128,12 +145,13 @@ fn gone() -> io::Error {
 impl Worker {
     /// Ends with the writer.
     fn begin(level: Compression) -> Self {
-        let (pieces, given) = sync_channel::<Vec<u8>>(1);
+        let (pieces, given) = sync_channel::<Work>(1);
         let (done, compressed) = sync_channel(2);
         thread::spawn(move || {
             let mut piecewise = Piecewise::new(level);
-            for piece in given {
-                if done.send(piecewise.compress(&piece)).is_err() {
+            for mut work in given {
+                let outcome = piecewise.compress(&work.piece, &mut work.compressed);
+                if done.send(outcome.map(|()| work)).is_err() {
                     return;
                 }
             }
@@ -150,15 +168,17 @@ impl Piecewise {
         Self(Compress::new(level, false))
     }
 
-    fn compress(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
+    /// Puts the compressed piece in place of what is in `compressed`.
+    fn compress(&mut self, piece: &[u8], compressed: &mut Vec<u8>) -> io::Result<()> {
         self.0.reset();
-        let mut compressed = Vec::with_capacity(piece.len() / 2 + 64);
+        compressed.clear();
+        compressed.reserve(piece.len() / 2 + 64);
         loop {
             let read = usize::try_from(self.0.total_in()).map_err(io::Error::other)?;
-            self.0.compress_vec(&piece[read..], &mut compressed, FlushCompress::Sync).map_err(io::Error::other)?;
+            self.0.compress_vec(&piece[read..], compressed, FlushCompress::Sync).map_err(io::Error::other)?;
             // There is more to come as long as it fills all the room.
             if compressed.len() < compressed.capacity() {
-                return Ok(compressed);
+                return Ok(());
             }
             compressed.reserve(piece.len() / 4 + 64);
         }
