@@ -250,6 +250,8 @@ describe("client-s3", () => {
     const got = await admin.send(new s3.GetObjectCommand(at));
     assert.equal(sha(await bytes(got)), sha(body));
     assert.deepEqual([got.ContentType, got.Metadata, got.ETag], ["text/z", { m: "1" }, done.ETag]);
+    const attributes = await admin.send(new s3.GetObjectAttributesCommand({ ...at, ObjectAttributes: ["ObjectParts"] }));
+    assert.deepEqual(attributes.ObjectParts, { TotalPartsCount: 2 });
 
     const aborted = await admin.send(new s3.CreateMultipartUploadCommand({ ...at, Key: "aborted" }));
     const gone = { Bucket: "private", Key: "aborted", UploadId: aborted.UploadId };

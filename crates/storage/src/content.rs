@@ -107,6 +107,8 @@ pub(crate) struct Content {
     pub(crate) size: u64,
     /// With its quotes.
     pub(crate) etag: String,
+    /// How many parts of the S3 protocol it came in, as its entity tag says; none of other contents.
+    pub(crate) parts: Option<u32>,
     pub(crate) mime_type: String,
     pub(crate) cache_control: String,
     pub(crate) headers: ContentHeaders,
@@ -119,9 +121,13 @@ impl Content {
         let size = metadata.get("size").or_else(|| metadata.get("contentLength"));
         let size = size.and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok()))?;
         let text = |name: &str| metadata.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let hash = ContentHash::of_row(text("contentBlake3"), None);
+        let parts =
+            text("eTag").map(|etag| etag.trim_matches('"')).filter(|tag| hash.is_none_or(|hash| hash.tag() != *tag));
         Some(Self {
             size,
             etag: text("eTag").map_or_else(|| format!("\"{version}\""), quoted),
+            parts: parts.and_then(|tag| tag.rsplit_once('-')?.1.parse().ok()),
             mime_type: text("mimetype").unwrap_or("application/octet-stream").to_owned(),
             cache_control: text("cacheControl").unwrap_or("no-cache").to_owned(),
             headers: ContentHeaders::read(metadata),
@@ -162,5 +168,14 @@ mod tests {
         assert_eq!(full.etag, digest.etag());
         assert_eq!((full.size, &*full.mime_type, &*full.cache_control), (5, "image/png", "max-age=60"));
         assert_eq!(full.headers, info.headers);
+        for (metadata, parts) in [
+            (json!({"size": 1, "eTag": digest.etag(), "contentBlake3": digest.hash.to_hex()}), None),
+            (json!({"size": 1, "eTag": digest.etag()}), Some(1)),
+            (json!({"size": 1, "eTag": "\"0123-2\"", "contentBlake3": digest.hash.to_hex()}), Some(2)),
+            (json!({"size": 1, "eTag": "\"0123\""}), None),
+            (json!({"size": 1}), None),
+        ] {
+            assert_eq!(read(metadata.clone()).unwrap().parts, parts, "{metadata}");
+        }
     }
 }

@@ -68,10 +68,12 @@ impl Drop for Partial {
     }
 }
 
-/// Writes what comes; blocks. None when it ends without [`Piece::End`].
+/// Writes what comes; blocks. None when it ends without [`Piece::End`]. What is there already stays; with `opener` only when it
+/// can be read to its end.
 pub(super) fn write(
     project: &Path,
     sealer: &FileSealer,
+    opener: Option<&FileOpener>,
     mut pieces: mpsc::Receiver<Piece>,
 ) -> Result<Option<Written>, FilesError> {
     let folder = project.join(FOLDER);
@@ -94,7 +96,7 @@ pub(super) fn write(
     }
     let sha256 = base::random::to_hex(hash.finish().as_ref());
     let to = path(project, &sha256);
-    if to.exists() {
+    if to.exists() && opener.is_none_or(|opener| read(&to, &sha256, opener, &mut |_| Ok(())).is_ok()) {
         return Ok(Some(Written { sha256, bytes, is_new: false }));
     }
     let buffer = out.finish().map_err(failed)?;

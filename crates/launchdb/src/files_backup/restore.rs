@@ -77,7 +77,7 @@ impl FilesBackup {
                 }
                 match reading.await {
                     Ok(Ok(_)) => restore.backend.put(staged, &at).await.map_err(failed)?,
-                    Ok(Err(error @ FilesError::WrongKey { .. })) => return Err(error),
+                    // Damage at its beginning looks like another key, and the list has been opened by this one.
                     Ok(Err(error)) => {
                         done.failures.push(format!("{object}: {error}"));
                         continue;
@@ -113,7 +113,6 @@ impl FilesBackup {
                     done.files += 1;
                     done.bytes += size;
                 }
-                Ok(Err(error @ FilesError::WrongKey { .. })) => return Err(error),
                 Ok(Ok(size)) => {
                     done.failures.push(format!("{}/{}: {size} bytes, not {}", entry.bucket, entry.key, entry.size));
                 }

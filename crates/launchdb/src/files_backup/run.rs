@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use base::ProjectRef;
 use http_body_util::BodyExt as _;
-use platform::backup::{FileSealer, Progress};
+use platform::backup::{FileOpener, FileSealer, Progress};
 use storage::backend::{Backend, BackendError, Found};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ const DISK_LOOK: u64 = 64 * 1024 * 1024;
 pub struct FilesRun<'a> {
     pub backend: &'a dyn Backend,
     pub project: &'a ProjectRef,
-    /// Read every content again, also of versions that the list before has.
+    /// Read every content again, also of versions that the list before has, and what there is of it in the backup.
     pub checksum: bool,
     /// Unix seconds.
     pub now: i64,
@@ -39,7 +39,7 @@ pub struct FilesDone {
     pub files: u64,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Contents that were not there before.
+    /// Contents that were not there before, or damaged.
     pub new: u64,
     pub new_bytes: u64,
 }
@@ -57,6 +57,7 @@ impl FilesBackup {
         let key = self.key.clone();
         let sealer = tokio::task::spawn_blocking(move || FileSealer::new(&key)).await;
         let sealer = Arc::new(sealer.map_err(|error| FilesError::at(&folder)(std::io::Error::other(error)))?);
+        let opener = run.checksum.then(|| Arc::new(FileOpener::new(self.key.clone())));
         let name = list_name(run.project, run.now);
         let mut list = ListWriter::begin(&folder, &sealer, &name)?;
         let (mut done, mut next, mut looked_at) = (FilesDone::default(), None, 0);
@@ -75,7 +76,7 @@ impl FilesBackup {
                 let sha256 = match kept {
                     Some(sha256) if !run.checksum => sha256.clone(),
                     _ => {
-                        let Some(written) = self.copy(run, &sealer, found).await? else { continue };
+                        let Some(written) = self.copy(run, &sealer, opener.as_ref(), found).await? else { continue };
                         if written.is_new {
                             done.new += 1;
                             done.new_bytes += written.bytes;
@@ -122,12 +123,14 @@ impl FilesBackup {
         &self,
         run: &FilesRun<'_>,
         sealer: &Arc<FileSealer>,
+        opener: Option<&Arc<FileOpener>>,
         found: &Found,
     ) -> Result<Option<Written>, FilesError> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let (folder, sealer) = (self.project(run.project), sealer.clone());
+        let (folder, sealer, opener) = (self.project(run.project), sealer.clone(), opener.cloned());
         let root = self.root.clone();
-        let writing = tokio::task::spawn_blocking(move || content::write(&folder, &sealer, receiver));
+        let writing =
+            tokio::task::spawn_blocking(move || content::write(&folder, &sealer, opener.as_deref(), receiver));
         let read = read(run, found, &sender).await;
         drop(sender);
         let written = writing.await.map_err(|error| FilesError::at(&root)(std::io::Error::other(error)))?;

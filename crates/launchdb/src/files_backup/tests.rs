@@ -150,16 +150,24 @@ async fn faults_are_named_and_nothing_is_half_done() {
 
     let hash = base::digest::sha256_hex(b"another content");
     let damaged = world.contents().into_iter().find(|path| path.display().to_string().contains(&hash)).unwrap();
-    let mut bytes = std::fs::read(&damaged).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&damaged, bytes).unwrap();
-    let verified = world.backup.verify(project, &progress).await.unwrap();
-    assert!(verified.files == 1 && verified.failures.len() == 1, "{verified:?}");
-    let restored = world.restore(&world.backup, &to).await.unwrap();
-    assert!(restored.files == 1 && restored.failures[0].contains("b/damaged"), "{restored:?}");
-    assert_eq!(content(&to, &good, 12).await, b"good content");
-    // The next run writes what is damaged again, when it is told to read everything.
+    let whole = std::fs::read(&damaged).unwrap();
+    // Where the salt is, where a wrong key is noticed, and in the content.
+    for at in [6, 35, whole.len() / 2] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&damaged, bytes).unwrap();
+        let verified = world.backup.verify(project, &progress).await.unwrap();
+        assert!(verified.files == 1 && verified.failures.len() == 1, "{at}: {verified:?}");
+        let empty_disk = tempfile::tempdir().unwrap();
+        let to = FsBackend::open(empty_disk.path()).unwrap();
+        let restored = world.restore(&world.backup, &to).await.unwrap();
+        assert!(restored.files == 1 && restored.failures[0].contains("b/damaged"), "{at}: {restored:?}");
+        assert_eq!(content(&to, &good, 12).await, b"good content");
+        // The next run writes what is damaged again, when it is told to read everything.
+        assert_eq!(world.run(4 * DAY, true).await.0.unwrap().new, 1, "{at}");
+        assert_eq!(world.backup.verify(project, &progress).await.unwrap().failures, [""; 0], "{at}");
+    }
+    // Also what is not there any more.
     std::fs::remove_file(&damaged).unwrap();
     assert_eq!(world.run(4 * DAY, false).await.0.unwrap().new, 1);
     assert_eq!(world.restore(&world.backup, &to).await.unwrap().failures, [""; 0]);

@@ -13,9 +13,10 @@ use crate::request::set;
 use crate::route::ObjectPath;
 
 #[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
 struct ObjectParts {
-    total_parts_count: u32,
+    /// `TotalPartsCount` is what the SDKs call it.
+    #[serde(rename = "PartsCount")]
+    count: u32,
 }
 
 #[derive(Default, Serialize)]
@@ -48,11 +49,7 @@ pub(super) async fn get_object_attributes(s3: &S3Cx, at: &ObjectPath) -> Result<
     // Checksums are not kept, and of parts only how many there were.
     let content = Attributes {
         etag: has("ETag").then(|| etag.to_owned()),
-        parts: etag
-            .rsplit_once('-')
-            .and_then(|(_, count)| count.parse().ok())
-            .filter(|_| has("ObjectParts"))
-            .map(|total_parts_count| ObjectParts { total_parts_count }),
+        parts: found.content.parts.filter(|_| has("ObjectParts")).map(|count| ObjectParts { count }),
         storage_class: has("StorageClass").then_some("STANDARD"),
         size: has("ObjectSize").then_some(found.content.size),
     };
