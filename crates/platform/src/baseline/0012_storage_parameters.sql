@@ -16,8 +16,10 @@ drop function _launchdb.slow_autovacuum(text[]);
 
 -- Takes the parameters from every relation that has them, in whatever way it got them: inside of REFRESH MATERIALIZED VIEW
 -- PostgreSQL lists no commands, partitions and copies are listed nowhere. The catalog is changed, and not the tables by their
--- commands: those lock, and cannot change an index of a partitioned table. None of it runs code of the owner's.
-create function _launchdb.take_storage_parameters() returns table (relation oid, is_index boolean)
+-- commands: those lock, and cannot change an index of a partitioned table. None of it runs code of the owner's. What another
+-- transaction made (EXPLAIN ANALYZE CREATE TABLE AS fires no trigger) is for who looks from outside: changing it here would make
+-- this transaction wait for others.
+create function _launchdb.take_storage_parameters(of_this_transaction boolean) returns table (relation oid, is_index boolean)
     language plpgsql
     set search_path = pg_catalog, pg_temp
     as $$
@@ -25,9 +27,7 @@ declare
     found record;
 begin
     for found in
-        select c.oid, c.relkind in ('i', 'I') as is_index, kept.parameters,
-            -- Of this transaction, or not much older.
-            age(c.xmin) <= 0 as is_new
+        select c.oid, c.relkind in ('i', 'I') as is_index, kept.parameters
         from pg_class c
         cross join lateral (
             select coalesce(array_agg(parameter), '{}') as parameters
@@ -41,10 +41,11 @@ begin
                     or parameter ~ '^autovacuum_vacuum_cost_limit=(-1|[2-9][0-9]{2}|[1-9][0-9]{3,4})$')
         ) kept
         where c.reloptions is not null and cardinality(kept.parameters) < cardinality(c.reloptions)
+            and (age(c.xmin) <= 0 or not of_this_transaction)
     loop
         -- Building one that runs code of the owner's may have asked for its summary already. Only when it never comes to be
         -- is there nothing to summarize. Types may have such code, too; those below 16384 are PostgreSQL's own.
-        if found.is_index and found.is_new and exists (
+        if of_this_transaction and found.is_index and exists (
             select from pg_index i
             where i.indexrelid = found.oid and (i.indexprs is not null or i.indpred is not null or exists (
                 select from pg_attribute a
@@ -64,7 +65,7 @@ begin
     end loop;
 end
 $$;
-revoke all on function _launchdb.take_storage_parameters() from public;
+revoke all on function _launchdb.take_storage_parameters(boolean) from public;
 
 create function _launchdb.on_storage_parameters() returns event_trigger
     language plpgsql security definer
@@ -73,7 +74,7 @@ create function _launchdb.on_storage_parameters() returns event_trigger
 declare
     taken record;
 begin
-    for taken in select * from _launchdb.take_storage_parameters() loop
+    for taken in select * from _launchdb.take_storage_parameters(of_this_transaction => true) loop
         if taken.is_index then
             raise warning '% is summarized by VACUUM alone', taken.relation::regclass using
                 detail = 'autosummarize is not available: the autovacuum workers are shared by all projects.';
@@ -93,14 +94,31 @@ create event trigger launchdb_storage_parameters on ddl_command_end
     execute function _launchdb.on_storage_parameters();
 alter event trigger launchdb_storage_parameters enable always;
 
--- An index that is built CONCURRENTLY is there before its command ends, and stays when that fails. Such a command cannot run
--- inside of anything, so that its text is what the client sent; `u&` begins a name that is written in another way.
+-- The parts of CREATE SCHEMA have none, and code of the owner's can run between two: what they made is looked at before anything
+-- can take the parameter away, too.
+create event trigger launchdb_storage_parameters_before on ddl_command_start
+    when tag in ('ALTER TABLE', 'ALTER INDEX')
+    execute function _launchdb.on_storage_parameters();
+alter event trigger launchdb_storage_parameters_before enable always;
+
+-- An index that is built CONCURRENTLY is there before its command ends, and stays when that fails. Such a command runs inside of
+-- nothing, so that its text is what the client sent; `u&"` begins a name that is written in another way.
 create function _launchdb.on_create_index() returns event_trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
     as $$
+declare
+    sent text;
 begin
-    if current_query() collate "C" ~* 'concurrently' and current_query() collate "C" ~* 'autosummarize|u&' then
+    -- It begins its transaction, or fails: where there is an id already it is another command, of a migration, say.
+    if pg_current_xact_id_if_assigned() is not null then
+        return;
+    end if;
+    sent := lower(current_query() collate "C");
+    if strpos(sent, 'concurrently') > 0 and (strpos(sent, 'autosummarize') > 0 or strpos(sent, 'u&"') > 0)
+        -- With blanks and comments between the words.
+        and sent ~ ('index([[:space:]]|--[^' || chr(10) || chr(13) || ']*[' || chr(10) || chr(13) || ']|/[*].*[*]/)+concurrently')
+    then
         raise exception 'autosummarize is not available' using
             errcode = 'feature_not_supported',
             detail = 'The autovacuum workers are shared by all projects.',
@@ -114,4 +132,4 @@ create event trigger launchdb_create_index on ddl_command_start
     execute function _launchdb.on_create_index();
 alter event trigger launchdb_create_index enable always;
 
-select from _launchdb.take_storage_parameters();
+select from _launchdb.take_storage_parameters(of_this_transaction => false);

@@ -16,6 +16,7 @@ mod reconcile;
 pub(crate) mod restored;
 pub(crate) mod restored_platform;
 mod spares;
+mod storage_parameters;
 mod store;
 mod template;
 #[cfg(test)]

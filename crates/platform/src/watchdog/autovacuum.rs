@@ -14,6 +14,9 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// The most that counts between two looks.
 const LONGEST_STEP: Duration = Duration::from_secs(15);
 
+/// A project's tables are not looked at again for so long.
+const LOOKED_AT: Duration = Duration::from_secs(60);
+
 /// How long what was cancelled may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -26,6 +29,8 @@ pub(super) struct Worker {
     /// When it began what it is at.
     pub(super) xact_start: Option<i64>,
     pub(super) project: String,
+    /// How long it has been at a VACUUM in which it pauses just now; zero otherwise.
+    pub(super) pausing: Duration,
     /// The part of its time that counts as time of stored code: 0 when it can be at none, 1 when it is at some as far as
     /// anybody can see.
     pub(super) counts: f64,
@@ -56,9 +61,19 @@ pub(super) struct AutovacuumWatch {
     seen: HashMap<(i32, i64), Seen>,
     /// How often work for a project took too long, and when last.
     late: HashMap<String, (u32, Instant)>,
+    /// When the tables of a project were looked at.
+    looked_at: HashMap<String, Instant>,
 }
 
 impl AutovacuumWatch {
+    /// The workers that pause in one VACUUM for longer than `usual`: a table may ask for long pauses in a way that nobody is
+    /// told of. Each project once in [`LOOKED_AT`].
+    pub(super) fn slow(&mut self, workers: &[Worker], usual: Duration, now: Instant) -> Vec<Worker> {
+        self.looked_at.retain(|_, last| now.duration_since(*last) < LOOKED_AT);
+        let slow = workers.iter().filter(|worker| worker.pausing >= usual);
+        slow.filter(|worker| self.looked_at.insert(worker.project.clone(), now).is_none()).cloned().collect()
+    }
+
     /// The workers that have run code for longer than `usual`, all in all, and what is to be done: at first only what is
     /// under way is cancelled, and a worker goes on with the next table. One that is still at it when [`GRACE`] is over is
     /// ended: stored code can catch what cancels it.
@@ -114,7 +129,8 @@ mod tests {
         // pid, what it is at, second, how much its time counts, what is done about it
         let mut check_at = |pid, work, second, counts, expected: Option<Measure>| {
             let project = "proj_one".to_owned();
-            let worker = Worker { pid, backend_start: 7, xact_start: Some(work), project, counts };
+            let worker =
+                Worker { pid, backend_start: 7, xact_start: Some(work), project, pausing: Duration::ZERO, counts };
             let now = begin + Duration::from_secs(second);
             let taken = watch.overdue(vec![worker], usual, now);
             assert_eq!(taken.first().map(|(_, measure)| *measure), expected, "{pid} at {second}");

@@ -25,6 +25,9 @@ pub struct WatchdogConfig {
     /// seconds. Then what it is at is cancelled, and the next time it is ended. A tenth of it where that was not enough
     /// twice within an hour.
     pub autovacuum_code: Duration,
+    /// Behind so much time of a VACUUM that pauses the table's parameters are looked at: see
+    /// [`crate::provision::Provisioner::take_storage_parameters`].
+    pub autovacuum_pauses: Duration,
     /// How long autovacuum may write in one transaction for a project that may not, which is far longer than it does for
     /// itself.
     pub autovacuum_writes: Duration,
@@ -67,6 +70,7 @@ impl Default for WatchdogConfig {
             idle_in_transaction: Duration::from_secs(60),
             transaction: Duration::from_secs(15 * 60),
             autovacuum_code: Duration::from_secs(5 * 60),
+            autovacuum_pauses: Duration::from_secs(60),
             autovacuum_writes: Duration::from_secs(15),
             locks: 2_000,
             project_locks: 4_000,

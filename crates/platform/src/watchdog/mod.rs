@@ -31,6 +31,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use base::ProjectRef;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
@@ -325,6 +326,20 @@ impl Watchdog {
     async fn free_autovacuum(&mut self, client: &Client) -> Result<(), ProvisionError> {
         let workers = store::autovacuum_workers(client, &self.config).await?;
         let now = Instant::now();
+        for worker in self.autovacuum.slow(&workers, self.config.autovacuum_pauses, now) {
+            // Without the project's name there is nothing to look at.
+            let Some(id) = ProjectRef::parse(&worker.project).ok() else { continue };
+            match self.provisioner.take_storage_parameters(&id).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    store::session_measure_take(client, worker.pid, worker.backend_start, Measure::Cancelled).await?;
+                    tracing::warn!("project.ref" = worker.project, worker.pid, "a table made autovacuum slow");
+                }
+                Err(error) => {
+                    tracing::warn!("project.ref" = worker.project, cause = ?error, "its tables could not be looked at");
+                }
+            }
+        }
         for (worker, measure) in self.autovacuum.overdue(workers, self.config.autovacuum_code, now) {
             store::session_measure_take(client, worker.pid, worker.backend_start, measure).await?;
             self.autovacuum.done(&worker, measure, now);

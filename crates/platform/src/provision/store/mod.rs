@@ -9,6 +9,7 @@ pub(super) mod login;
 pub(super) mod project;
 pub(super) mod restored;
 pub(super) mod role;
+pub(super) mod storage_parameters;
 
 use tokio_postgres::error::SqlState;
 

@@ -1,6 +1,7 @@
 //! What an owner's functions do to autovacuum, which runs them for indexes on them.
 
 use super::*;
+use crate::baseline::FILES;
 
 const OFTEN: &str = "autovacuum_naptime = 1s\nautovacuum_analyze_threshold = 1\n";
 
@@ -210,4 +211,35 @@ async fn a_lock_table_that_autovacuum_fills_is_emptied() {
     assert_eq!(ended, [(hostile.as_str(), Reason::Locks, Measure::Ended)]);
     test_support::eventually("room", async || code(&neighbour, lock).await.is_none().then_some(())).await;
     assert!(lives(&owner).await);
+}
+
+/// EXPLAIN makes a table of which no event trigger is told.
+#[tokio::test]
+async fn a_table_that_makes_it_slow_loses_what_makes_it_so() {
+    let scene = Scene::own_with(|_| {}, OFTEN).await;
+    let project = scene.project().await;
+    let config = WatchdogConfig { autovacuum_pauses: Duration::from_secs(1), ..WatchdogConfig::default() };
+    let mut watchdog = scene.watchdog(config);
+    // What the database has of the baseline's.
+    let admin = &scene.config.admin;
+    let superuser = connect(&url(&scene.config, &admin.user, admin.password.expose(), project.database())).await;
+    let files = FILES[10..].iter().map(|file| file.sql);
+    superuser.batch_execute(&format!("create schema _launchdb; {}", files.collect::<String>())).await.unwrap();
+    let owner = scene.owner(&project).await;
+    let slow =
+        "explain analyze create table slow with (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
+            autovacuum_vacuum_insert_threshold = 1) as select i, repeat('x', 800) from generate_series(1, 20000) i";
+    owner.batch_execute(slow).await.unwrap();
+    let parameters = async || -> String {
+        let sql = "select reloptions::text from pg_class where relname = 'slow'";
+        owner.query_one(sql, &[]).await.unwrap().get(0)
+    };
+    assert!(parameters().await.contains("cost_delay=100"));
+    let first = test_support::eventually("it is slow", async || worker(&scene, &project).await).await;
+    let gone = async || {
+        watchdog.round().await.unwrap();
+        (worker(&scene, &project).await != Some(first)).then_some(())
+    };
+    test_support::eventually("it goes on", gone).await;
+    assert_eq!(parameters().await, "{autovacuum_vacuum_insert_threshold=1}");
 }
