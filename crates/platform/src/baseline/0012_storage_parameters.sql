@@ -14,11 +14,33 @@ drop function _launchdb.keep_autovacuums_pace(oid);
 drop function _launchdb.keep_from_summarizing(oid);
 drop function _launchdb.slow_autovacuum(text[]);
 
--- Takes the parameters from every relation that has them, in whatever way it got them: inside of REFRESH MATERIALIZED VIEW
--- PostgreSQL lists no commands, partitions and copies are listed nowhere. The catalog is changed, and not the tables by their
--- commands: those lock, and cannot change an index of a partitioned table. None of it runs code of the owner's. What another
--- transaction made (EXPLAIN ANALYZE CREATE TABLE AS fires no trigger) is for who looks from outside: changing it here would make
--- this transaction wait for others.
+-- Relations that have such parameters, in whatever way they got them, and what they may keep. Inside of REFRESH MATERIALIZED VIEW
+-- PostgreSQL lists no commands, partitions and copies are listed nowhere.
+create function _launchdb.unwanted_storage_parameters() returns table (relation oid, is_index boolean, is_new boolean, kept text[])
+    language sql
+    set search_path = pg_catalog, pg_temp
+    as $$
+    -- New is what this transaction made.
+    select c.oid, c.relkind in ('i', 'I'), age(c.xmin) <= 0, kept.parameters
+    from pg_class c
+    cross join lateral (
+        select coalesce(array_agg(parameter), '{}') as parameters
+        from unnest(c.reloptions) parameter
+        where parameter not like 'autosummarize=%'
+            -- PostgreSQL's own default is 2 ms after a cost of 200. Numbers can be written in many ways; one that is not plain
+            -- counts as slow.
+            and (parameter not like 'autovacuum_vacuum_cost_delay=%'
+                or parameter ~ '^autovacuum_vacuum_cost_delay=(-1|[01]([.][0-9]+)?|2([.]0+)?)$')
+            and (parameter not like 'autovacuum_vacuum_cost_limit=%'
+                or parameter ~ '^autovacuum_vacuum_cost_limit=(-1|[2-9][0-9]{2}|[1-9][0-9]{3,4})$')
+    ) kept
+    where c.reloptions is not null and cardinality(kept.parameters) < cardinality(c.reloptions)
+$$;
+revoke all on function _launchdb.unwanted_storage_parameters() from public;
+
+-- Takes them. The catalog is changed, and not the tables by their commands: those lock, and cannot change an index of a
+-- partitioned table. None of it runs code of the owner's. What another transaction made (EXPLAIN ANALYZE CREATE TABLE AS fires no
+-- trigger) is for who looks from outside: changing it here would make this transaction wait for others.
 create function _launchdb.take_storage_parameters(of_this_transaction boolean) returns table (relation oid, is_index boolean)
     language plpgsql
     set search_path = pg_catalog, pg_temp
@@ -27,39 +49,25 @@ declare
     found record;
 begin
     for found in
-        select c.oid, c.relkind in ('i', 'I') as is_index, kept.parameters
-        from pg_class c
-        cross join lateral (
-            select coalesce(array_agg(parameter), '{}') as parameters
-            from unnest(c.reloptions) parameter
-            where parameter not like 'autosummarize=%'
-                -- PostgreSQL's own default is 2 ms after a cost of 200. Numbers can be written in many ways; one that is not
-                -- plain counts as slow.
-                and (parameter not like 'autovacuum_vacuum_cost_delay=%'
-                    or parameter ~ '^autovacuum_vacuum_cost_delay=(-1|[01]([.][0-9]+)?|2([.]0+)?)$')
-                and (parameter not like 'autovacuum_vacuum_cost_limit=%'
-                    or parameter ~ '^autovacuum_vacuum_cost_limit=(-1|[2-9][0-9]{2}|[1-9][0-9]{3,4})$')
-        ) kept
-        where c.reloptions is not null and cardinality(kept.parameters) < cardinality(c.reloptions)
-            and (age(c.xmin) <= 0 or not of_this_transaction)
+        select * from _launchdb.unwanted_storage_parameters() unwanted where unwanted.is_new or not of_this_transaction
     loop
         -- Building one that runs code of the owner's may have asked for its summary already. Only when it never comes to be
         -- is there nothing to summarize. Types may have such code, too; those below 16384 are PostgreSQL's own.
         if of_this_transaction and found.is_index and exists (
             select from pg_index i
-            where i.indexrelid = found.oid and (i.indexprs is not null or i.indpred is not null or exists (
+            where i.indexrelid = found.relation and (i.indexprs is not null or i.indpred is not null or exists (
                 select from pg_attribute a
                 where a.atttypid >= 16384
                     and (a.attrelid = i.indexrelid or a.attrelid = i.indrelid and a.attnum = any (i.indkey))
             ))
         ) then
-            raise exception 'autosummarize is not available for %', found.oid::regclass using
+            raise exception 'autosummarize is not available for %', found.relation::regclass using
                 errcode = 'feature_not_supported',
                 detail = 'The autovacuum workers are shared by all projects.',
                 hint = 'Create the index without it: VACUUM summarizes it, too.';
         end if;
-        update pg_class c set reloptions = nullif(found.parameters, '{}') where c.oid = found.oid;
-        relation := found.oid;
+        update pg_class c set reloptions = nullif(found.kept, '{}') where c.oid = found.relation;
+        relation := found.relation;
         is_index := found.is_index;
         return next;
     end loop;
@@ -101,23 +109,19 @@ create event trigger launchdb_storage_parameters_before on ddl_command_start
     execute function _launchdb.on_storage_parameters();
 alter event trigger launchdb_storage_parameters_before enable always;
 
--- An index that is built CONCURRENTLY is there before its command ends, and stays when that fails. Such a command runs inside of
--- nothing, so that its text is what the client sent; `u&"` begins a name that is written in another way.
+-- An index that is built CONCURRENTLY is there before its command ends, and stays when that fails. Such a command fails unless it
+-- is the only one of the text that the client sent; `u&"` begins a name that is written in another way. That a transaction has an
+-- id already says nothing: what is parsed and bound before it, and never executed, may run code.
 create function _launchdb.on_create_index() returns event_trigger
     language plpgsql
     set search_path = pg_catalog, pg_temp
     as $$
 declare
-    sent text;
+    sent constant text := lower(current_query() collate "C");
+    blank constant text := '([[:space:];]|--[^' || chr(10) || chr(13) || ']*[' || chr(10) || chr(13) || ']|/[*].*[*]/)';
 begin
-    -- It begins its transaction, or fails: where there is an id already it is another command, of a migration, say.
-    if pg_current_xact_id_if_assigned() is not null then
-        return;
-    end if;
-    sent := lower(current_query() collate "C");
-    if strpos(sent, 'concurrently') > 0 and (strpos(sent, 'autosummarize') > 0 or strpos(sent, 'u&"') > 0)
-        -- With blanks and comments between the words.
-        and sent ~ ('index([[:space:]]|--[^' || chr(10) || chr(13) || ']*[' || chr(10) || chr(13) || ']|/[*].*[*]/)+concurrently')
+    if sent is null or (strpos(sent, 'autosummarize') > 0 or strpos(sent, 'u&"') > 0)
+        and sent ~ ('^' || blank || '*create' || blank || '+(unique' || blank || '+)?index' || blank || '+concurrently')
     then
         raise exception 'autosummarize is not available' using
             errcode = 'feature_not_supported',

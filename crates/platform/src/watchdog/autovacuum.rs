@@ -14,9 +14,6 @@ const REMEMBERED: Duration = Duration::from_secs(60 * 60);
 /// The most that counts between two looks.
 const LONGEST_STEP: Duration = Duration::from_secs(15);
 
-/// A project's tables are not looked at again for so long.
-const LOOKED_AT: Duration = Duration::from_secs(60);
-
 /// How long what was cancelled may take to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -29,8 +26,8 @@ pub(super) struct Worker {
     /// When it began what it is at.
     pub(super) xact_start: Option<i64>,
     pub(super) project: String,
-    /// How long it has been at a VACUUM in which it pauses just now; zero otherwise.
-    pub(super) pausing: Duration,
+    /// The table that it vacuums or analyzes, where it pauses just now.
+    pub(super) pauses_at: Option<u32>,
     /// The part of its time that counts as time of stored code: 0 when it can be at none, 1 when it is at some as far as
     /// anybody can see.
     pub(super) counts: f64,
@@ -61,17 +58,31 @@ pub(super) struct AutovacuumWatch {
     seen: HashMap<(i32, i64), Seen>,
     /// How often work for a project took too long, and when last.
     late: HashMap<String, (u32, Instant)>,
-    /// When the tables of a project were looked at.
-    looked_at: HashMap<String, Instant>,
+    /// How long workers have paused at a project's tables since those were looked at, and when last.
+    paused: HashMap<String, (Duration, Instant)>,
+    /// The last look for that.
+    looked: Option<Instant>,
 }
 
 impl AutovacuumWatch {
-    /// The workers that pause in one VACUUM for longer than `usual`: a table may ask for long pauses in a way that nobody is
-    /// told of. Each project once in [`LOOKED_AT`].
-    pub(super) fn slow(&mut self, workers: &[Worker], usual: Duration, now: Instant) -> Vec<Worker> {
-        self.looked_at.retain(|_, last| now.duration_since(*last) < LOOKED_AT);
-        let slow = workers.iter().filter(|worker| worker.pausing >= usual);
-        slow.filter(|worker| self.looked_at.insert(worker.project.clone(), now).is_none()).cloned().collect()
+    /// The project whose tables were paused at for longer than `usual`, all in all, and the worker that pauses just now: a table
+    /// may ask for long pauses in a way that nobody is told of. One at a time; it begins anew then.
+    pub(super) fn slow(&mut self, workers: &[Worker], usual: Duration, now: Instant) -> Option<(Worker, u32)> {
+        let step = self.looked.map_or(Duration::ZERO, |last| now.duration_since(last).min(LONGEST_STEP));
+        self.looked = Some(now);
+        self.paused.retain(|_, (_, last)| now.duration_since(*last) < REMEMBERED);
+        let mut slow = None;
+        for worker in workers {
+            let Some(relation) = worker.pauses_at else { continue };
+            let (spent, last) = self.paused.entry(worker.project.clone()).or_insert((Duration::ZERO, now));
+            *spent += step;
+            *last = now;
+            if slow.is_none() && *spent >= usual {
+                *spent = Duration::ZERO;
+                slow = Some((worker.clone(), relation));
+            }
+        }
+        slow
     }
 
     /// The workers that have run code for longer than `usual`, all in all, and what is to be done: at first only what is
@@ -129,8 +140,7 @@ mod tests {
         // pid, what it is at, second, how much its time counts, what is done about it
         let mut check_at = |pid, work, second, counts, expected: Option<Measure>| {
             let project = "proj_one".to_owned();
-            let worker =
-                Worker { pid, backend_start: 7, xact_start: Some(work), project, pausing: Duration::ZERO, counts };
+            let worker = Worker { pid, backend_start: 7, xact_start: Some(work), project, pauses_at: None, counts };
             let now = begin + Duration::from_secs(second);
             let taken = watch.overdue(vec![worker], usual, now);
             assert_eq!(taken.first().map(|(_, measure)| *measure), expected, "{pid} at {second}");
@@ -182,5 +192,30 @@ mod tests {
         for (second, expected) in [(20_060, cancelled), (20_064, None), (20_065, ended), (20_071, None)] {
             check_at(5, 0, second, 1.0, expected);
         }
+    }
+    #[test]
+    fn pauses_add_up_over_a_projects_tables() {
+        let (mut watch, begin) = (AutovacuumWatch::default(), Instant::now());
+        let mut check = |second, tables: &[Option<u32>], expected: Option<u32>| {
+            let workers = tables.iter().zip(1..).map(|(table, pid)| Worker {
+                pid,
+                backend_start: 7,
+                xact_start: Some(second),
+                project: "proj_one".to_owned(),
+                pauses_at: *table,
+                counts: 0.0,
+            });
+            let now = begin + Duration::from_secs(u64::try_from(second).unwrap());
+            let slow = watch.slow(&workers.collect::<Vec<_>>(), Duration::from_secs(30), now);
+            assert_eq!(slow.map(|(_, table)| table), expected, "at {second}");
+        };
+        check(0, &[Some(1)], None);
+        check(10, &[Some(2)], None);
+        check(20, &[None], None);
+        check(30, &[Some(3)], None);
+        check(40, &[None, Some(4)], Some(4));
+        check(50, &[Some(5)], None);
+        // Two at once; nobody knows what was while nobody looked.
+        check(100, &[Some(6), Some(7)], Some(7));
     }
 }

@@ -19,12 +19,10 @@ select
         when activity.wait_event = 'VacuumDelay' or activity.wait_event_type = 'IO' then 0.125::float8
         else 1::float8
     end as counts,
-    -- Seconds of the transaction in which a VACUUM pauses just now.
+    -- What makes it pause just now may be the table's doing.
     case
-        when vacuum.pid is not null and activity.wait_event = 'VacuumDelay'
-        then extract(epoch from clock_timestamp() - activity.xact_start)::float8
-        else 0::float8
-    end as pausing
+        when activity.xact_start is not null and activity.wait_event = 'VacuumDelay' then coalesce(vacuum.relid, analysis.relid)
+    end as pauses_at
 from pg_catalog.pg_stat_activity activity
 left join pg_catalog.pg_stat_progress_vacuum vacuum on vacuum.pid = activity.pid
 left join pg_catalog.pg_stat_progress_analyze analysis on analysis.pid = activity.pid

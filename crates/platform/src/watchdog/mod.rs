@@ -56,6 +56,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 const ROUND_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest that a look at a project's tables may take.
+const LOOK_AT_TABLES: Duration = Duration::from_secs(2);
 /// How long processes that were ended take to go.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// Sessions ended at once because of the notification queue; then it is looked at again.
@@ -326,18 +328,22 @@ impl Watchdog {
     async fn free_autovacuum(&mut self, client: &Client) -> Result<(), ProvisionError> {
         let workers = store::autovacuum_workers(client, &self.config).await?;
         let now = Instant::now();
-        for worker in self.autovacuum.slow(&workers, self.config.autovacuum_pauses, now) {
-            // Without the project's name there is nothing to look at.
-            let Some(id) = ProjectRef::parse(&worker.project).ok() else { continue };
-            match self.provisioner.take_storage_parameters(&id).await {
-                Ok(false) => {}
-                Ok(true) => {
+        if let Some((worker, table)) = self.autovacuum.slow(&workers, self.config.autovacuum_pauses, now)
+            && let Ok(id) = ProjectRef::parse(&worker.project)
+        {
+            let looked = self.provisioner.storage_parameters_of(&id, table);
+            // The others' sessions are not to wait for this.
+            match tokio::time::timeout(LOOK_AT_TABLES, looked).await {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => {
                     store::session_measure_take(client, worker.pid, worker.backend_start, Measure::Cancelled).await?;
                     tracing::warn!("project.ref" = worker.project, worker.pid, "a table made autovacuum slow");
+                    self.provisioner.take_storage_parameters(id);
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::warn!("project.ref" = worker.project, cause = ?error, "its tables could not be looked at");
                 }
+                Err(_) => tracing::warn!("project.ref" = worker.project, "its tables could not be looked at in time"),
             }
         }
         for (worker, measure) in self.autovacuum.overdue(workers, self.config.autovacuum_code, now) {

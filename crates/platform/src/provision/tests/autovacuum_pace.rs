@@ -91,6 +91,7 @@ async fn an_index_whose_code_runs_while_it_is_built_is_refused() {
         "begin; savepoint s; create index on t using brin (f(i)) with (autosummarize = on)",
         // It is there before its command ends.
         "create index concurrently on t using brin (i) with (autosummarize = on)",
+        "; create /* a /* b */ */ index -- c\n concurrently on t using brin (i) with (AutoSummarize = on)",
         "CREATE INDEX Concurrently on t using brin (i) with (U&\"autosummari\\007ae\" = on)",
     ] {
         let refused = session.batch_execute(sql).await.unwrap_err();

@@ -1,7 +1,6 @@
 //! The watchdog's SQL, run by the superuser; what is more than one line is a file that says what it does.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use base::ProjectRef;
 use pg::ident::quote_ident;
@@ -62,7 +61,7 @@ pub(super) async fn autovacuum_workers(db: &Client, config: &WatchdogConfig) -> 
         backend_start: row.get("backend_start"),
         project: row.get("project"),
         xact_start: row.get("xact_start"),
-        pausing: Duration::try_from_secs_f64(row.get("pausing")).unwrap_or_default(),
+        pauses_at: row.get("pauses_at"),
         counts: row.get("counts"),
     };
     Ok(rows.iter().map(worker).collect())
