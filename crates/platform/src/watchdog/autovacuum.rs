@@ -26,8 +26,8 @@ pub(super) struct Worker {
     /// When it began what it is at.
     pub(super) xact_start: Option<i64>,
     pub(super) project: String,
-    /// The table that it vacuums or analyzes, where it pauses just now.
-    pub(super) pauses_at: Option<u32>,
+    /// Whether it pauses just now at what it vacuums or analyzes.
+    pub(super) pauses: bool,
     /// The part of its time that counts as time of stored code: 0 when it can be at none, 1 when it is at some as far as
     /// anybody can see.
     pub(super) counts: f64,
@@ -65,21 +65,21 @@ pub(super) struct AutovacuumWatch {
 }
 
 impl AutovacuumWatch {
-    /// The project whose tables were paused at for longer than `usual`, all in all, and the worker that pauses just now: a table
-    /// may ask for long pauses in a way that nobody is told of. One at a time; it begins anew then.
-    pub(super) fn slow(&mut self, workers: &[Worker], usual: Duration, now: Instant) -> Option<(Worker, u32)> {
+    /// Projects at whose tables workers have paused for longer than `usual`, all in all: one may ask for long pauses in a way that
+    /// nobody is told of. It begins anew then.
+    pub(super) fn slow(&mut self, workers: &[Worker], usual: Duration, now: Instant) -> Vec<String> {
         let step = self.looked.map_or(Duration::ZERO, |last| now.duration_since(last).min(LONGEST_STEP));
         self.looked = Some(now);
         self.paused.retain(|_, (_, last)| now.duration_since(*last) < REMEMBERED);
-        let mut slow = None;
-        for worker in workers {
-            let Some(relation) = worker.pauses_at else { continue };
+        let mut slow = Vec::new();
+        for worker in workers.iter().filter(|worker| worker.pauses) {
+            let often = self.is_often_late(&worker.project);
             let (spent, last) = self.paused.entry(worker.project.clone()).or_insert((Duration::ZERO, now));
             *spent += step;
             *last = now;
-            if slow.is_none() && *spent >= usual {
+            if *spent >= if often { usual / PART } else { usual } {
                 *spent = Duration::ZERO;
-                slow = Some((worker.clone(), relation));
+                slow.push(worker.project.clone());
             }
         }
         slow
@@ -101,7 +101,7 @@ impl AutovacuumWatch {
                 seen.spent += now.duration_since(at).min(LONGEST_STEP).mul_f64(worker.counts);
             }
             seen.at = runs_code.then_some(now);
-            let often = self.late.get(&worker.project).is_some_and(|(times, _)| *times >= PATIENCE);
+            let often = self.is_often_late(&worker.project);
             let late = runs_code && seen.spent >= if often { usual / PART } else { usual };
             let measure = match seen.done {
                 None => late.then_some(Measure::Cancelled),
@@ -123,9 +123,18 @@ impl AutovacuumWatch {
         let seen = self.seen.entry((worker.pid, worker.backend_start)).or_default();
         seen.spent = Duration::ZERO;
         seen.done = Some(Done { measure, at: now, xact_start: worker.xact_start });
-        let (times, last) = self.late.entry(worker.project.clone()).or_insert((0, now));
+        self.note_late(worker.project.clone(), now);
+    }
+
+    /// Notes that work for a project took too long.
+    pub(super) fn note_late(&mut self, project: String, now: Instant) {
+        let (times, last) = self.late.entry(project).or_insert((0, now));
         *times += 1;
         *last = now;
+    }
+
+    fn is_often_late(&self, project: &str) -> bool {
+        self.late.get(project).is_some_and(|(times, _)| *times >= PATIENCE)
     }
 }
 
@@ -140,7 +149,7 @@ mod tests {
         // pid, what it is at, second, how much its time counts, what is done about it
         let mut check_at = |pid, work, second, counts, expected: Option<Measure>| {
             let project = "proj_one".to_owned();
-            let worker = Worker { pid, backend_start: 7, xact_start: Some(work), project, pauses_at: None, counts };
+            let worker = Worker { pid, backend_start: 7, xact_start: Some(work), project, pauses: false, counts };
             let now = begin + Duration::from_secs(second);
             let taken = watch.overdue(vec![worker], usual, now);
             assert_eq!(taken.first().map(|(_, measure)| *measure), expected, "{pid} at {second}");
@@ -193,29 +202,39 @@ mod tests {
             check_at(5, 0, second, 1.0, expected);
         }
     }
+
     #[test]
     fn pauses_add_up_over_a_projects_tables() {
         let (mut watch, begin) = (AutovacuumWatch::default(), Instant::now());
-        let mut check = |second, tables: &[Option<u32>], expected: Option<u32>| {
-            let workers = tables.iter().zip(1..).map(|(table, pid)| Worker {
+        let usual = Duration::from_secs(30);
+        let mut check = |second, pauses: &[bool], expected: bool, found: bool| {
+            let workers = pauses.iter().zip(1..).map(|(pauses, pid)| Worker {
                 pid,
                 backend_start: 7,
                 xact_start: Some(second),
                 project: "proj_one".to_owned(),
-                pauses_at: *table,
+                pauses: *pauses,
                 counts: 0.0,
             });
             let now = begin + Duration::from_secs(u64::try_from(second).unwrap());
-            let slow = watch.slow(&workers.collect::<Vec<_>>(), Duration::from_secs(30), now);
-            assert_eq!(slow.map(|(_, table)| table), expected, "at {second}");
+            let slow = watch.slow(&workers.collect::<Vec<_>>(), usual, now);
+            assert_eq!(slow, if expected { vec!["proj_one".to_owned()] } else { Vec::new() }, "at {second}");
+            if found {
+                watch.note_late("proj_one".to_owned(), now);
+            }
         };
-        check(0, &[Some(1)], None);
-        check(10, &[Some(2)], None);
-        check(20, &[None], None);
-        check(30, &[Some(3)], None);
-        check(40, &[None, Some(4)], Some(4));
-        check(50, &[Some(5)], None);
+        check(0, &[true], false, false);
+        check(10, &[true], false, false);
+        check(20, &[false], false, false);
+        check(30, &[true], false, false);
+        check(40, &[false, true], true, false);
+        check(50, &[true], false, false);
         // Two at once; nobody knows what was while nobody looked.
-        check(100, &[Some(6), Some(7)], Some(7));
+        check(100, &[true, true], true, true);
+        check(110, &[true, false], false, false);
+        check(120, &[true, false], false, false);
+        // Whose tables were found to be slow twice has less.
+        check(130, &[true, false], true, true);
+        check(133, &[true, false], true, true);
     }
 }

@@ -20,9 +20,7 @@ select
         else 1::float8
     end as counts,
     -- What makes it pause just now may be the table's doing.
-    case
-        when activity.xact_start is not null and activity.wait_event = 'VacuumDelay' then coalesce(vacuum.relid, analysis.relid)
-    end as pauses_at
+    activity.xact_start is not null and activity.wait_event is not distinct from 'VacuumDelay' as pauses
 from pg_catalog.pg_stat_activity activity
 left join pg_catalog.pg_stat_progress_vacuum vacuum on vacuum.pid = activity.pid
 left join pg_catalog.pg_stat_progress_analyze analysis on analysis.pid = activity.pid

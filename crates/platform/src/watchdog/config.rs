@@ -25,8 +25,8 @@ pub struct WatchdogConfig {
     /// seconds. Then what it is at is cancelled, and the next time it is ended. A tenth of it where that was not enough
     /// twice within an hour.
     pub autovacuum_code: Duration,
-    /// How long autovacuum may pause at a project's tables, all in all, before the one where it does is looked at: whether it
-    /// asks for that.
+    /// How long autovacuum may pause at a project's tables, all in all, before they are looked at: whether they ask for that. A
+    /// tenth of it where that was so twice within an hour.
     pub autovacuum_pauses: Duration,
     /// How long autovacuum may write in one transaction for a project that may not, which is far longer than it does for
     /// itself.

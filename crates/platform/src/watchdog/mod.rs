@@ -32,6 +32,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use base::ProjectRef;
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database;
 use crate::provision::{ProvisionError, Provisioner};
 
-use autovacuum::AutovacuumWatch;
+use autovacuum::{AutovacuumWatch, Worker};
 pub use config::WatchdogConfig;
 use half_open::HalfOpenLogins;
 use lock_sentry::LockSentry;
@@ -56,8 +57,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 const ROUND_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The longest that a look at a project's tables may take.
-const LOOK_AT_TABLES: Duration = Duration::from_secs(2);
 /// How long processes that were ended take to go.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// Sessions ended at once because of the notification queue; then it is looked at again.
@@ -80,6 +79,8 @@ pub struct Watchdog {
     last_resort: Option<Instant>,
     docket: Docket,
     autovacuum: AutovacuumWatch,
+    /// Looks at the tables of projects for which autovacuum was slow, and how many of its workers were at such a table.
+    looks_at_tables: JoinSet<(String, usize)>,
     /// What the cluster was last told; none when that is not known.
     refusing: Option<bool>,
     /// What could not be done at the last try, so that it is logged once.
@@ -115,6 +116,7 @@ impl Watchdog {
             last_resort: None,
             docket: Docket::default(),
             autovacuum: AutovacuumWatch::default(),
+            looks_at_tables: JoinSet::new(),
             refusing: None,
             unable: BTreeSet::new(),
             limits: OwnerLimits::new(),
@@ -328,24 +330,7 @@ impl Watchdog {
     async fn free_autovacuum(&mut self, client: &Client) -> Result<(), ProvisionError> {
         let workers = store::autovacuum_workers(client, &self.config).await?;
         let now = Instant::now();
-        if let Some((worker, table)) = self.autovacuum.slow(&workers, self.config.autovacuum_pauses, now)
-            && let Ok(id) = ProjectRef::parse(&worker.project)
-        {
-            let looked = self.provisioner.storage_parameters_of(&id, table);
-            // The others' sessions are not to wait for this.
-            match tokio::time::timeout(LOOK_AT_TABLES, looked).await {
-                Ok(Ok(false)) => {}
-                Ok(Ok(true)) => {
-                    store::session_measure_take(client, worker.pid, worker.backend_start, Measure::Cancelled).await?;
-                    tracing::warn!("project.ref" = worker.project, worker.pid, "a table made autovacuum slow");
-                    self.provisioner.take_storage_parameters(id);
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!("project.ref" = worker.project, cause = ?error, "its tables could not be looked at");
-                }
-                Err(_) => tracing::warn!("project.ref" = worker.project, "its tables could not be looked at in time"),
-            }
-        }
+        self.speed_autovacuum_up(&workers, now);
         for (worker, measure) in self.autovacuum.overdue(workers, self.config.autovacuum_code, now) {
             store::session_measure_take(client, worker.pid, worker.backend_start, measure).await?;
             self.autovacuum.done(&worker, measure, now);
@@ -357,6 +342,29 @@ impl Watchdog {
             );
         }
         Ok(())
+    }
+
+    /// Looks for tables that ask for slow work where it took long, in tasks of their own.
+    fn speed_autovacuum_up(&mut self, workers: &[Worker], now: Instant) {
+        while let Some(looked) = self.looks_at_tables.try_join_next() {
+            if let Ok((project, workers)) = looked
+                && workers > 0
+            {
+                tracing::warn!("project.ref" = project, workers, "tables made autovacuum slow");
+                self.autovacuum.note_late(project, now);
+            }
+        }
+        for project in self.autovacuum.slow(workers, self.config.autovacuum_pauses, now) {
+            let Ok(id) = ProjectRef::parse(&project) else { continue };
+            let provisioner = self.provisioner.clone();
+            self.looks_at_tables.spawn(async move {
+                let cancelled = provisioner.take_storage_parameters(&id).await.unwrap_or_else(|error| {
+                    tracing::warn!(project.r#ref = %id, cause = ?error, "what makes autovacuum slow cannot be taken from its tables");
+                    0
+                });
+                (project, cancelled)
+            });
+        }
     }
 
     fn refuses_writes(&self) -> bool {

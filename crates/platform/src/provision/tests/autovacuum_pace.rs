@@ -21,6 +21,11 @@ async fn tables_keep_the_servers() {
         (format!("alter table a set ({pace} = 3, autovacuum_vacuum_cost_limit = 199)"), &["a fillfactor=50"]),
         (format!("alter table a set (toast.{pace} = '0x64')"), &["a fillfactor=50"]),
         (format!("do $$ begin alter table a set ({pace} = 20, toast.{pace} = 20); end $$"), &["a fillfactor=50"]),
+        (
+            "alter table a set (autovacuum_freeze_max_age = 100000, autovacuum_multixact_freeze_max_age = 10000)"
+                .to_owned(),
+            &["a fillfactor=50"],
+        ),
         (format!("create table c with ({pace} = 100) as select 1 as d"), &["a fillfactor=50"]),
         (format!("create materialized view m with ({pace} = 100) as select 1 as d"), &["a fillfactor=50"]),
         (format!("create schema s create table t (a int) with ({pace} = 100)"), &["a fillfactor=50"]),

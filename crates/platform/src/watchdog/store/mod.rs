@@ -61,7 +61,7 @@ pub(super) async fn autovacuum_workers(db: &Client, config: &WatchdogConfig) -> 
         backend_start: row.get("backend_start"),
         project: row.get("project"),
         xact_start: row.get("xact_start"),
-        pauses_at: row.get("pauses_at"),
+        pauses: row.get("pauses"),
         counts: row.get("counts"),
     };
     Ok(rows.iter().map(worker).collect())

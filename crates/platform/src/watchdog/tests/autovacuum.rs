@@ -213,34 +213,99 @@ async fn a_lock_table_that_autovacuum_fills_is_emptied() {
     assert!(lives(&owner).await);
 }
 
-/// EXPLAIN makes a table of which no event trigger is told.
-#[tokio::test]
-async fn a_table_that_makes_it_slow_loses_what_makes_it_so() {
+/// A cluster whose autovacuum pauses, a project with the baseline's part, and a watchdog that looks at once.
+async fn paused() -> (Scene, ProjectRef, Watchdog) {
     let scene = Scene::own_with(|_| {}, OFTEN).await;
     let project = scene.project().await;
     let config = WatchdogConfig { autovacuum_pauses: Duration::from_secs(1), ..WatchdogConfig::default() };
-    let mut watchdog = scene.watchdog(config);
-    // What the database has of the baseline's.
+    let watchdog = scene.watchdog(config);
     let admin = &scene.config.admin;
     let superuser = connect(&url(&scene.config, &admin.user, admin.password.expose(), project.database())).await;
     let files = FILES[10..].iter().map(|file| file.sql);
     superuser.batch_execute(&format!("create schema _launchdb; {}", files.collect::<String>())).await.unwrap();
-    let owner = scene.owner(&project).await;
-    let slow =
-        "explain analyze create table slow with (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
-            autovacuum_vacuum_insert_threshold = 1) as select i, repeat('x', 800) from generate_series(1, 20000) i";
-    owner.batch_execute(slow).await.unwrap();
-    let parameters = async || -> String {
-        let sql = "select reloptions::text from pg_class where relname = 'slow'";
-        owner.query_one(sql, &[]).await.unwrap().get(0)
-    };
-    assert!(parameters().await.contains("cost_delay=100"));
-    let first = test_support::eventually("it is slow", async || worker(&scene, &project).await).await;
-    let gone = async || {
+    (scene, project, watchdog)
+}
+
+/// EXPLAIN makes a table of which no event trigger is told.
+fn slow_table(name: &str, parameters: &str) -> String {
+    format!(
+        "explain analyze create table {name} with (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1,
+            autovacuum_vacuum_insert_threshold = 1 {parameters}) as select i, repeat('x', 800) from generate_series(1, 20000) i"
+    )
+}
+
+async fn parameters(owner: &Client, table: &str) -> Option<String> {
+    let sql = "select reloptions::text from pg_class where relname = $1";
+    owner.query_one(sql, &[&table]).await.unwrap().get(0)
+}
+
+/// The workers that pause at a table, with when they began.
+async fn pausing(scene: &Scene, project: &ProjectRef) -> Vec<(i32, Option<i64>)> {
+    let workers = store::autovacuum_workers(&scene.admin, &WatchdogConfig::default()).await.unwrap();
+    let workers = workers.into_iter().filter(|worker| worker.pauses && worker.project == project.as_str());
+    workers.map(|worker| (worker.pid, worker.xact_start)).collect()
+}
+
+/// Rounds of the watchdog until none of these is at what it was at.
+async fn until_they_go_on(scene: &Scene, project: &ProjectRef, watchdog: &mut Watchdog, slow: &[(i32, Option<i64>)]) {
+    test_support::eventually("they go on", async || {
         watchdog.round().await.unwrap();
-        (worker(&scene, &project).await != Some(first)).then_some(())
-    };
-    test_support::eventually("it goes on", gone).await;
-    let taken = async || (parameters().await == "{autovacuum_vacuum_insert_threshold=1}").then_some(());
-    test_support::eventually("it keeps the rest", taken).await;
+        pausing(scene, project).await.iter().all(|worker| !slow.contains(worker)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tables_that_make_it_slow_lose_what_makes_them_so() {
+    let (scene, project, mut watchdog) = paused().await;
+    let owner = scene.owner(&project).await;
+    for table in ["slow", "slower"] {
+        owner.batch_execute(&slow_table(table, "")).await.unwrap();
+    }
+    let workers = test_support::eventually("two are slow", async || {
+        let workers = pausing(&scene, &project).await;
+        (workers.len() > 1).then_some(workers)
+    })
+    .await;
+    // What the owner has taken himself would leave a worker with what it read before.
+    owner.batch_execute("begin; grant select on slow to public; create temp table x (); commit").await.unwrap();
+    assert!(parameters(&owner, "slow").await.unwrap().contains("cost_delay=100"));
+    // One that cannot be changed now keeps no other, and no worker.
+    let holder = scene.owner(&project).await;
+    holder.batch_execute(&slow_table("held", "")).await.unwrap();
+    holder.batch_execute("begin; grant select on held to public").await.unwrap();
+    until_they_go_on(&scene, &project, &mut watchdog, &workers).await;
+    for table in ["slow", "slower"] {
+        let rest = "{autovacuum_vacuum_insert_threshold=1}";
+        let taken = async || (parameters(&owner, table).await.as_deref() == Some(rest)).then_some(());
+        test_support::eventually("it keeps the rest", taken).await;
+    }
+    assert!(parameters(&owner, "held").await.unwrap().contains("cost_delay=100"));
+    assert!(lives(&holder).await && lives(&owner).await);
+}
+
+/// A worker that prevents wraparound waits for a locked table, with what it read before.
+#[tokio::test]
+async fn a_worker_keeps_nothing_that_its_table_asked_for_before() {
+    let (scene, project, mut watchdog) = paused().await;
+    let owner = scene.owner(&project).await;
+    let parameters = ", autovacuum_enabled = off, autovacuum_freeze_max_age = 100000";
+    owner.batch_execute(&slow_table("slow", parameters)).await.unwrap();
+    owner.batch_execute("begin; lock table slow in share update exclusive mode").await.unwrap();
+    let ids = scene.owner(&project).await;
+    let use_ids = "create temp table used (i int);
+        do $$ begin for n in 1..110000 loop
+            begin insert into used values (n); exception when others then null; end; end loop; end $$";
+    ids.batch_execute(use_ids).await.unwrap();
+    let waits = "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%to prevent wraparound)'";
+    test_support::eventually("it waits", async || scene.admin.query_opt(waits, &[]).await.unwrap()).await;
+    owner
+        .batch_execute("alter table slow reset (autovacuum_vacuum_cost_delay, autovacuum_freeze_max_age); commit")
+        .await
+        .unwrap();
+    let slow = test_support::eventually("it is slow", async || {
+        Some(pausing(&scene, &project).await).filter(|workers| !workers.is_empty())
+    })
+    .await;
+    until_they_go_on(&scene, &project, &mut watchdog, &slow).await;
 }
