@@ -1,5 +1,6 @@
 //! JSON Web Tokens (RFC 7515, 7517, 7519) over *ring*: signing with HS256, verifying with HS*, RS*, PS*, ES256/384 and EdDSA.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -227,6 +228,18 @@ pub fn check_times(claims: &Claims, now: i64) -> Result<(), JwtError> {
     Ok(())
 }
 
+/// The Unix seconds at which [`check_times`] accepts such claims; none when one of them is no number.
+pub fn accepted_times(claims: &Claims) -> RangeInclusive<i64> {
+    let is_number = |name| claims.map.get(name).is_none_or(|value| value.is_number() || value.is_null());
+    if !["exp", "nbf", "iat"].into_iter().all(is_number) {
+        return RangeInclusive::new(1, 0);
+    }
+    let starts = [claims.seconds("nbf"), claims.seconds("iat")].into_iter().flatten().max();
+    let first = starts.map_or(i64::MIN, |start| start.saturating_sub(LEEWAY_SECONDS));
+    let last = claims.seconds("exp").map_or(i64::MAX, |exp| exp.saturating_add(LEEWAY_SECONDS));
+    first..=last
+}
+
 /// Signs `claims` with HS256.
 pub fn sign_hs256(secret: &[u8], claims: &Value) -> String {
     sign_hs256_text(secret, &claims.to_string())
@@ -307,7 +320,9 @@ mod tests {
     fn times_have_thirty_seconds_of_leeway() {
         let check = |claims: Value, expected: Result<(), JwtError>| {
             let Value::Object(map) = claims else { panic!("an object") };
-            assert_eq!(check_times(&Claims::new(map.clone()), 1000), expected, "{map:?}");
+            let claims = Claims::new(map.clone());
+            assert_eq!(accepted_times(&claims).contains(&1000), expected.is_ok(), "{map:?}");
+            assert_eq!(check_times(&claims, 1000), expected, "{map:?}");
         };
         check(json!({"exp": 970}), Ok(()));
         check(json!({"exp": 969}), Err(JwtError::Expired));

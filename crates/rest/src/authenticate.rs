@@ -1,11 +1,12 @@
 //! Who calls a drop-in server: the bearer token's role and claims, as PostgREST reads them (PostgREST docs,
 //! "Authentication"). In front of projects the gateway's key check does this work.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base::claims::Claims;
-use base::jwt::{JwtError, check_times};
+use base::jwt::{JwtError, accepted_times, check_times};
 use base::{Caller, Credential, RoleName};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -27,17 +28,26 @@ pub(crate) struct TokenCacheCounters {
 #[derive(Clone)]
 struct CountEvictions(Arc<TokenCacheCounters>);
 
-impl Lifecycle<String, Claims> for CountEvictions {
+impl Lifecycle<String, Arc<Verified>> for CountEvictions {
     type RequestState = ();
 
-    fn on_evict(&self, (): &mut (), _: String, _: Claims) {
+    fn on_evict(&self, (): &mut (), _: String, _: Arc<Verified>) {
         self.0.evictions.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-type TokenCache = Cache<String, Claims, UnitWeighter, DefaultHashBuilder, CountEvictions>;
+type TokenCache = Cache<String, Arc<Verified>, UnitWeighter, DefaultHashBuilder, CountEvictions>;
 
-/// Tokens whose signature was verified.
+/// A token whose signature was verified.
+struct Verified {
+    claims: Claims,
+    /// Unix seconds outside of which it is refused.
+    times: RangeInclusive<i64>,
+    /// Who it is for, or what besides its times keeps it from being accepted.
+    caller: Result<Caller, Error>,
+}
+
+/// Tokens whose signature was verified, and what one configuration makes of them.
 pub(crate) struct VerifiedTokens {
     /// None verifies every time.
     cache: Option<TokenCache>,
@@ -55,18 +65,21 @@ impl VerifiedTokens {
         Self { cache, counters }
     }
 
-    /// The claims of a token whose signature is right.
-    fn verify(&self, config: &Config, token: &str) -> Result<Claims, Error> {
-        let verify = || config.jwt_keys.verify_signature(token).map_err(Error::Jwt);
+    /// A token whose signature is right.
+    fn verify(&self, config: &Config, token: &str) -> Result<Arc<Verified>, Error> {
+        let verify = || {
+            let claims = config.jwt_keys.verify_signature(token).map_err(Error::Jwt)?;
+            Ok(Arc::new(Verified { times: accepted_times(&claims), caller: caller_of(config, &claims), claims }))
+        };
         let Some(cache) = &self.cache else { return verify() };
         self.counters.requests.fetch_add(1, Ordering::Relaxed);
-        if let Some(claims) = cache.get(token) {
+        if let Some(verified) = cache.get(token) {
             self.counters.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(claims);
+            return Ok(verified);
         }
-        let claims = verify()?;
-        cache.insert(token.to_owned(), claims.clone());
-        Ok(claims)
+        let verified = verify()?;
+        cache.insert(token.to_owned(), verified.clone());
+        Ok(verified)
     }
 
     /// The caller of a request with these headers. `now` is in Unix seconds.
@@ -81,13 +94,20 @@ impl VerifiedTokens {
         if token.is_empty() {
             return Err(Error::EmptyJwt);
         }
-        let claims = self.verify(config, &token)?;
-        check_times(&claims, now).map_err(Error::Jwt)?;
-        check_audience(config, &claims).map_err(Error::Jwt)?;
-        let role = config.jwt_role_claim_key.role(&Value::Object((*claims.map).clone()));
-        let role = role.or_else(|| config.db_anon_role.clone()).ok_or(Error::JwtTokenRequired)?;
-        Ok(caller(&role, &claims.map, Credential::UserToken))
+        let verified = self.verify(config, &token)?;
+        // The times are an error before all others.
+        if verified.caller.is_err() || !verified.times.contains(&now) {
+            check_times(&verified.claims, now).map_err(Error::Jwt)?;
+        }
+        verified.caller.clone()
     }
+}
+
+fn caller_of(config: &Config, claims: &Claims) -> Result<Caller, Error> {
+    check_audience(config, claims).map_err(Error::Jwt)?;
+    let role = config.jwt_role_claim_key.role(&Value::Object((*claims.map).clone()));
+    let role = role.or_else(|| config.db_anon_role.clone()).ok_or(Error::JwtTokenRequired)?;
+    Ok(caller(&role, &claims.map, Credential::UserToken))
 }
 
 fn caller(role: &str, claims: &serde_json::Map<String, Value>, credential: Credential) -> Caller {

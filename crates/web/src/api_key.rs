@@ -5,11 +5,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::api_key::{self, ApiKeyKind};
-use base::jwt::{self, JwtError, LEEWAY_SECONDS};
+use base::jwt::{self, JwtError};
 use base::{Caller, Credential, Project, ProjectRef, RoleName};
 use http::{HeaderMap, header};
 use quick_cache::{Equivalent, Weighter, sync::Cache};
@@ -72,10 +73,8 @@ fn is_reserved_role(role: &str) -> bool {
 /// A token that was verified once.
 struct Verified {
     caller: Caller,
-    /// Unix seconds after which the token is refused (`exp` and the leeway).
-    not_after: i64,
-    /// Unix seconds before which it is refused (`nbf`, `iat` and the leeway).
-    not_before: i64,
+    /// Unix seconds outside of which the token is refused.
+    times: RangeInclusive<i64>,
     /// For opaque keys: where the last use is noted.
     last_use: Option<Arc<LastUse>>,
 }
@@ -241,10 +240,10 @@ impl ApiKeyCheck {
                 fresh
             }
         };
-        if now > verified.not_after {
+        if now > *verified.times.end() {
             return Err(KeyError::Jwt(JwtError::Expired));
         }
-        if now < verified.not_before {
+        if now < *verified.times.start() {
             return Err(KeyError::Jwt(JwtError::NotYetValid));
         }
         if let Some(last_use) = &verified.last_use {
@@ -269,7 +268,7 @@ impl ApiKeyCheck {
             .entry(key.id)
             .or_insert_with(|| Arc::new(LastUse { api_key_id: key.id, unix_seconds: AtomicI64::new(0) }))
             .clone();
-        Ok(Verified { caller, not_after: i64::MAX, not_before: i64::MIN, last_use: Some(last_use) })
+        Ok(Verified { caller, times: i64::MIN..=i64::MAX, last_use: Some(last_use) })
     }
 
     /// The opaque keys that were used since the last call: (row of the key, Unix seconds). Keys that nothing remembers
@@ -311,11 +310,9 @@ fn verify_jwt(project: &Project, token: &str, now: i64) -> Result<Verified, KeyE
     if credential != Credential::UserToken && !project.legacy_keys_enabled {
         return Err(KeyError::LegacyKeysDisabled);
     }
-    let not_after = claims.seconds("exp").map_or(i64::MAX, |exp| exp.saturating_add(LEEWAY_SECONDS));
-    let starts = [claims.seconds("nbf"), claims.seconds("iat")].into_iter().flatten().max();
-    let not_before = starts.map_or(i64::MIN, |start| start.saturating_sub(LEEWAY_SECONDS));
+    let times = jwt::accepted_times(&claims);
     let caller = Caller { role: RoleName::new(role), claims: claims.json, credential };
-    Ok(Verified { caller, not_after, not_before, last_use: None })
+    Ok(Verified { caller, times, last_use: None })
 }
 
 /// The token of `Authorization: Bearer`. Other schemes (`Basic`, S3's signature) are not for us.

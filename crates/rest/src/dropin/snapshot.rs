@@ -35,8 +35,12 @@ impl Snapshot {
         shared: &Shared,
         metrics: &Arc<Metrics>,
     ) -> Self {
+        let (old, new) = (&self.drop_in.config, &drop_in.config);
         let same_tokens = self.drop_in.jwt_secret == drop_in.jwt_secret
-            && self.drop_in.jwt_cache_max_entries == drop_in.jwt_cache_max_entries;
+            && self.drop_in.jwt_cache_max_entries == drop_in.jwt_cache_max_entries
+            && old.jwt_role_claim_key == new.jwt_role_claim_key
+            && old.jwt_aud == new.jwt_aud
+            && old.db_anon_role == new.db_anon_role;
         let tokens = if same_tokens {
             self.tokens.clone()
         } else {
