@@ -48,7 +48,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
     ("storage-fuzz", &["storage", "seeded", "base"]),
     ("xtask", &["base"]),
     // Kept last: what only tests may use.
-    ("(tests)", &["test-support"]),
+    ("(tests)", &["test-support", "seeded"]),
 ];
 
 /// Database clients: the pure crates never see one.

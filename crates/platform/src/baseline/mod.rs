@@ -70,7 +70,7 @@ pub const FILES: &[BaselineFile] = files![
     10 "0010_storage_removals_rights",
     11 "0011_autovacuum_pace",
     12 "0012_storage_parameters",
-    13 "0013_storage_parameters_in_use",
+    13 "0013_storage_parameters_seen",
 ];
 
 /// Makes the shared roles of the cluster; not part of any database.

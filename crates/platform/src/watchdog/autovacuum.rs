@@ -1,7 +1,7 @@
 //! How long autovacuum's workers run projects' stored code. There are few of them for all databases, and an index on a
 //! function of the owner's lets them wait for as long as he likes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::Measure;
@@ -60,29 +60,42 @@ pub(super) struct AutovacuumWatch {
     late: HashMap<String, (u32, Instant)>,
     /// How long workers have paused at a project's tables since those were looked at, and when last.
     paused: HashMap<String, (Duration, Instant)>,
-    /// The last look for that.
-    looked: Option<Instant>,
+    /// When that was last counted.
+    counted: Option<Instant>,
+    /// Projects whose work took too long since the last count.
+    suspects: HashSet<String>,
+    /// Projects whose tables are looked at just now.
+    looked_at: HashSet<String>,
 }
 
 impl AutovacuumWatch {
-    /// Projects at whose tables workers have paused for longer than `usual`, all in all: one may ask for long pauses in a way that
-    /// nobody is told of. It begins anew then.
+    /// Projects whose tables are to be looked at, until [`Self::looked`] says so: they may ask for slow work in a way that nobody is
+    /// told of. Workers have paused there for longer than `usual` since the last time, all in all, or took too long for something.
     pub(super) fn slow(&mut self, workers: &[Worker], usual: Duration, now: Instant) -> Vec<String> {
-        let step = self.looked.map_or(Duration::ZERO, |last| now.duration_since(last).min(LONGEST_STEP));
-        self.looked = Some(now);
+        let step = self.counted.map_or(Duration::ZERO, |last| now.duration_since(last).min(LONGEST_STEP));
+        self.counted = Some(now);
         self.paused.retain(|_, (_, last)| now.duration_since(*last) < REMEMBERED);
-        let mut slow = Vec::new();
-        for worker in workers.iter().filter(|worker| worker.pauses) {
+        let mut slow: Vec<_> = self.suspects.drain().filter(|project| !self.looked_at.contains(project)).collect();
+        for worker in workers.iter().filter(|worker| worker.pauses && !self.looked_at.contains(&worker.project)) {
             let often = self.is_often_late(&worker.project);
             let (spent, last) = self.paused.entry(worker.project.clone()).or_insert((Duration::ZERO, now));
             *spent += step;
             *last = now;
-            if *spent >= if often { usual / PART } else { usual } {
+            if *spent >= if often { usual / PART } else { usual } && !slow.contains(&worker.project) {
                 *spent = Duration::ZERO;
                 slow.push(worker.project.clone());
             }
         }
+        self.looked_at.extend(slow.iter().cloned());
         slow
+    }
+
+    /// Ends what [`Self::slow`] began; `found` says whether the tables were at fault.
+    pub(super) fn looked(&mut self, project: String, found: bool, now: Instant) {
+        self.looked_at.remove(&project);
+        if found {
+            self.note_late(project, now);
+        }
     }
 
     /// The workers that have run code for longer than `usual`, all in all, and what is to be done: at first only what is
@@ -124,10 +137,10 @@ impl AutovacuumWatch {
         seen.spent = Duration::ZERO;
         seen.done = Some(Done { measure, at: now, xact_start: worker.xact_start });
         self.note_late(worker.project.clone(), now);
+        self.suspects.insert(worker.project.clone());
     }
 
-    /// Notes that work for a project took too long.
-    pub(super) fn note_late(&mut self, project: String, now: Instant) {
+    fn note_late(&mut self, project: String, now: Instant) {
         let (times, last) = self.late.entry(project).or_insert((0, now));
         *times += 1;
         *last = now;
@@ -219,8 +232,8 @@ mod tests {
             let now = begin + Duration::from_secs(u64::try_from(second).unwrap());
             let slow = watch.slow(&workers.collect::<Vec<_>>(), usual, now);
             assert_eq!(slow, if expected { vec!["proj_one".to_owned()] } else { Vec::new() }, "at {second}");
-            if found {
-                watch.note_late("proj_one".to_owned(), now);
+            for project in slow {
+                watch.looked(project, found, now);
             }
         };
         check(0, &[true], false, false);

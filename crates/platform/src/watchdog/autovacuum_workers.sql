@@ -2,7 +2,8 @@
 -- functions of the owner's, which it runs for indexes on them: while it computes statistics, summarizes an index of ranges
 -- (BRIN), which has no progress view, or cleans up indexes at the end of VACUUM, which summarizes too.
 --
--- A lock or page that it waits for is held by a session of the owner's, for as long as he likes. Pauses and reads from the disk, at which
+-- A lock or page that it waits for is held by a session of the owner's, for as long as he likes; to give a table's end back to the
+-- disk it tries for five seconds to get one. Pauses and reads from the disk, at which
 -- an honest one is most of the time, count for an eighth: how long the pauses are, and what is read, is what such a function
 -- decides.
 --
@@ -14,7 +15,7 @@ select
     substring(activity.datname::text from '^(proj_[a-z0-9]{3,40})') as project,
     case
         when activity.xact_start is null then 0::float8
-        when activity.wait_event_type in ('Lock', 'BufferPin') then 1::float8
+        when activity.wait_event_type in ('Lock', 'BufferPin') or activity.wait_event = 'VacuumTruncate' then 1::float8
         when vacuum.phase <> 'cleaning up indexes' or analysis.phase like 'acquiring %' then 0::float8
         when activity.wait_event = 'VacuumDelay' or activity.wait_event_type = 'IO' then 0.125::float8
         else 1::float8

@@ -79,7 +79,7 @@ pub struct Watchdog {
     last_resort: Option<Instant>,
     docket: Docket,
     autovacuum: AutovacuumWatch,
-    /// Looks at the tables of projects for which autovacuum was slow, and how many of its workers were at such a table.
+    /// Looks at the tables of projects for which autovacuum was slow, and how many of its workers were ended.
     looks_at_tables: JoinSet<(String, usize)>,
     /// What the cluster was last told; none when that is not known.
     refusing: Option<bool>,
@@ -347,22 +347,21 @@ impl Watchdog {
     /// Looks for tables that ask for slow work where it took long, in tasks of their own.
     fn speed_autovacuum_up(&mut self, workers: &[Worker], now: Instant) {
         while let Some(looked) = self.looks_at_tables.try_join_next() {
-            if let Ok((project, workers)) = looked
-                && workers > 0
-            {
+            let Ok((project, workers)) = looked else { continue };
+            if workers > 0 {
                 tracing::warn!("project.ref" = project, workers, "tables made autovacuum slow");
-                self.autovacuum.note_late(project, now);
             }
+            self.autovacuum.looked(project, workers > 0, now);
         }
         for project in self.autovacuum.slow(workers, self.config.autovacuum_pauses, now) {
             let Ok(id) = ProjectRef::parse(&project) else { continue };
             let provisioner = self.provisioner.clone();
             self.looks_at_tables.spawn(async move {
-                let cancelled = provisioner.take_storage_parameters(&id).await.unwrap_or_else(|error| {
-                    tracing::warn!(project.r#ref = %id, cause = ?error, "what makes autovacuum slow cannot be taken from its tables");
+                let ended = provisioner.take_storage_parameters(&id).await.unwrap_or_else(|error| {
+                    tracing::warn!(project.r#ref = %id, cause = ?error, "its tables could not be looked at");
                     0
                 });
-                (project, cancelled)
+                (project, ended)
             });
         }
     }

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use base::Secret;
-use flate2::Compression;
 
 use super::cfb::CfbWriter;
 use super::deflate::DeflateWriter;
@@ -11,8 +10,6 @@ use super::packet::{PacketWriter, write_short};
 use super::s2k::{DerivedKey, StringToKey};
 use super::{AES_256, tag};
 
-/// Level of compression: dumps become a fifth already, and the next level takes twice as long.
-const LEVEL: u32 = 1;
 /// Plain deflate in the registry of RFC 4880, section 9.3.
 pub(super) const DEFLATE: u8 = 1;
 
@@ -25,12 +22,12 @@ impl<W: Write> Encryptor<W> {
     /// Begins a message.
     pub(in crate::backup) fn new(inner: W, passphrase: &Secret<String>) -> io::Result<Self> {
         let key = DerivedKey::new(StringToKey::fresh(), passphrase);
-        Self::begin(inner, &key, |packet| DeflateWriter::by_threads(packet, Compression::new(LEVEL)))
+        Self::begin(inner, &key, DeflateWriter::by_threads)
     }
 
     /// Begins a message of contents that are mostly compressed already.
     pub(in crate::backup) fn stored(inner: W, key: &DerivedKey) -> io::Result<Self> {
-        Self::begin(inner, key, |packet| DeflateWriter::by_itself(packet, Compression::none()))
+        Self::begin(inner, key, DeflateWriter::stored)
     }
 
     fn begin(

@@ -3,8 +3,7 @@
 use tokio_postgres::types::Oid;
 use tokio_postgres::{Error, GenericClient};
 
-/// Relations that have such as nothing may have, and the TOAST tables that go by theirs: those that autovacuum is at first, some
-/// thousands at most.
+/// Relations that have such as nothing may have, some thousands at most.
 pub(in crate::provision) async fn relations_with_unwanted(db: &impl GenericClient) -> Result<Vec<Oid>, Error> {
     let rows = db.query(include_str!("storage_parameters_unwanted.sql"), &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -15,7 +14,12 @@ pub(in crate::provision) async fn storage_parameters_take(db: &impl GenericClien
     db.execute(include_str!("storage_parameters_take.sql"), &[&from]).await.map(drop)
 }
 
-/// Cancels what autovacuum's workers do at some tables, and at any that asked for more than it may; gives how many that were.
-pub(in crate::provision) async fn autovacuum_cancel(db: &impl GenericClient, at: &[Oid]) -> Result<usize, Error> {
-    db.query(include_str!("autovacuum_cancel.sql"), &[&at]).await.map(|rows| rows.len())
+/// Forgets that the database's own triggers saw such; gives how often they did.
+pub(in crate::provision) async fn storage_parameters_forget(db: &impl GenericClient) -> Result<u64, Error> {
+    db.execute("delete from _launchdb.storage_parameters_seen", &[]).await
+}
+
+/// Ends autovacuum's workers in the database; gives how many there were.
+pub(in crate::provision) async fn autovacuum_end(db: &impl GenericClient) -> Result<usize, Error> {
+    db.query(include_str!("autovacuum_end.sql"), &[]).await.map(|rows| rows.len())
 }

@@ -1,11 +1,18 @@
 //! Compression by several threads: pieces that are compressed each for itself and end at a byte are one stream together
 //! (RFC 1951), which everybody reads. One thread is slower than pg_dump is.
+//!
+//! What compresses is our own, made for dumps: where processors are few it decides how long a backup takes, and of the libraries
+//! that build without a C toolchain of their own the fastest took two thirds longer for half as much more (docs/performance.md).
+
+mod block;
+mod huffman;
+mod matches;
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use flate2::{Compress, Compression, FlushCompress};
+use block::Encoder;
 
 /// Bytes that are compressed at once. What they have in common with the piece before is not seen, which costs one part in a
 /// hundred or less.
@@ -33,27 +40,28 @@ struct Work {
 
 /// Who compresses.
 enum By {
-    /// The writer itself.
-    Itself(Piecewise),
+    /// Nobody: they stay as they are.
+    Nobody,
     /// Threads, which get the pieces in turns.
     Threads { workers: Vec<Worker>, given: usize, taken: usize },
 }
 
 struct Worker {
     pieces: SyncSender<Work>,
-    compressed: Receiver<io::Result<Work>>,
+    compressed: Receiver<Work>,
 }
 
 impl<W: Write> DeflateWriter<W> {
     /// Threads are worth their cost for much that is compressed well.
-    pub(super) fn by_threads(inner: W, level: Compression) -> Self {
+    pub(super) fn by_threads(inner: W) -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        let workers = (0..processors.min(MOST_THREADS)).map(|_| Worker::begin(level)).collect();
+        let workers = (0..processors.min(MOST_THREADS)).map(|_| Worker::begin()).collect();
         Self { inner, piece: Vec::new(), by: By::Threads { workers, given: 0, taken: 0 }, spare: Vec::new() }
     }
 
-    pub(super) fn by_itself(inner: W, level: Compression) -> Self {
-        Self { inner, piece: Vec::new(), by: By::Itself(Piecewise::new(level)), spare: Vec::new() }
+    /// A stream that is as long as what is in it.
+    pub(super) fn stored(inner: W) -> Self {
+        Self { inner, piece: Vec::new(), by: By::Nobody, spare: Vec::new() }
     }
 
     /// Writes the end of the stream.
@@ -71,12 +79,12 @@ impl<W: Write> DeflateWriter<W> {
             return Ok(());
         }
         match self.by {
-            By::Itself(ref mut piecewise) => {
-                let mut compressed = self.spare.pop().unwrap_or_default().compressed;
-                piecewise.compress(&self.piece, &mut compressed)?;
-                self.inner.write_all(&compressed)?;
+            By::Nobody => {
+                let mut work = self.spare.pop().unwrap_or_default();
+                block::store(&self.piece, &mut work.compressed);
+                self.inner.write_all(&work.compressed)?;
                 self.piece.clear();
-                self.spare.push(Work { compressed, ..Work::default() });
+                self.spare.push(work);
             }
             By::Threads { .. } => {
                 // Each thread has one piece in work and one that waits.
@@ -134,7 +142,7 @@ impl By {
         }
         let compressed = workers[*taken % workers.len()].compressed.recv().map_err(|_| gone())?;
         *taken += 1;
-        compressed.map(Some)
+        Ok(Some(compressed))
     }
 }
 
@@ -144,14 +152,14 @@ fn gone() -> io::Error {
 
 impl Worker {
     /// Ends with the writer.
-    fn begin(level: Compression) -> Self {
+    fn begin() -> Self {
         let (pieces, given) = sync_channel::<Work>(1);
         let (done, compressed) = sync_channel(2);
         thread::spawn(move || {
-            let mut piecewise = Piecewise::new(level);
+            let mut encoder = Encoder::new();
             for mut work in given {
-                let outcome = piecewise.compress(&work.piece, &mut work.compressed);
-                if done.send(outcome.map(|()| work)).is_err() {
+                encoder.compress(&work.piece, &mut work.compressed);
+                if done.send(work).is_err() {
                     return;
                 }
             }
@@ -160,66 +168,81 @@ impl Worker {
     }
 }
 
-/// Compresses pieces each for itself.
-struct Piecewise(Compress);
-
-impl Piecewise {
-    fn new(level: Compression) -> Self {
-        Self(Compress::new(level, false))
-    }
-
-    /// Puts the compressed piece in place of what is in `compressed`.
-    fn compress(&mut self, piece: &[u8], compressed: &mut Vec<u8>) -> io::Result<()> {
-        self.0.reset();
-        compressed.clear();
-        compressed.reserve(piece.len() / 2 + 64);
-        loop {
-            let read = usize::try_from(self.0.total_in()).map_err(io::Error::other)?;
-            self.0.compress_vec(&piece[read..], compressed, FlushCompress::Sync).map_err(io::Error::other)?;
-            // There is more to come as long as it fills all the room.
-            if compressed.len() < compressed.capacity() {
-                return Ok(());
-            }
-            compressed.reserve(piece.len() / 4 + 64);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
 
     use flate2::read::DeflateDecoder;
+    use seeded::Random;
 
     use super::*;
+
+    /// What a writer makes of a text, and that it can be read; how long it is.
+    fn check(mut writer: DeflateWriter<Vec<u8>>, plain: &[u8]) -> usize {
+        // However it is cut.
+        for chunk in plain.chunks(70_001) {
+            writer.write_all(chunk).unwrap();
+        }
+        let compressed = writer.finish().unwrap();
+        let mut read = Vec::new();
+        DeflateDecoder::new(&compressed[..]).read_to_end(&mut read).unwrap();
+        assert!(read == plain, "{} bytes", plain.len());
+        assert!(compressed.len() <= plain.len() + plain.len() / 1_000 + 64, "{} of {}", compressed.len(), plain.len());
+        compressed.len()
+    }
 
     #[test]
     fn pieces_are_one_stream_together() {
         let text: Vec<u8> =
             (0..200_000_u32).flat_map(|n| format!("{n}\t{}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect();
+        let hashes = |from: u32| (from..from + 40_000).map(|n| base::digest::sha256_hex(&n.to_be_bytes()));
+        let hex: Vec<u8> = hashes(0).flat_map(String::into_bytes).collect();
         let noise: Vec<u8> =
-            (0..40_000_u32).flat_map(|n| base::digest::sha256_hex(&n.to_be_bytes()).into_bytes()).collect();
-        for plain in [&b""[..], b"x", &text, &noise, &text[..PIECE], &noise[..2 * PIECE]] {
-            for level in [Compression::none(), Compression::new(1)] {
-                for mut writer in
-                    [DeflateWriter::by_itself(Vec::new(), level), DeflateWriter::by_threads(Vec::new(), level)]
-                {
-                    // However it is cut.
-                    for chunk in plain.chunks(70_001) {
-                        writer.write_all(chunk).unwrap();
+            hex.chunks(2).map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect();
+        // What was there exactly as far away as can be said, and one further.
+        let far = |distance: usize| [&noise[..distance], &noise[..1_000]].concat();
+        let run = vec![b'a'; 2 * PIECE + 300];
+        for plain in [
+            &b""[..],
+            b"x",
+            b"abcabcabcabcabcabcabc",
+            &text,
+            &hex,
+            &noise,
+            &text[..PIECE],
+            &run,
+            &far(32_768),
+            &far(32_769),
+        ] {
+            check(DeflateWriter::stored(Vec::new()), plain);
+            check(DeflateWriter::by_threads(Vec::new()), plain);
+        }
+        let part = |plain: &[u8]| check(DeflateWriter::by_threads(Vec::new()), plain) * 100 / plain.len();
+        assert_eq!(
+            [&text, &hex, &noise, &run, &far(32_768), &far(32_769)].map(|plain| part(plain)),
+            [44, 50, 100, 0, 97, 100]
+        );
+    }
+
+    /// Few kinds of bytes in short and long runs, which is where lengths, distances and codes are at their ends.
+    #[test]
+    fn whatever_is_written_is_read() {
+        for seed in 0..300 {
+            let (mut random, mut plain) = (Random::new(seed), Vec::new());
+            for _ in 0..random.below(60) {
+                let (byte, length) = (random.byte(), 1 + random.below(3_000));
+                match random.below(6) {
+                    0 => plain.extend(std::iter::repeat_n(byte, length)),
+                    1 => plain.extend((0..length).map(|at| byte.wrapping_add((at % 7) as u8))),
+                    2 => plain.extend((0..length).map(|_| random.byte())),
+                    3 => plain.extend((0..length).map(|_| random.byte().leading_zeros() as u8)),
+                    _ => {
+                        let from = plain.len().saturating_sub(random.below(40_000));
+                        plain.extend_from_within(from..plain.len().min(from + length));
                     }
-                    let compressed = writer.finish().unwrap();
-                    let mut read = Vec::new();
-                    DeflateDecoder::new(&compressed[..]).read_to_end(&mut read).unwrap();
-                    assert!(read == plain, "{} bytes, {level:?}", plain.len());
-                    assert!(
-                        compressed.len() <= plain.len() + plain.len() / 1_000 + 64,
-                        "{} of {}",
-                        compressed.len(),
-                        plain.len()
-                    );
                 }
             }
+            check(DeflateWriter::by_threads(Vec::new()), &plain);
         }
     }
 
@@ -234,7 +257,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut writer = DeflateWriter::by_threads(Full, Compression::new(1));
+        let mut writer = DeflateWriter::by_threads(Full);
         let result = writer.write_all(&vec![7; 40 * PIECE]);
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
