@@ -180,7 +180,8 @@ impl Counting {
     fn begin() -> Self {
         let (chunks, given) = sync_channel::<Arc<Chunk>>(2);
         let thread = thread::spawn(move || {
-            let (mut tally, mut scanner) = (Tally::default(), StatementScanner::with_longest(LONGEST_STATEMENT));
+            let mut tally = Tally::of_format(manifest::FORMAT);
+            let mut scanner = StatementScanner::with_longest(LONGEST_STATEMENT);
             let mut count = |piece: Piece<'_>| -> Result<(), std::convert::Infallible> {
                 tally.count(&piece);
                 Ok(())

@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::objects::Objects;
 
-/// The format of the header that this program writes; it reads no newer one.
-pub(super) const FORMAT: u32 = 1;
+/// The format that this program writes; it reads no newer one. In the first, rows are hashed with SHA-256.
+pub(super) const FORMAT: u32 = 2;
 
 /// What the lines begin with, behind the dashes.
 pub(super) const HEADER: &str = "launchdb-backup: ";
@@ -117,24 +117,74 @@ pub(super) struct TableTally {
     /// Table and columns as the dump names them: `public.t (a, b)`.
     pub(super) columns: String,
     pub(super) rows: u64,
-    /// SHA-256 of the rows as COPY writes them, hex.
-    pub(super) sha256: String,
+    #[serde(flatten)]
+    pub(super) hash: RowsHash,
+}
+
+/// Hash of a table's rows as COPY writes them, hex.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RowsHash {
+    Sha256(String),
+    Blake3(String),
+}
+
+/// Makes a [`RowsHash`].
+pub(super) enum RowsHasher {
+    Sha256(Context),
+    Blake3(Box<blake3::Hasher>),
+}
+
+impl RowsHasher {
+    /// What files of a format have.
+    fn of_format(format: u32) -> Self {
+        if format < 2 { Self::Sha256(Context::new(&SHA256)) } else { Self::Blake3(Box::default()) }
+    }
+
+    /// What can be compared with `other`.
+    pub(super) fn like(other: &RowsHash) -> Self {
+        Self::of_format(match other {
+            RowsHash::Sha256(_) => 1,
+            RowsHash::Blake3(_) => 2,
+        })
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(context) => context.update(bytes),
+            Self::Blake3(hasher) => {
+                hasher.update(bytes);
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> RowsHash {
+        match self {
+            Self::Sha256(context) => RowsHash::Sha256(base::random::to_hex(context.finish().as_ref())),
+            Self::Blake3(hasher) => RowsHash::Blake3(hasher.finalize().to_hex().to_string()),
+        }
+    }
 }
 
 /// Counts what is in a dump.
-#[derive(Default)]
 pub(super) struct Tally {
+    format: u32,
     end: End,
-    open: Option<(String, u64, Context)>,
+    open: Option<(String, u64, RowsHasher)>,
 }
 
 impl Tally {
+    /// As a file of some format has it.
+    pub(super) fn of_format(format: u32) -> Self {
+        Self { format, end: End::default(), open: None }
+    }
+
     pub(super) fn count(&mut self, piece: &Piece<'_>) {
         match piece {
             Piece::Statement { text, copies, .. } => {
                 self.end.statements += 1;
                 self.end.objects.count(text);
-                self.open = copies.then(|| (copied_columns(text).to_owned(), 0, Context::new(&SHA256)));
+                self.open = copies.then(|| (copied_columns(text).to_owned(), 0, RowsHasher::of_format(self.format)));
             }
             Piece::CopyData { bytes, rows } => {
                 if let Some((_, count, hash)) = &mut self.open {
@@ -144,8 +194,7 @@ impl Tally {
             }
             Piece::CopyEnd => {
                 if let Some((columns, rows, hash)) = self.open.take() {
-                    let sha256 = base::random::to_hex(hash.finish().as_ref());
-                    self.end.tables.push(TableTally { columns, rows, sha256 });
+                    self.end.tables.push(TableTally { columns, rows, hash: hash.finish() });
                 }
             }
             Piece::Note(_) | Piece::Meta { .. } => {}
@@ -171,17 +220,25 @@ mod tests {
 
     #[test]
     fn tables_are_counted() {
-        let mut tally = Tally::default();
-        let mut scanner = StatementScanner::default();
         let sql = "SET a = 1;\nCOPY public.t (a, b) FROM stdin;\n1\t2\n3\t4\n\\.\n";
-        let mut count = |piece: Piece<'_>| -> Result<(), ()> {
-            tally.count(&piece);
-            Ok(())
+        let rows = b"1\t2\n3\t4\n";
+        let check = |format, hash: RowsHash, json: &str| {
+            let (mut tally, mut scanner) = (Tally::of_format(format), StatementScanner::default());
+            let mut count = |piece: Piece<'_>| -> Result<(), ()> {
+                tally.count(&piece);
+                Ok(())
+            };
+            scanner.feed(sql.as_bytes(), &mut count).unwrap();
+            scanner.finish(&mut count).unwrap();
+            let tables = vec![TableTally { columns: "public.t (a, b)".to_owned(), rows: 2, hash }];
+            assert_eq!(tally.finish(), End { statements: 2, tables: tables.clone(), objects: Objects::default() });
+            assert_eq!(serde_json::to_string(&tables[0]).unwrap(), json);
+            assert_eq!(serde_json::from_str::<TableTally>(json).unwrap(), tables[0]);
         };
-        scanner.feed(sql.as_bytes(), &mut count).unwrap();
-        scanner.finish(&mut count).unwrap();
-        let sha256 = base::digest::sha256_hex(b"1\t2\n3\t4\n");
-        let tables = vec![TableTally { columns: "public.t (a, b)".to_owned(), rows: 2, sha256 }];
-        assert_eq!(tally.finish(), End { statements: 2, tables, objects: Objects::default() });
+        let json = |name: &str, hash: &str| format!(r#"{{"columns":"public.t (a, b)","rows":2,"{name}":"{hash}"}}"#);
+        let sha256 = base::digest::sha256_hex(rows);
+        check(1, RowsHash::Sha256(sha256.clone()), &json("sha256", &sha256));
+        let blake3 = blake3::hash(rows).to_hex().to_string();
+        check(2, RowsHash::Blake3(blake3.clone()), &json("blake3", &blake3));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use pg::statements::{Piece, ScanError, StatementScanner};
+use serde::Deserialize;
 
 use super::error::BackupError;
 use super::file_seal::FileOpener;
@@ -75,9 +76,20 @@ pub(super) fn whole(
     loader: Option<Giver>,
     progress: &AtomicU64,
 ) -> Result<End, BackupError> {
-    let (mut tally, mut end) = (Tally::default(), None);
+    let (mut tally, mut end) = (None::<Tally>, None);
     let damaged = |what: &str| BackupError::Damaged { file: file.to_owned(), what: what.to_owned() };
     scan(file, opener, &mut |piece| {
+        let tally = match (&mut tally, &piece) {
+            (Some(tally), _) => tally,
+            (None, Piece::Note(text)) => {
+                if let Some(json) = text.strip_prefix(manifest::HEADER) {
+                    let header: Begun = serde_json::from_str(json).map_err(|error| Stop::Because(error.to_string()))?;
+                    tally = Some(Tally::of_format(header.format));
+                }
+                return Ok(());
+            }
+            (None, _) => return Err(Stop::Because("it has no header".to_owned())),
+        };
         tally.count(&piece);
         let loadable = match piece {
             Piece::Note(text) => {
@@ -112,9 +124,15 @@ pub(super) fn whole(
         Some(Ok(end)) => end,
         Some(Err(_)) | None => return Err(damaged("it has no end")),
     };
-    let counted = tally.finish();
+    let counted = tally.map(Tally::finish).ok_or_else(|| damaged("it has no header"))?;
     let end = End { objects: counted.objects, ..end };
     if counted == end { Ok(end) } else { Err(damaged("its end does not fit what is in it")) }
+}
+
+/// What of a header says how the rest is read.
+#[derive(Deserialize)]
+struct Begun {
+    format: u32,
 }
 
 /// Why reading stops before the end.

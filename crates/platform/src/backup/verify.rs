@@ -6,13 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use memchr::memchr_iter;
-use ring::digest::{Context, SHA256};
 use tokio::time::timeout_at;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::error::BackupError;
-use super::manifest::{End, TableTally};
+use super::manifest::{End, RowsHasher, TableTally};
 use super::restore::{plain, project_of};
 use super::{Backups, Progress, joined, read, store};
 use crate::provision::restored::Purpose;
@@ -82,11 +81,11 @@ async fn compare(client: &Client, end: &End) -> Result<(), BackupError> {
     }
     store::copy_settings(client).await?;
     for expected in &end.tables {
-        let found = match tally(client, &expected.columns).await {
+        let found = match tally(client, expected).await {
             // A table of the login role itself, which the role that sessions begin with is no member of.
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 client.batch_execute(store::LOGIN_ROLE).await?;
-                let found = tally(client, &expected.columns).await?;
+                let found = tally(client, expected).await?;
                 client.batch_execute(store::RESET_ROLE).await?;
                 found
             }
@@ -101,15 +100,14 @@ async fn compare(client: &Client, end: &End) -> Result<(), BackupError> {
     Ok(())
 }
 
-async fn tally(client: &Client, columns: &str) -> Result<TableTally, tokio_postgres::Error> {
-    let rows = client.copy_out(store::copy_out(columns).as_str()).await?;
+async fn tally(client: &Client, expected: &TableTally) -> Result<TableTally, tokio_postgres::Error> {
+    let rows = client.copy_out(store::copy_out(&expected.columns).as_str()).await?;
     let mut rows = std::pin::pin!(rows);
-    let (mut count, mut hash) = (0, Context::new(&SHA256));
+    let (mut count, mut hash) = (0, RowsHasher::like(&expected.hash));
     while let Some(data) = rows.next().await {
         let data: Bytes = data?;
         count += memchr_iter(b'\n', &data).count() as u64;
         hash.update(&data);
     }
-    let sha256 = base::random::to_hex(hash.finish().as_ref());
-    Ok(TableTally { columns: columns.to_owned(), rows: count, sha256 })
+    Ok(TableTally { columns: expected.columns.clone(), rows: count, hash: hash.finish() })
 }

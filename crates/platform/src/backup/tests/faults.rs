@@ -25,12 +25,18 @@ pub(super) async fn assert_untouched(world: &World, id: &ProjectRef) {
 
 /// The file with `sql` put in before its end, and an end that fits.
 pub(super) fn altered(store: &Store, file: &Path, sql: &str) -> PathBuf {
+    rewritten(store, file, manifest::FORMAT, sql)
+}
+
+/// As [`altered`], in another format.
+fn rewritten(store: &Store, file: &Path, format: u32, sql: &str) -> PathBuf {
     let mut plain = String::new();
     let mut decryptor = Decryptor::new(std::fs::File::open(file).unwrap(), &store.key).unwrap();
     std::io::Read::read_to_string(&mut decryptor, &mut plain).unwrap();
     let (dump, _) = plain.rsplit_once(&format!("-- {}", manifest::END)).unwrap();
-    let dump = format!("{dump}{sql}\n");
-    let (mut tally, mut scanner) = (Tally::default(), pg::statements::StatementScanner::default());
+    let written = |format| format!("{}{{\"format\":{format},", manifest::HEADER);
+    let dump = format!("{dump}{sql}\n").replace(&written(manifest::FORMAT), &written(format));
+    let (mut tally, mut scanner) = (Tally::of_format(format), pg::statements::StatementScanner::default());
     let mut count = |piece: pg::statements::Piece<'_>| -> Result<(), ()> {
         tally.count(&piece);
         Ok(())
@@ -249,4 +255,21 @@ async fn a_policy_that_did_not_come_back_is_noticed() {
     let error = backups.verify(&altered, &Progress::default()).await.unwrap_err();
     assert!(matches!(&error, BackupError::Differs(what) if what.contains("policies")), "{error:?}");
     assert_untouched(&world, &id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_every_format_are_read() {
+    let (world, store) = (World::start().await, Store::new());
+    let backups = store.of(&world);
+    let (id, file) = small(&world, &backups).await;
+    for format in 1..=manifest::FORMAT {
+        let file = rewritten(&store, &file, format, "");
+        assert_eq!(backups.read_header(&file).await.unwrap().format, format);
+        backups.verify(&file, &Progress::default()).await.unwrap();
+        restore(&backups, &file, &onto(&id)).await.unwrap();
+        assert_untouched(&world, &id).await;
+    }
+    let newer = rewritten(&store, &file, manifest::FORMAT + 1, "");
+    let error = backups.verify(&newer, &Progress::default()).await.unwrap_err();
+    assert!(matches!(error, BackupError::Newer { .. }), "{error:?}");
 }
