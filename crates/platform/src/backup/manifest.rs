@@ -131,14 +131,14 @@ pub(super) enum RowsHash {
 
 /// Makes a [`RowsHash`].
 pub(super) enum RowsHasher {
-    Sha256(Context),
+    Sha256(Box<Context>),
     Blake3(Box<blake3::Hasher>),
 }
 
 impl RowsHasher {
     /// What files of a format have.
     fn of_format(format: u32) -> Self {
-        if format < 2 { Self::Sha256(Context::new(&SHA256)) } else { Self::Blake3(Box::default()) }
+        if format < 2 { Self::Sha256(Box::new(Context::new(&SHA256))) } else { Self::Blake3(Box::default()) }
     }
 
     /// What can be compared with `other`.
