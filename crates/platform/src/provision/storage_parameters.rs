@@ -8,29 +8,35 @@ use tokio_postgres::{Client, Error};
 use super::store::storage_parameters;
 use super::{ADMIN_OPTIONS, ProvisionError, Provisioner};
 
-/// The longest that all of it may take.
-const WITHIN: Duration = Duration::from_secs(60);
+/// The longest that the look may take, and ending the workers.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 impl Provisioner {
-    /// Takes the parameters that a project's relations may not have. Where there were any, or have been since the last time, or
-    /// that cannot be found out, autovacuum's workers in its database are ended: each keeps what it read. Gives how many. Waits
-    /// for no lock.
+    /// Takes the parameters that a project's relations may not have. Where there were any, or may have been since the last time, or
+    /// that cannot be found out in time, autovacuum's workers in its database are ended: each keeps what it read. Gives how many.
+    /// Waits for no lock.
     ///
     /// # Errors
-    /// When the database cannot be reached, or does not answer in time.
+    /// When the database cannot be reached to end them.
     pub(crate) async fn take_storage_parameters(&self, id: &ProjectRef) -> Result<usize, ProvisionError> {
-        let taking = async {
+        let connect = async || {
             let options = format!("{ADMIN_OPTIONS} -c lock_timeout=1s -c statement_timeout=20s");
-            let database = self.connect(&self.admin_target(id.database()), &options).await?;
-            let had_any = take(&database).await.unwrap_or_else(|error| {
-                tracing::warn!(project.r#ref = %id, cause = ?error, "its tables may keep parameters that they may not have");
-                true
-            });
-            // Only now: one that begins from here on finds none.
-            Ok(if had_any { storage_parameters::autovacuum_end(&database).await? } else { 0 })
+            self.connect(&self.admin_target(id.database()), &options).await
         };
         let late = |_| ProvisionError::Database("the project's database does not answer".into());
-        tokio::time::timeout(WITHIN, taking).await.map_err(late)?
+        let looked = tokio::time::timeout(LOOK_WITHIN, async { Ok(take(&connect().await?).await?) }).await;
+        match looked.map_err(late).flatten() {
+            Ok(false) => return Ok(0),
+            Ok(true) => {}
+            Err(error) => {
+                let error: ProvisionError = error;
+                tracing::warn!(project.r#ref = %id, cause = ?error, "its tables may keep parameters that they may not have");
+            }
+        }
+        // Only now: one that begins from here on finds none.
+        let ended = async { Ok(storage_parameters::autovacuum_end(&connect().await?).await?) };
+        tokio::time::timeout(END_WITHIN, ended).await.map_err(late)?
     }
 }
 

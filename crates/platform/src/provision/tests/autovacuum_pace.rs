@@ -186,3 +186,55 @@ async fn an_upgrade_takes_what_is_there_without_a_lock() {
     session.batch_execute("commit").await.unwrap();
     assert!(parameters(&session).await.is_empty());
 }
+
+/// Which commands take something away that nobody was told of, or may do so; others keep no note.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_taken_unseen_is_noted() {
+    const SLOW: &str = "explain analyze create table s.slow with (autovacuum_vacuum_cost_delay = 100) as select 1 as i";
+    const RESET: &str = "alter table slow reset (autovacuum_vacuum_cost_delay)";
+    let world = World::start().await;
+    let id = world.project().await;
+    let superuser = world.cluster.connect(id.database()).await;
+    let (mut session, other) = (world.owner_session(&id).await, world.owner_session(&id).await);
+    let notes =
+        async || -> u64 { superuser.execute("delete from _launchdb.storage_parameters_seen", &[]).await.unwrap() };
+    let setup =
+        "create schema s; create schema first; create table a (i int); create table p (i int) partition by range (i)";
+    session.batch_execute(setup).await.unwrap();
+    for honest in [
+        "alter table a add column j int, set (fillfactor = 50)",
+        "begin; create table b (i int); alter table b add column j int; commit",
+        "create table p1 partition of p for values from (0) to (9); create index on p (i)",
+        "begin isolation level serializable; select 1; alter table a drop column j; create table c (i int); commit",
+        "do $$ begin alter table a add column i int; exception when others then null; end $$",
+        "alter table if exists missing add column i int",
+    ] {
+        session.batch_execute(honest).await.unwrap();
+        assert_eq!(notes().await, 0, "{honest}");
+    }
+    // With a snapshot from before.
+    for isolation in ["repeatable read", "serializable"] {
+        session.batch_execute(&format!("begin isolation level {isolation}; select 1")).await.unwrap();
+        other.batch_execute(SLOW).await.unwrap();
+        session.batch_execute(&format!("set local search_path = s; {RESET}; commit")).await.unwrap();
+        assert!(notes().await > 0, "{isolation}");
+        other.batch_execute("drop table s.slow").await.unwrap();
+    }
+    // Whose name meant another table when the command began, made before or after that.
+    for begun in [true, false] {
+        session.batch_execute("create table first.slow (i int); set search_path = first, s").await.unwrap();
+        let holder = world.owner_session(&id).await;
+        holder.batch_execute("begin; lock table first.slow").await.unwrap();
+        if begun {
+            other.batch_execute(&format!("begin; {SLOW}")).await.unwrap();
+        }
+        let altering = tokio::spawn(async move { session.batch_execute(RESET).await.map(|()| session) });
+        let waits = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        test_support::eventually("it waits", async || superuser.query_opt(waits, &[]).await.unwrap()).await;
+        other.batch_execute(if begun { "commit" } else { SLOW }).await.unwrap();
+        holder.batch_execute("drop table first.slow; commit").await.unwrap();
+        session = altering.await.unwrap().unwrap();
+        assert!(notes().await > 0, "begun before: {begun}");
+        session.batch_execute("drop table s.slow").await.unwrap();
+    }
+}
