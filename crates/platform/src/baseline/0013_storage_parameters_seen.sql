@@ -1,16 +1,10 @@
 -- run as: superuser
--- That a table had parameters which 0012 takes, or may have had them, is noted when they go, whoever takes them: a worker of
--- autovacuum's keeps what it read when it began, for TOAST tables to its end. The watchdog ends such workers, and would not know of
--- them else.
+-- That a table had parameters which 0012 takes is noted when they go, whoever takes them: a worker of autovacuum's keeps what it read
+-- when it began, for TOAST tables to its end. The watchdog ends such workers, and would not know of them else.
 
 set local search_path = pg_catalog, pg_temp;
 
-create table _launchdb.storage_parameters_seen (
-    at timestamptz not null default clock_timestamp(),
-    -- While a command is under way that may take some away: its transaction, and the oldest that was under way when it began.
-    altering xid8,
-    horizon xid8
-);
+create table _launchdb.storage_parameters_seen (at timestamptz not null default clock_timestamp());
 
 -- Whether they make everybody slow who reads them, autovacuum too. They may be packed well: that is looked at first.
 create function _launchdb.are_long_storage_parameters(parameters text[]) returns boolean
@@ -56,21 +50,8 @@ create or replace function _launchdb.on_storage_parameters() returns event_trigg
 declare
     made record;
 begin
-    if tg_event = 'ddl_command_start' then
-        insert into _launchdb.storage_parameters_seen (altering, horizon)
-        values (pg_current_xact_id(), pg_snapshot_xmin(pg_current_snapshot()));
-    else
-        -- The command found its table when it had its locks, and whatever this transaction's snapshot: it may be one that was made
-        -- meanwhile by EXPLAIN ANALYZE CREATE TABLE AS, which fires no trigger, and that was not seen before. Who made a table shows
-        -- in the rows of its system columns, which are never changed, if this snapshot has them.
-        delete from _launchdb.storage_parameters_seen seen
-        where seen.altering = pg_current_xact_id() and not exists (
-            select from pg_class c left join pg_attribute own on own.attrelid = c.oid and own.attnum = -6
-            where age(c.xmin) <= 0 and c.relkind in ('r', 'm', 't') and (
-                own.attrelid is null or own.xmin <> seen.altering::xid and age(own.xmin) <= age(seen.horizon::xid)
-            )
-        );
-    end if;
+    -- Also before a command, which may take away what another transaction made (EXPLAIN ANALYZE CREATE TABLE AS fires no trigger). One
+    -- that is not seen, for an old snapshot or a name that means another table by then, leaves a worker slow for once.
     insert into _launchdb.storage_parameters_seen
     select clock_timestamp() where exists (
         select from pg_class c where c.reloptions is not null and _launchdb.has_unwanted_storage_parameters(c.reloptions)

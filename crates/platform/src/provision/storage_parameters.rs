@@ -26,25 +26,38 @@ impl Provisioner {
         };
         let late = |_| ProvisionError::Database("the project's database does not answer".into());
         let looked = tokio::time::timeout(LOOK_WITHIN, async { Ok(take(&connect().await?).await?) }).await;
-        match looked.map_err(late).flatten() {
-            Ok(false) => return Ok(0),
-            Ok(true) => {}
+        let seen = match looked.map_err(late).flatten() {
+            Ok(Found { relations: 0, seen: None }) => return Ok(0),
+            Ok(found) => found.seen,
             Err(error) => {
                 let error: ProvisionError = error;
                 tracing::warn!(project.r#ref = %id, cause = ?error, "its tables may keep parameters that they may not have");
+                None
             }
-        }
-        // Only now: one that begins from here on finds none.
-        let ended = async { Ok(storage_parameters::autovacuum_end(&connect().await?).await?) };
-        tokio::time::timeout(END_WITHIN, ended).await.map_err(late)?
+        };
+        // Only now: one that begins from here on finds none. What was seen is forgotten when they are ended.
+        let ending = async {
+            let database = connect().await?;
+            let ended = storage_parameters::autovacuum_end(&database).await?;
+            if let Some(seen) = seen {
+                storage_parameters::storage_parameters_forget(&database, seen).await?;
+            }
+            Ok(ended)
+        };
+        tokio::time::timeout(END_WITHIN, ending).await.map_err(late)?
     }
 }
 
-async fn take(database: &Client) -> Result<bool, Error> {
+struct Found {
+    relations: usize,
+    seen: Option<i64>,
+}
+
+async fn take(database: &Client) -> Result<Found, Error> {
     let relations = storage_parameters::relations_with_unwanted(database).await?;
+    let seen = storage_parameters::storage_parameters_seen(database).await?;
     if !relations.is_empty() {
         storage_parameters::storage_parameters_take(database, &relations).await?;
     }
-    let seen = storage_parameters::storage_parameters_forget(database).await?;
-    Ok(!relations.is_empty() || seen > 0)
+    Ok(Found { relations: relations.len(), seen })
 }

@@ -15,6 +15,10 @@ use crate::sql;
 const STATEMENT_MS: u64 = 300_000;
 /// Longest wait for a lock that somebody else's session holds: a migration must not block the application for long.
 const LOCK_MS: &str = "10000";
+/// How often the lock of whoever applies migrations is tried, and how long apart: the session of one whose answer is out already may
+/// hold it for a moment.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const MOST_ROWS: usize = 100_000;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
@@ -43,8 +47,13 @@ impl Session {
     }
 
     async fn lock(&mut self) -> Result<(), Error> {
-        let locked = self.run(store::TRY_LOCK, None).await?;
-        if is_true(&locked, 0) { Ok(()) } else { Err(Error::ProjectBusy) }
+        for _ in 0..LOCK_TRIES {
+            if is_true(&self.run(store::TRY_LOCK, None).await?, 0) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        Err(Error::ProjectBusy)
     }
 
     pub(super) async fn ledger(&mut self) -> Result<Vec<AppliedMigration>, Error> {

@@ -28,6 +28,8 @@ pub(super) struct Worker {
     pub(super) project: String,
     /// Whether it pauses just now at what it vacuums or analyzes.
     pub(super) pauses: bool,
+    /// Whether no other worker can begin.
+    pub(super) all_taken: bool,
     /// The part of its time that counts as time of stored code: 0 when it can be at none, 1 when it is at some as far as
     /// anybody can see.
     pub(super) counts: f64,
@@ -66,6 +68,8 @@ pub(super) struct AutovacuumWatch {
     suspects: HashSet<String>,
     /// Projects whose tables are looked at just now.
     looked_at: HashSet<String>,
+    /// The project that all workers are at, and since when.
+    hoards: Option<(String, Instant)>,
 }
 
 impl AutovacuumWatch {
@@ -88,6 +92,33 @@ impl AutovacuumWatch {
         }
         self.looked_at.extend(slow.iter().cloned());
         slow
+    }
+
+    /// The youngest worker, when all that there can be are at one project's tables for longer than `usual`: whatever the reason, the
+    /// others get one. The youngest has least to do again.
+    pub(super) fn hoarded(&mut self, workers: &[Worker], usual: Duration, now: Instant) -> Option<Worker> {
+        let youngest = workers.iter().max_by_key(|worker| worker.backend_start);
+        let hoards = |youngest: &&Worker| {
+            // Who is alone cannot share.
+            workers.len() > 1 && workers.iter().all(|worker| worker.all_taken && worker.project == youngest.project)
+        };
+        let Some(youngest) = youngest.filter(hoards) else {
+            self.hoards = None;
+            return None;
+        };
+        match &self.hoards {
+            Some((project, since)) if *project == youngest.project => {
+                let late = now.duration_since(*since) >= usual;
+                late.then(|| {
+                    self.hoards = None;
+                    youngest.clone()
+                })
+            }
+            _ => {
+                self.hoards = Some((youngest.project.clone(), now));
+                None
+            }
+        }
     }
 
     /// Ends what [`Self::slow`] began; `found` says whether the tables were at fault.
@@ -162,7 +193,15 @@ mod tests {
         // pid, what it is at, second, how much its time counts, what is done about it
         let mut check_at = |pid, work, second, counts, expected: Option<Measure>| {
             let project = "proj_one".to_owned();
-            let worker = Worker { pid, backend_start: 7, xact_start: Some(work), project, pauses: false, counts };
+            let worker = Worker {
+                pid,
+                backend_start: 7,
+                xact_start: Some(work),
+                project,
+                pauses: false,
+                all_taken: false,
+                counts,
+            };
             let now = begin + Duration::from_secs(second);
             let taken = watch.overdue(vec![worker], usual, now);
             assert_eq!(taken.first().map(|(_, measure)| *measure), expected, "{pid} at {second}");
@@ -227,6 +266,7 @@ mod tests {
                 xact_start: Some(second),
                 project: "proj_one".to_owned(),
                 pauses: *pauses,
+                all_taken: false,
                 counts: 0.0,
             });
             let now = begin + Duration::from_secs(u64::try_from(second).unwrap());
@@ -249,5 +289,40 @@ mod tests {
         // Whose tables were found to be slow twice has less.
         check(130, &[true, false], true, true);
         check(133, &[true, false], true, true);
+    }
+
+    #[test]
+    fn no_project_has_all_workers_for_long() {
+        let (mut watch, begin) = (AutovacuumWatch::default(), Instant::now());
+        // Second, projects of the workers from the oldest to the youngest, whether there can be more, the pid that is ended.
+        let mut check = |second, projects: &[&str], all_taken, expected: Option<i32>| {
+            let workers = projects.iter().zip(1..).map(|(project, pid)| Worker {
+                pid,
+                backend_start: i64::from(pid),
+                xact_start: Some(second),
+                project: (*project).to_owned(),
+                pauses: true,
+                all_taken,
+                counts: 0.0,
+            });
+            let now = begin + Duration::from_secs(u64::try_from(second).unwrap());
+            let ended = watch.hoarded(&workers.collect::<Vec<_>>(), Duration::from_secs(300), now);
+            assert_eq!(ended.map(|worker| worker.pid), expected, "at {second}");
+        };
+        check(0, &["one", "one"], true, None);
+        check(299, &["one", "one"], true, None);
+        check(300, &["one", "one"], true, Some(2));
+        check(301, &["one", "one"], true, None);
+        check(500, &["one", "two"], true, None);
+        check(601, &["one", "one"], true, None);
+        check(901, &["one", "one"], true, Some(2));
+        check(902, &["two", "two"], true, None);
+        check(1_000, &["one", "one"], true, None);
+        check(1_299, &["one", "one"], false, None);
+        check(1_300, &["one", "one"], true, None);
+        check(1_301, &[], true, None);
+        check(1_700, &["one", "one"], true, None);
+        check(1_701, &["one"], true, None);
+        check(2_001, &["one"], true, None);
     }
 }

@@ -21,7 +21,9 @@ select
         else 1::float8
     end as counts,
     -- What makes it pause just now may be the table's doing.
-    activity.xact_start is not null and activity.wait_event is not distinct from 'VacuumDelay' as pauses
+    activity.xact_start is not null and activity.wait_event is not distinct from 'VacuumDelay' as pauses,
+    -- Whether no other worker can begin.
+    count(*) over () >= current_setting('autovacuum_max_workers')::int8 as all_taken
 from pg_catalog.pg_stat_activity activity
 left join pg_catalog.pg_stat_progress_vacuum vacuum on vacuum.pid = activity.pid
 left join pg_catalog.pg_stat_progress_analyze analysis on analysis.pid = activity.pid

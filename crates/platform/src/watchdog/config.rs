@@ -28,6 +28,8 @@ pub struct WatchdogConfig {
     /// How long autovacuum may pause at a project's tables, all in all, before they are looked at: whether they ask for that. A
     /// tenth of it where that was so twice within an hour.
     pub autovacuum_pauses: Duration,
+    /// How long all of autovacuum's workers may be at one project's tables before the youngest is ended, so that others have a turn.
+    pub autovacuum_hoarding: Duration,
     /// How long autovacuum may write in one transaction for a project that may not, which is far longer than it does for
     /// itself.
     pub autovacuum_writes: Duration,
@@ -71,6 +73,7 @@ impl Default for WatchdogConfig {
             transaction: Duration::from_secs(15 * 60),
             autovacuum_code: Duration::from_secs(5 * 60),
             autovacuum_pauses: Duration::from_secs(60),
+            autovacuum_hoarding: Duration::from_secs(5 * 60),
             autovacuum_writes: Duration::from_secs(15),
             locks: 2_000,
             project_locks: 4_000,

@@ -331,6 +331,14 @@ impl Watchdog {
         let workers = store::autovacuum_workers(client, &self.config).await?;
         let now = Instant::now();
         self.speed_autovacuum_up(&workers, now);
+        if let Some(worker) = self.autovacuum.hoarded(&workers, self.config.autovacuum_hoarding, now) {
+            store::session_measure_take(client, worker.pid, worker.backend_start, Measure::Ended).await?;
+            tracing::warn!(
+                "project.ref" = worker.project,
+                worker.pid,
+                "all of autovacuum was at this project for long"
+            );
+        }
         for (worker, measure) in self.autovacuum.overdue(workers, self.config.autovacuum_code, now) {
             store::session_measure_take(client, worker.pid, worker.backend_start, measure).await?;
             self.autovacuum.done(&worker, measure, now);

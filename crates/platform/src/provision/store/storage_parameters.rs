@@ -14,9 +14,17 @@ pub(in crate::provision) async fn storage_parameters_take(db: &impl GenericClien
     db.execute(include_str!("storage_parameters_take.sql"), &[&from]).await.map(drop)
 }
 
-/// Forgets that the database's own triggers saw such; gives how often they did.
-pub(in crate::provision) async fn storage_parameters_forget(db: &impl GenericClient) -> Result<u64, Error> {
-    db.execute("delete from _launchdb.storage_parameters_seen", &[]).await
+/// When the database's own triggers last saw such, in microseconds since the Unix epoch.
+pub(in crate::provision) async fn storage_parameters_seen(db: &impl GenericClient) -> Result<Option<i64>, Error> {
+    const SQL: &str = "select (extract(epoch from max(at)) * 1000000)::int8 from _launchdb.storage_parameters_seen";
+    db.query_one(SQL, &[]).await.map(|row| row.get(0))
+}
+
+/// Forgets what they saw until then.
+pub(in crate::provision) async fn storage_parameters_forget(db: &impl GenericClient, until: i64) -> Result<(), Error> {
+    const SQL: &str =
+        "delete from _launchdb.storage_parameters_seen where (extract(epoch from at) * 1000000)::int8 <= $1";
+    db.execute(SQL, &[&until]).await.map(drop)
 }
 
 /// Ends autovacuum's workers in the database; gives how many there were.

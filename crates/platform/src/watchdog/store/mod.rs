@@ -62,6 +62,7 @@ pub(super) async fn autovacuum_workers(db: &Client, config: &WatchdogConfig) -> 
         project: row.get("project"),
         xact_start: row.get("xact_start"),
         pauses: row.get("pauses"),
+        all_taken: row.get("all_taken"),
         counts: row.get("counts"),
     };
     Ok(rows.iter().map(worker).collect())

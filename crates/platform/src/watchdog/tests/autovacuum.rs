@@ -213,17 +213,20 @@ async fn a_lock_table_that_autovacuum_fills_is_emptied() {
     assert!(lives(&owner).await);
 }
 
-/// A cluster whose autovacuum pauses, a project with the baseline's part, and a watchdog that looks at once.
-async fn paused() -> (Scene, ProjectRef, Watchdog) {
+/// A cluster whose autovacuum pauses, a project with the baseline's part, and a watchdog.
+async fn paused(config: WatchdogConfig) -> (Scene, ProjectRef, Watchdog) {
     let scene = Scene::own_with(|_| {}, OFTEN).await;
     let project = scene.project().await;
-    let config = WatchdogConfig { autovacuum_pauses: Duration::from_secs(1), ..WatchdogConfig::default() };
     let watchdog = scene.watchdog(config);
     let admin = &scene.config.admin;
     let superuser = connect(&url(&scene.config, &admin.user, admin.password.expose(), project.database())).await;
     let files = FILES[10..].iter().map(|file| file.sql);
     superuser.batch_execute(&format!("create schema _launchdb; {}", files.collect::<String>())).await.unwrap();
     (scene, project, watchdog)
+}
+
+fn looks_at_once() -> WatchdogConfig {
+    WatchdogConfig { autovacuum_pauses: Duration::from_secs(1), ..WatchdogConfig::default() }
 }
 
 /// EXPLAIN makes a table of which no event trigger is told.
@@ -260,7 +263,7 @@ async fn until_they_are_gone(scene: &Scene, watchdog: &mut Watchdog, slow: &[i32
 
 #[tokio::test]
 async fn tables_that_make_it_slow_lose_what_makes_them_so() {
-    let (scene, project, mut watchdog) = paused().await;
+    let (scene, project, mut watchdog) = paused(looks_at_once()).await;
     let owner = scene.owner(&project).await;
     for table in ["slow", "slower"] {
         owner.batch_execute(&slow_table(table, "")).await.unwrap();
@@ -290,7 +293,7 @@ async fn tables_that_make_it_slow_lose_what_makes_them_so() {
 /// A worker that prevents wraparound waits for a locked table, with what it read before.
 #[tokio::test]
 async fn a_worker_keeps_nothing_that_its_table_asked_for_before() {
-    let (scene, project, mut watchdog) = paused().await;
+    let (scene, project, mut watchdog) = paused(looks_at_once()).await;
     let owner = scene.owner(&project).await;
     let parameters = ", autovacuum_enabled = off, autovacuum_freeze_max_age = 100000";
     owner.batch_execute(&slow_table("slow", parameters)).await.unwrap();
@@ -311,4 +314,28 @@ async fn a_worker_keeps_nothing_that_its_table_asked_for_before() {
     })
     .await;
     until_they_are_gone(&scene, &mut watchdog, &slow).await;
+}
+
+/// Whatever keeps them there.
+#[tokio::test]
+async fn no_project_has_all_workers_for_long() {
+    let config = WatchdogConfig { autovacuum_hoarding: Duration::from_secs(1), ..WatchdogConfig::default() };
+    let (scene, project, mut watchdog) = paused(config).await;
+    let owner = scene.owner(&project).await;
+    for table in ["slow", "slower", "slowest"] {
+        owner.batch_execute(&slow_table(table, "")).await.unwrap();
+    }
+    let sql = "select pid from pg_stat_activity where backend_type = 'autovacuum worker' and datname = $1 order by backend_start";
+    let both = test_support::eventually("all are there", async || {
+        let workers = scene.admin.query(sql, &[&project.database()]).await.unwrap();
+        (workers.len() == 2).then(|| workers.iter().map(|row| row.get(0)).collect::<Vec<i32>>())
+    })
+    .await;
+    test_support::eventually("the youngest is gone", async || {
+        watchdog.round().await.unwrap();
+        let workers = scene.admin.query(sql, &[&project.database()]).await.unwrap();
+        let pids: Vec<i32> = workers.iter().map(|row| row.get(0)).collect();
+        (pids.contains(&both[0]) && !pids.contains(&both[1])).then_some(())
+    })
+    .await;
 }
